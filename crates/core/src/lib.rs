@@ -1,0 +1,9 @@
+//! The decisions of waymesh as sans-IO state machines.
+//!
+//! Core is told what happened, when it happened and what is random; it answers
+//! with what must be done. It takes only verified types and never reads a
+//! clock, a socket or a file.
+
+#![forbid(unsafe_code)]
+
+pub mod app;

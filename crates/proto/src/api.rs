@@ -1,0 +1,114 @@
+//! What the registry's HTTP API and the node tell about agents, skills and peers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::{AgentId, Incarnation, Name, SkillName};
+use crate::link::{CandidateKind, LinkProtocol, Path};
+
+/// A skill as its owner describes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SkillSpec {
+    /// Its name.
+    pub name: SkillName,
+    /// What it does, in a sentence or two.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The JSON Schema of its input; `None` accepts anything.
+    #[serde(default)]
+    pub schema: Option<Value>,
+    /// Whether running it twice does no harm: only then a lost call is repeated.
+    #[serde(default)]
+    pub idempotent: bool,
+}
+
+/// An agent as the registry knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// Its name, bound to the first key that took it.
+    pub name: Name,
+    /// Its permanent identity.
+    pub agent_id: AgentId,
+    /// Its newest incarnation.
+    pub incarnation: Incarnation,
+    /// Whether it is connected to the registry now.
+    pub online: bool,
+    /// What it can do.
+    #[serde(default)]
+    pub skills: Vec<SkillSpec>,
+}
+
+/// How a peer is reached now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerState {
+    /// A link is being made.
+    Connecting,
+    /// A link is up.
+    Linked,
+    /// Messages go through the mailbox.
+    Mailbox,
+    /// The peer cannot be reached.
+    Offline,
+}
+
+/// A peer as `waymesh peers` shows it. No key is ever absent; unknown is null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The peer's name.
+    pub agent: Name,
+    /// The peer's identity, once known.
+    pub agent_id: Option<AgentId>,
+    /// How it is reached.
+    pub state: PeerState,
+    /// The path in use.
+    pub path: Option<Path>,
+    /// The transport of the link in use.
+    pub transport: Option<Transport>,
+    /// This node's end of the link.
+    pub local_candidate: Option<CandidateKind>,
+    /// The peer's end of the link.
+    pub remote_candidate: Option<CandidateKind>,
+    /// The protocol below the link.
+    pub protocol: Option<LinkProtocol>,
+    /// The last measured round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// From the first wish for the link to open channels, milliseconds.
+    pub setup_ms: Option<f64>,
+    /// Why the peer is in this state.
+    pub reason: String,
+}
+
+/// The protocol of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// WebRTC data channels.
+    Webrtc,
+}
+
+/// What a sender knows of a message. Every message ends in one of the last four, or dies
+/// with its node in `Queued` or `Stored`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SendState {
+    /// In this node's memory.
+    Queued,
+    /// Durable in the receiver's mailbox.
+    Stored,
+    /// Acknowledged by the receiving application.
+    Delivered,
+    /// Its lifetime ended before it was delivered.
+    Expired,
+    /// The receiver will not deliver it.
+    Refused,
+    /// Its lifetime ended and nobody said what became of it.
+    Unconfirmed,
+}
+
+impl SendState {
+    /// Whether nothing more will be heard of the message.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Stored)
+    }
+}

@@ -1,0 +1,56 @@
+//! Limits: each a constant with its unit, its reason and what happens past it.
+
+/// Longest name of an agent or skill, characters (a DNS label, RFC 1035 §2.3.4).
+pub const NAME_MAX_CHARS: usize = 63;
+
+/// Largest frame on a link, bytes: the size that every WebRTC stack accepts
+/// (RFC 8831 §6.6). Larger messages are cut into chunks.
+pub const FRAME_MAX_BYTES: usize = 16 * 1024;
+
+/// Largest frame on a lossy channel, bytes: fits one packet of MTU 1200, so
+/// that one loss never costs more than itself.
+pub const LOSSY_FRAME_MAX_BYTES: usize = 1_024;
+
+/// Largest message (payload of an envelope), bytes, on every path. Chosen;
+/// beyond it a send is refused with `message_too_large`.
+pub const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
+
+/// What an envelope may add to its payload, bytes: ids, content type, skill, trace.
+pub const ENVELOPE_OVERHEAD_MAX_BYTES: usize = 4 * 1024;
+
+/// Messages that may wait for one peer; one more is refused with `queue_full`.
+pub const OUTBOX_MAX_MESSAGES: usize = 1_024;
+
+/// Bytes that may wait for one peer, at least two messages of the largest size.
+pub const OUTBOX_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes that may wait for all peers of a node together.
+pub const NODE_OUTBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of received messages that applications have not acknowledged, for the
+/// whole node. Chosen equal to what a node may have waiting to go out.
+pub const NODE_INBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Lifetime of a message when the sender names none, milliseconds.
+pub const TTL_DEFAULT_MS: u64 = 300_000;
+
+/// Longest lifetime of a message, milliseconds: 7 days.
+pub const TTL_MAX_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Largest signaling message, bytes: an SDP with some hundred candidates fits.
+pub const SIGNALING_MAX_BYTES: usize = 64 * 1024;
+
+/// Longest header line on the IPC socket, bytes, without the raw bytes behind it.
+pub const IPC_LINE_MAX_BYTES: usize = 64 * 1024;
+
+/// Raw bytes that one IPC line may announce: one message.
+pub const IPC_BYTES_MAX: usize = MESSAGE_MAX_BYTES;
+
+/// Calls that one node may have open at a time; one more is refused with `queue_full`.
+pub const OPEN_CALLS_MAX: usize = 1_024;
+
+/// Skills that one agent may offer.
+pub const SKILLS_MAX: usize = 256;
+
+/// Largest description and schema of one skill, bytes of JSON.
+pub const SKILL_MAX_BYTES: usize = 16 * 1024;
