@@ -5,5 +5,6 @@
 //! clock, a socket or a file.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::iter_over_hash_type)]
 
 pub mod app;

@@ -7,6 +7,7 @@
 //! and answers with a value or a coded error, never with a panic.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::iter_over_hash_type)]
 
 pub mod api;
 pub mod class;
