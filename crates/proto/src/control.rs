@@ -1,1 +1,46 @@
-//! control
+//! The control messages that a node and the registry exchange (`spec/control.md`).
+//!
+//! They travel as text frames of JSON on one WebSocket, a message a frame,
+//! each an object with a `type`. This module owns their shape and their
+//! decoders; who may say what and when is decided by core's registry rules,
+//! and what the signatures cover by trust. A decoder ignores keys that it does
+//! not know, so that newer programs can add some, and refuses everything else
+//! that it did not expect with a coded error.
+
+mod client;
+mod decode;
+mod keys;
+mod origin;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::{ClientMessage, Login, SkillsError, check_skills};
+pub use decode::DecodeError;
+pub use keys::{InstanceId, Nonce, RegistryKey, Signature};
+pub use origin::{Origin, OriginError};
+pub use server::{Challenge, ServerMessage, Welcome};
+
+/// Where the registry serves the control WebSocket.
+pub const CONTROL_PATH: &str = "/v1/control";
+
+/// The version of this protocol that a challenge announces.
+pub const CONTROL_VERSION: u32 = 1;
+
+/// Largest control message in either direction, bytes of JSON: all skills of
+/// one agent and their frame fit. A larger one is refused with `too_large`.
+pub const CONTROL_MAX_BYTES: usize = 512 * 1024;
+
+/// All skills that one agent publishes, bytes of JSON. Chosen: sixteen of the
+/// largest, or a thousand of ordinary size. More is refused with `too_large`.
+pub const AGENT_SKILLS_MAX_BYTES: usize = 256 * 1024;
+
+/// Where a message that carries agents is cut into several, bytes of JSON.
+/// Chosen; one agent more than fits exactly may pass it.
+pub const AGENTS_PART_BYTES: usize = 64 * 1024;
+
+/// How often the registry pings a silent or talking connection, milliseconds. Chosen.
+pub const PING_INTERVAL_MS: u64 = 5_000;
+
+/// Silence after which either side gives the connection up, milliseconds: two pings missed.
+pub const SILENCE_MAX_MS: u64 = 10_000;

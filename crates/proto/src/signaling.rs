@@ -6,8 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::DecodeError;
 use crate::error::Fault;
 use crate::ids::{AgentId, Incarnation, MeshId, SessionId};
+use crate::limits::SIGNALING_MAX_BYTES;
 
 /// What the signature of a signal covers before the body, with a zero byte between.
 pub const SIGNAL_LABEL: &str = "waymesh signal v1";
@@ -19,6 +21,22 @@ pub struct SignedSignal {
     pub body: String,
     /// The Ed25519 signature, base64url without padding.
     pub sig: String,
+}
+
+impl SignedSignal {
+    /// Reads the body, whose signature nobody has checked by this.
+    ///
+    /// # Errors
+    /// A body larger than [`SIGNALING_MAX_BYTES`] or of another shape.
+    pub fn decode_body(&self) -> Result<SignalBody, DecodeError> {
+        if self.body.len() > SIGNALING_MAX_BYTES {
+            return Err(DecodeError::TooLarge {
+                len: self.body.len(),
+                max: SIGNALING_MAX_BYTES,
+            });
+        }
+        serde_json::from_str(&self.body).map_err(|e| DecodeError::Malformed(e.to_string()))
+    }
 }
 
 /// What a signal says.
@@ -62,7 +80,11 @@ pub enum Signal {
         offer_hash: String,
     },
     /// An address found after the description was sent (RFC 8838).
-    #[serde(alias = "ice-candidate", alias = "iceCandidate", alias = "ice_candidate")]
+    #[serde(
+        alias = "ice-candidate",
+        alias = "iceCandidate",
+        alias = "ice_candidate"
+    )]
     Candidate {
         /// An SDP `candidate:` attribute value.
         candidate: String,

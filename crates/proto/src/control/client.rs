@@ -1,0 +1,151 @@
+//! What a node says to the registry.
+
+use serde::{Deserialize, Serialize};
+
+use super::AGENT_SKILLS_MAX_BYTES;
+use super::decode::{DecodeError, decode};
+use super::keys::{InstanceId, Nonce, Signature};
+use super::origin::Origin;
+use crate::api::SkillSpec;
+use crate::error::{Code, Fault};
+use crate::ids::{AgentId, Incarnation, MeshId, MessageId, Name, SkillName};
+use crate::limits::{SKILL_MAX_BYTES, SKILLS_MAX};
+use crate::signaling::SignedSignal;
+
+/// A message from a node to the registry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientMessage {
+    /// The answer to the challenge; the first message, and never again.
+    Login(Login),
+    /// All skills of this agent, in place of those published before.
+    Skills {
+        /// At most [`SKILLS_MAX`], each name once.
+        skills: Vec<SkillSpec>,
+    },
+    /// Answered by `records` or `unknown`, and by `records` at every change from now on.
+    Resolve {
+        /// The agent that is looked for.
+        name: Name,
+    },
+    /// Answered by `records` of all agents, and by `records` at every change from now on.
+    WatchAll,
+    /// Answered by one or more `found` with the same id.
+    Find {
+        /// Comes back with the answer.
+        id: MessageId,
+        /// Only this name.
+        #[serde(default)]
+        name: Option<Name>,
+        /// Only agents with this skill.
+        #[serde(default)]
+        skill: Option<SkillName>,
+    },
+    /// Passed on to the receiver that the signal's body names, else `undeliverable`.
+    Signal {
+        /// The signal as its sender signed it.
+        signal: SignedSignal,
+    },
+}
+
+/// The answer to a challenge: who logs in, and the proof of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The mesh that the challenge named.
+    pub mesh: MeshId,
+    /// The origin of the URL that the node connected to.
+    pub origin: Origin,
+    /// The node's own nonce.
+    pub nonce: Nonce,
+    /// The name that the agent wants.
+    pub name: Name,
+    /// The agent's identity, whose key signs.
+    pub agent_id: AgentId,
+    /// The node's incarnation.
+    pub incarnation: Incarnation,
+    /// The node's process.
+    pub instance: InstanceId,
+    /// The agent's signature over the login statement (`spec/control.md`).
+    pub sig: Signature,
+}
+
+impl ClientMessage {
+    const KNOWN: &[&str] = &["login", "skills", "resolve", "watch_all", "find", "signal"];
+
+    /// Decodes a text frame.
+    ///
+    /// # Errors
+    /// A [`DecodeError`], whose code the node is told. A connection lives on after it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode(bytes, Self::KNOWN)
+    }
+
+    /// The text frame.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("control messages have string keys only")
+    }
+}
+
+/// Why skills cannot be published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SkillsError {
+    /// More than [`SKILLS_MAX`]; publish fewer.
+    #[error("{0} skills are more than {SKILLS_MAX}")]
+    TooMany(usize),
+    /// One is larger than [`SKILL_MAX_BYTES`]; shorten its description or schema.
+    #[error("the skill {name} of {len} bytes is larger than {SKILL_MAX_BYTES}")]
+    TooLarge {
+        /// The skill.
+        name: SkillName,
+        /// Its size, bytes of JSON.
+        len: usize,
+    },
+    /// All together are larger than [`AGENT_SKILLS_MAX_BYTES`].
+    #[error("the skills of {0} bytes together are larger than {AGENT_SKILLS_MAX_BYTES}")]
+    AllTooLarge(usize),
+    /// Two have the same name.
+    #[error("the skill {0} is there twice")]
+    Twice(SkillName),
+}
+
+impl SkillsError {
+    /// The code that the publisher is told.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Twice(_) => Code::BadRequest,
+            Self::TooMany(_) | Self::TooLarge { .. } | Self::AllTooLarge(_) => Code::TooLarge,
+        }
+    }
+
+    /// The error that the publisher is told.
+    pub fn fault(&self) -> Fault {
+        Fault::new(self.code(), self.to_string())
+    }
+}
+
+/// Checks the skills of one agent against the limits and gives their size in bytes of JSON.
+///
+/// # Errors
+/// The first limit that is passed.
+pub fn check_skills(skills: &[SkillSpec]) -> Result<usize, SkillsError> {
+    if skills.len() > SKILLS_MAX {
+        return Err(SkillsError::TooMany(skills.len()));
+    }
+    let mut names = std::collections::BTreeSet::new();
+    let mut all = 0;
+    for skill in skills {
+        let len = serde_json::to_vec(skill).map_or(usize::MAX, |json| json.len());
+        if len > SKILL_MAX_BYTES {
+            let name = skill.name.clone();
+            return Err(SkillsError::TooLarge { name, len });
+        }
+        if !names.insert(&skill.name) {
+            return Err(SkillsError::Twice(skill.name.clone()));
+        }
+        all += len;
+    }
+    if all > AGENT_SKILLS_MAX_BYTES {
+        return Err(SkillsError::AllTooLarge(all));
+    }
+    Ok(all)
+}
