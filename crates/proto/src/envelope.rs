@@ -49,7 +49,18 @@ pub enum Kind {
 
 /// How urgent a message is among those that may overtake each other.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Encode,
+    Decode,
+    Serialize,
     Deserialize,
 )]
 #[cbor(index_only)]
@@ -105,7 +116,12 @@ impl Payload {
 impl fmt::Debug for Payload {
     /// Shows the size only: payloads never reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Payload({:?}, {} bytes)", self.content_type, self.bytes.len())
+        write!(
+            f,
+            "Payload({:?}, {} bytes)",
+            self.content_type,
+            self.bytes.len()
+        )
     }
 }
 

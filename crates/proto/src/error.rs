@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn a_code_of_a_newer_version_is_unrecognized_and_keeps_its_message() {
-        let fault: Fault = serde_json::from_str(r#"{"code":"from_the_future","message":"x"}"#)
-            .expect("a fault");
+        let fault: Fault =
+            serde_json::from_str(r#"{"code":"from_the_future","message":"x"}"#).expect("a fault");
         assert_eq!(fault.code, Code::Unrecognized);
         assert_eq!(fault.message, "x");
     }

@@ -193,11 +193,8 @@ impl FrameWriter {
     }
 
     fn put_header(&mut self, kind: u8, header: &Header) {
-        self.bytes.extend_from_slice(&[
-            kind,
-            header.stream.number(),
-            u8::from(header.redelivered),
-        ]);
+        self.bytes
+            .extend_from_slice(&[kind, header.stream.number(), u8::from(header.redelivered)]);
         varint::put(&mut self.bytes, header.seq);
         varint::put(&mut self.bytes, header.seq.saturating_sub(header.previous));
         varint::put(&mut self.bytes, header.seq.saturating_sub(header.lowest));
@@ -387,7 +384,7 @@ impl<'a> FrameReader<'a> {
             }
             let start = last.checked_add(gap);
             let end = start.and_then(|start| start.checked_add(len - 1));
-            let (Some(start), Some(end)) = (start, end) else {
+            let (Some(start), Some(end @ ..=varint::MAX)) = (start, end) else {
                 return Err(FrameError::Range("a range"));
             };
             set.insert_range(start, end);

@@ -291,7 +291,10 @@ mod tests {
     fn an_incarnation_grows_even_when_the_clock_went_back() {
         let stored = Incarnation::new(1_000);
         assert_eq!(Incarnation::next(Some(stored), 5), Incarnation::new(1_001));
-        assert_eq!(Incarnation::next(Some(stored), 2_000), Incarnation::new(2_000));
+        assert_eq!(
+            Incarnation::next(Some(stored), 2_000),
+            Incarnation::new(2_000)
+        );
         assert_eq!(Incarnation::next(None, 7), Incarnation::new(7));
     }
 

@@ -1,6 +1,9 @@
 //! Variable-length integers of QUIC (RFC 9000 §16) and a bounds-checked reader.
 
-/// Appends a value; values of 2^62 and above do not occur and are capped.
+/// The largest value there is.
+pub(crate) const MAX: u64 = (1 << 62) - 1;
+
+/// Appends a value; values past [`MAX`] do not occur and are capped.
 pub(crate) fn put(out: &mut Vec<u8>, value: u64) {
     if value < 1 << 6 {
         out.push(value as u8);
@@ -9,7 +12,7 @@ pub(crate) fn put(out: &mut Vec<u8>, value: u64) {
     } else if value < 1 << 30 {
         out.extend_from_slice(&(value as u32 | 0x8000_0000).to_be_bytes());
     } else {
-        let capped = value.min((1 << 62) - 1);
+        let capped = value.min(MAX);
         out.extend_from_slice(&(capped | 0xC000_0000_0000_0000).to_be_bytes());
     }
 }

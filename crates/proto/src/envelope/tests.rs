@@ -10,37 +10,47 @@ fn any_envelope() -> impl Strategy<Value = Envelope> {
         prop::option::of("[a-z0-9_.-]{1,63}"),
         prop::option::of("[ -~]{0,40}"),
         prop::collection::vec(any::<u8>(), 0..300),
-        prop::option::of(("\\PC{0,40}", prop::option::of("\\PC{0,20}"), any::<Option<bool>>())),
+        prop::option::of((
+            "\\PC{0,40}",
+            prop::option::of("\\PC{0,20}"),
+            any::<Option<bool>>(),
+        )),
     )
-        .prop_map(|(kind, id, correlation, priority, skill, content_type, bytes, fault)| Envelope {
-            kind: [
-                Kind::Message,
-                Kind::CapabilityCall,
-                Kind::CapabilityResponse,
-                Kind::Cancel,
-                Kind::StreamChunk,
-                Kind::Publish,
-                Kind::Status,
-                Kind::Error,
-                Kind::Heartbeat,
-            ][kind],
-            id: MessageId::from_bytes(id),
-            correlation: correlation.map(MessageId::from_bytes),
-            priority: [Priority::Low, Priority::Normal, Priority::High, Priority::Critical]
-                [usize::from(priority)],
-            skill: skill.map(|s| s.parse().expect("a skill name")),
-            fault: fault.map(|(message, hint, executed)| Fault {
-                code: Code::Expired,
-                message,
-                hint,
-                executed: executed.map(|e| if e { Executed::Unknown } else { Executed::No }),
-            }),
-            traceparent: None,
-            payload: Payload {
-                content_type: content_type.map(Into::into),
-                bytes,
+        .prop_map(
+            |(kind, id, correlation, priority, skill, content_type, bytes, fault)| Envelope {
+                kind: [
+                    Kind::Message,
+                    Kind::CapabilityCall,
+                    Kind::CapabilityResponse,
+                    Kind::Cancel,
+                    Kind::StreamChunk,
+                    Kind::Publish,
+                    Kind::Status,
+                    Kind::Error,
+                    Kind::Heartbeat,
+                ][kind],
+                id: MessageId::from_bytes(id),
+                correlation: correlation.map(MessageId::from_bytes),
+                priority: [
+                    Priority::Low,
+                    Priority::Normal,
+                    Priority::High,
+                    Priority::Critical,
+                ][usize::from(priority)],
+                skill: skill.map(|s| s.parse().expect("a skill name")),
+                fault: fault.map(|(message, hint, executed)| Fault {
+                    code: Code::Expired,
+                    message,
+                    hint,
+                    executed: executed.map(|e| if e { Executed::Unknown } else { Executed::No }),
+                }),
+                traceparent: None,
+                payload: Payload {
+                    content_type: content_type.map(Into::into),
+                    bytes,
+                },
             },
-        })
+        )
 }
 
 proptest! {
@@ -65,9 +75,17 @@ proptest! {
 #[test]
 fn a_payload_at_the_limit_is_read_and_one_byte_more_is_refused() {
     let id = MessageId::from_bytes([7; 16]);
-    let at = Envelope::new(Kind::Message, id, Payload::json(vec![b'1'; MESSAGE_MAX_BYTES]));
+    let at = Envelope::new(
+        Kind::Message,
+        id,
+        Payload::json(vec![b'1'; MESSAGE_MAX_BYTES]),
+    );
     assert!(Envelope::decode(&at.encode()).is_ok());
-    let past = Envelope::new(Kind::Message, id, Payload::json(vec![b'1'; MESSAGE_MAX_BYTES + 1]));
+    let past = Envelope::new(
+        Kind::Message,
+        id,
+        Payload::json(vec![b'1'; MESSAGE_MAX_BYTES + 1]),
+    );
     assert!(matches!(
         Envelope::decode(&past.encode()),
         Err(EnvelopeError::TooLarge(_))

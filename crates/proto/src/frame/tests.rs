@@ -19,17 +19,25 @@ fn any_set() -> impl Strategy<Value = SeqSet> {
 }
 
 fn any_header() -> impl Strategy<Value = Header> {
-    (0u8..7, any::<bool>(), 1u64..1 << 40, any::<u64>(), any::<u64>(), 0u64..1 << 40).prop_map(
-        |(stream, redelivered, seq, previous, lowest, life_ms)| Header {
-            stream: Stream::from_number(stream).expect("a stream"),
-            redelivered,
-            seq,
-            previous: previous % seq,
-            lowest: lowest % seq + 1,
-            life_ms,
-            wait_ms: life_ms / 2,
-        },
+    (
+        0u8..7,
+        any::<bool>(),
+        1u64..1 << 40,
+        any::<u64>(),
+        any::<u64>(),
+        0u64..1 << 40,
     )
+        .prop_map(
+            |(stream, redelivered, seq, previous, lowest, life_ms)| Header {
+                stream: Stream::from_number(stream).expect("a stream"),
+                redelivered,
+                seq,
+                previous: previous % seq,
+                lowest: lowest % seq + 1,
+                life_ms,
+                wait_ms: life_ms / 2,
+            },
+        )
 }
 
 proptest! {
