@@ -1,1 +1,9 @@
-//! net
+//! Moves bytes: the sockets of a node and the protocols that run on them.
+//!
+//! Net owns SDP, ICE, DTLS, SCTP and their timers and promises what
+//! `spec/link.md` says. It has no policy and retries nothing: core decides
+//! which links exist, and reads what became of them.
+//!
+//! - [`webrtc`]: links to peers over one UDP socket.
+
+pub mod webrtc;

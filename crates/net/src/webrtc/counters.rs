@@ -1,0 +1,20 @@
+//! Counts what this endpoint dropped, by reason.
+
+/// What an endpoint dropped since it was bound, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams that belong to no link: a late packet of a closed link, or a stranger's.
+    pub unknown_source: u64,
+    /// Datagrams that are neither STUN nor DTLS.
+    pub malformed: u64,
+    /// Datagrams of a link that its STUN, DTLS or SCTP layer refused without ending the link.
+    pub refused: u64,
+    /// Datagrams not sent because the queue behind a blocked socket was full.
+    pub socket_full: u64,
+    /// Datagrams that the kernel refused to send: no route, or too large for the interface.
+    pub unsendable: u64,
+    /// Trickled candidates ignored: too many, not usable here, or unreadable on a link that is up.
+    pub candidates_ignored: u64,
+    /// Times that the WebRTC stack panicked and its link was ended.
+    pub stack_panics: u64,
+}

@@ -1,0 +1,476 @@
+//! One link: a WebRTC session with a peer and what this node knows of it.
+//!
+//! Every mutation of the session is followed by [`Peer::drain`], which takes out
+//! all that the session wants to send, tell and wait for. The stack demands it:
+//! its queues are short, and a second input before the drain is a fatal error.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use str0m::change::SdpPendingOffer;
+use str0m::net::Transmit;
+use str0m::{Event, IceConnectionState, Input, Output, Rtc, RtcError};
+use waymesh_proto::class::Class;
+use waymesh_proto::ids::LinkId;
+use waymesh_proto::limits::{FRAME_MAX_BYTES, LOSSY_FRAME_MAX_BYTES};
+use waymesh_proto::link::{CandidateKind, CandidatePair, DownReason, LinkEvent, LinkProtocol};
+
+use super::SendError;
+use super::candidates::RemoteCandidates;
+use super::channels::Channels;
+use super::counters::Counters;
+use super::demux::{Demux, Packet};
+use super::description;
+use super::timers::Alarm;
+use super::transmit::TransmitQueue;
+use super::window::Window;
+
+/// How long a link that is being made may be without any possible pair: more
+/// candidates may be on their way (RFC 8838). Chosen.
+const NO_PAIR_GRACE: Duration = Duration::from_secs(5);
+
+/// Bytes of frames that may arrive before this side knows that the link is up:
+/// what the peer's first window holds, on each of its channels.
+const EARLY_MAX_BYTES: usize = 256 * 1024;
+
+/// Where a drain puts what comes out of a session.
+pub(super) struct Outputs<'a> {
+    pub(super) events: &'a mut VecDeque<LinkEvent>,
+    pub(super) transmits: &'a mut TransmitQueue,
+    pub(super) demux: &'a mut Demux,
+    pub(super) counters: &'a mut Counters,
+    pub(super) max_segments: usize,
+}
+
+/// One link.
+#[derive(Debug)]
+pub(super) struct Peer {
+    link: LinkId,
+    rtc: Box<Rtc>,
+    ufrag: String,
+    channels: Channels,
+    stage: Stage,
+    remote: RemoteCandidates,
+    /// The local and remote address that DTLS went over last.
+    route: Option<(SocketAddr, SocketAddr)>,
+    window: Window,
+    /// A sender waits for [`LinkEvent::Writable`].
+    starved: bool,
+    no_pair_since: Option<Instant>,
+    early: Vec<(Class, Vec<u8>)>,
+    early_bytes: usize,
+    deadline: Instant,
+    pub(super) alarm: Alarm,
+}
+
+enum Stage {
+    /// The offer is out.
+    Offered(SdpPendingOffer),
+    /// Both descriptions are known.
+    Connecting {
+        /// DTLS is up with the peer's fingerprint.
+        secure: bool,
+    },
+    Up,
+    /// The peer, or this node, said that it is over.
+    Ending,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Offered(_) => "Offered",
+            Self::Connecting { .. } => "Connecting",
+            Self::Up => "Up",
+            Self::Ending => "Ending",
+        })
+    }
+}
+
+impl Peer {
+    /// Starts a link as the offering side and returns its offer.
+    pub(super) fn offer(
+        link: LinkId,
+        mut rtc: Box<Rtc>,
+        now: Instant,
+    ) -> Result<(Self, String), DownReason> {
+        rtc.handle_input(Input::Timeout(now))
+            .map_err(stack_failed)?;
+        let mut api = rtc.sdp_api();
+        let channels = Channels::open(|config| api.add_channel_with_config(config));
+        let Some((offer, pending)) = api.apply() else {
+            return Err(DownReason::Local("the WebRTC stack made no offer".into()));
+        };
+        let peer = Self::new(
+            link,
+            rtc,
+            channels,
+            Stage::Offered(pending),
+            RemoteCandidates::default(),
+            now,
+        );
+        Ok((peer, offer.to_sdp_string()))
+    }
+
+    /// Starts a link as the answering side and returns its answer.
+    pub(super) fn accept(
+        link: LinkId,
+        mut rtc: Box<Rtc>,
+        now: Instant,
+        sdp: &str,
+    ) -> Result<(Self, String), DownReason> {
+        rtc.handle_input(Input::Timeout(now))
+            .map_err(stack_failed)?;
+        let checked = description::check(sdp).map_err(DownReason::BadDescription)?;
+        let offer = checked.offer().map_err(DownReason::BadDescription)?;
+        let answer = rtc.sdp_api().accept_offer(offer).map_err(bad_description)?;
+        let channels = Channels::open(|config| rtc.direct_api().create_data_channel(config));
+        let stage = Stage::Connecting { secure: false };
+        let mut peer = Self::new(link, rtc, channels, stage, checked.candidates, now);
+        peer.run(now)?;
+        Ok((peer, answer.to_sdp_string()))
+    }
+
+    fn new(
+        link: LinkId,
+        mut rtc: Box<Rtc>,
+        channels: Channels,
+        stage: Stage,
+        remote: RemoteCandidates,
+        now: Instant,
+    ) -> Self {
+        let ufrag = rtc.direct_api().local_ice_credentials().ufrag;
+        Self {
+            link,
+            rtc,
+            ufrag,
+            channels,
+            stage,
+            remote,
+            route: None,
+            window: Window::new(),
+            starved: false,
+            no_pair_since: None,
+            early: Vec::new(),
+            early_bytes: 0,
+            deadline: now,
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// The ufrag by which this side is addressed.
+    pub(super) fn ufrag(&self) -> &str {
+        &self.ufrag
+    }
+
+    /// When the link wants [`Peer::run`].
+    pub(super) fn deadline(&self) -> Instant {
+        let grace_ends = self.no_pair_since.map(|since| since + NO_PAIR_GRACE);
+        grace_ends.map_or(self.deadline, |ends| ends.min(self.deadline))
+    }
+
+    /// Takes the peer's answer; ignored unless this side offered and waits for one.
+    pub(super) fn handle_answer(&mut self, now: Instant, sdp: &str) -> Result<(), DownReason> {
+        if !matches!(self.stage, Stage::Offered(_)) {
+            tracing::debug!(link = %self.link, "a second answer is ignored");
+            return Ok(());
+        }
+        let next = Stage::Connecting { secure: false };
+        let Stage::Offered(pending) = std::mem::replace(&mut self.stage, next) else {
+            return Ok(());
+        };
+        let checked = description::check(sdp).map_err(DownReason::BadDescription)?;
+        let answer = checked.answer().map_err(DownReason::BadDescription)?;
+        self.rtc
+            .sdp_api()
+            .accept_answer(pending, answer)
+            .map_err(bad_description)?;
+        self.remote = checked.candidates;
+        self.run(now)
+    }
+
+    /// Takes a candidate that the peer trickled.
+    pub(super) fn handle_candidate(
+        &mut self,
+        now: Instant,
+        text: &str,
+        counters: &mut Counters,
+    ) -> Result<(), DownReason> {
+        match description::read_candidate(text) {
+            Ok(candidate) if self.remote.add(&candidate) => {
+                self.rtc.add_remote_candidate(candidate);
+                self.run(now)
+            }
+            Err(why) if !matches!(self.stage, Stage::Up) => Err(DownReason::BadDescription(why)),
+            Ok(_) | Err(_) => {
+                counters.candidates_ignored += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the session the time.
+    pub(super) fn run(&mut self, now: Instant) -> Result<(), DownReason> {
+        if self
+            .no_pair_since
+            .is_some_and(|since| now >= since + NO_PAIR_GRACE)
+        {
+            return Err(DownReason::IceFailed);
+        }
+        let result = self.rtc.handle_input(Input::Timeout(now));
+        self.judge(result)
+    }
+
+    /// Whether this session takes the input: for STUN, whether it authenticates.
+    pub(super) fn accepts(&self, input: &Input<'_>) -> bool {
+        self.rtc.accepts(input)
+    }
+
+    /// Gives the session a datagram; drain before the next.
+    pub(super) fn handle_datagram(
+        &mut self,
+        input: Input<'_>,
+        counters: &mut Counters,
+    ) -> Result<(), DownReason> {
+        let result = self.rtc.handle_input(input);
+        match result {
+            // Bytes that do not authenticate may be anybody's: they must not end a link.
+            Err(error) if matches!(self.stage, Stage::Up) && self.rtc.is_alive() => {
+                tracing::debug!(link = %self.link, %error, "a datagram was refused");
+                counters.refused += 1;
+                Ok(())
+            }
+            result => self.judge(result),
+        }
+    }
+
+    /// Bytes that [`Peer::send`] takes now.
+    pub(super) fn room(&self) -> usize {
+        match self.stage {
+            Stage::Up => self.window.room(self.channels.held()),
+            _ => 0,
+        }
+    }
+
+    /// Writes one frame; drain afterwards when it was taken.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        class: Class,
+        frame: &[u8],
+    ) -> Result<(), SendError> {
+        if frame.len() > limit(class) {
+            return Err(SendError::TooLarge);
+        }
+        if self.room() < frame.len().max(1) {
+            self.window.note_limited();
+            self.starved = true;
+            return Err(SendError::WouldBlock);
+        }
+        let Some(mut channel) = self.rtc.channel(self.channels.id(class)) else {
+            return Err(SendError::Closed);
+        };
+        match channel.write(true, frame) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.starved = true;
+                return Err(SendError::WouldBlock);
+            }
+            Err(error) => {
+                tracing::debug!(link = %self.link, %error, "a write failed");
+                return Err(SendError::Closed);
+            }
+        }
+        self.channels.note_written(class, frame.len());
+        let held = self.channels.held();
+        self.window.note_written(now, frame.len(), held);
+        if self.window.room(held) < FRAME_MAX_BYTES {
+            self.window.note_limited();
+            self.starved = true;
+        }
+        Ok(())
+    }
+
+    /// Says goodbye to the peer; drain once afterwards and drop the link.
+    pub(super) fn close(&mut self) {
+        self.stage = Stage::Ending;
+        if let Err(error) = self.rtc.close() {
+            tracing::debug!(link = %self.link, %error, "a link closed without a goodbye");
+        }
+    }
+
+    /// Takes all that the session has to say.
+    pub(super) fn drain(&mut self, now: Instant, out: &mut Outputs<'_>) -> Result<(), DownReason> {
+        loop {
+            match self.rtc.poll_output() {
+                Ok(Output::Timeout(at)) => {
+                    self.deadline = at;
+                    break;
+                }
+                Ok(Output::Transmit(transmit)) => self.transmit(&transmit, out),
+                Ok(Output::Event(event)) => self.handle_event(now, event, out)?,
+                Err(error) => return self.judge(Err(error)),
+            }
+        }
+        if matches!(self.stage, Stage::Ending) || !self.rtc.is_alive() {
+            return Err(DownReason::ClosedByPeer);
+        }
+        self.come_up(out);
+        self.regain_room(now, out);
+        Ok(())
+    }
+
+    fn transmit(&mut self, transmit: &Transmit, out: &mut Outputs<'_>) {
+        let (source, destination) = (transmit.source, transmit.destination);
+        match Packet::of(&transmit.contents) {
+            Packet::StunRequest => out.demux.note_request(&transmit.contents, self.link),
+            Packet::Dtls if self.route != Some((source, destination)) => {
+                self.route = Some((source, destination));
+                if matches!(self.stage, Stage::Up) {
+                    self.window.forget_path();
+                    let (link, pair) = (self.link, self.pair(source, destination));
+                    out.events.push_back(LinkEvent::PairChanged { link, pair });
+                }
+            }
+            _ => {}
+        }
+        out.transmits.push(
+            source,
+            destination,
+            &transmit.contents,
+            out.max_segments,
+            out.counters,
+        );
+    }
+
+    fn handle_event(
+        &mut self,
+        now: Instant,
+        event: Event,
+        out: &mut Outputs<'_>,
+    ) -> Result<(), DownReason> {
+        match event {
+            Event::Connected => {
+                if let Stage::Connecting { secure } = &mut self.stage {
+                    *secure = true;
+                }
+            }
+            Event::IceConnectionStateChange(state) => return self.handle_ice(now, state),
+            Event::ChannelData(data) => {
+                if let Some(class) = self.channels.class(data.id) {
+                    return self.handle_frame(class, data.data, out);
+                }
+            }
+            Event::ChannelClose(_) | Event::Closed => self.stage = Stage::Ending,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn handle_ice(&mut self, now: Instant, state: IceConnectionState) -> Result<(), DownReason> {
+        if state != IceConnectionState::Disconnected {
+            self.no_pair_since = None;
+            return Ok(());
+        }
+        if matches!(self.stage, Stage::Up) {
+            return Err(DownReason::IceFailed);
+        }
+        self.no_pair_since.get_or_insert(now);
+        Ok(())
+    }
+
+    fn handle_frame(
+        &mut self,
+        class: Class,
+        bytes: Vec<u8>,
+        out: &mut Outputs<'_>,
+    ) -> Result<(), DownReason> {
+        if matches!(self.stage, Stage::Connecting { .. }) {
+            self.come_up(out);
+        }
+        if matches!(self.stage, Stage::Up) {
+            let link = self.link;
+            out.events
+                .push_back(LinkEvent::Frame { link, class, bytes });
+            return Ok(());
+        }
+        self.early_bytes += bytes.len();
+        if self.early_bytes > EARLY_MAX_BYTES {
+            return Err(DownReason::Local(
+                "the peer sent before the link was up".into(),
+            ));
+        }
+        self.early.push((class, bytes));
+        Ok(())
+    }
+
+    /// Reports the link as up once DTLS is, and every channel takes writes.
+    fn come_up(&mut self, out: &mut Outputs<'_>) {
+        let (Stage::Connecting { secure: true }, Some((local, remote))) = (&self.stage, self.route)
+        else {
+            return;
+        };
+        if !self.channels.are_open(&mut self.rtc) {
+            return;
+        }
+        self.stage = Stage::Up;
+        let (link, pair) = (self.link, self.pair(local, remote));
+        out.events.push_back(LinkEvent::Up { link, pair });
+        for (class, bytes) in std::mem::take(&mut self.early) {
+            out.events
+                .push_back(LinkEvent::Frame { link, class, bytes });
+        }
+    }
+
+    /// Learns what SCTP still holds, and tells a waiting sender when half the window is free.
+    fn regain_room(&mut self, now: Instant, out: &mut Outputs<'_>) {
+        if self.channels.held() == 0 {
+            return;
+        }
+        self.channels.refresh(&mut self.rtc);
+        let held = self.channels.held();
+        self.window.note_held(now, held);
+        if self.starved && self.window.is_half_free(held) {
+            self.starved = false;
+            out.events
+                .push_back(LinkEvent::Writable { link: self.link });
+        }
+    }
+
+    fn pair(&self, local_addr: SocketAddr, remote_addr: SocketAddr) -> CandidatePair {
+        CandidatePair {
+            local: CandidateKind::Host,
+            remote: self.remote.kind_of(remote_addr),
+            protocol: LinkProtocol::Udp,
+            local_addr,
+            remote_addr,
+        }
+    }
+
+    /// What an error of the session means for the link.
+    fn judge(&self, result: Result<(), RtcError>) -> Result<(), DownReason> {
+        result.map_err(|error| match error {
+            // The stack reports a fingerprint that does not match as an error of the description.
+            RtcError::Dtls(_) | RtcError::RemoteSdp(_) => DownReason::DtlsFailed(error.to_string()),
+            other => stack_failed(other),
+        })
+    }
+}
+
+/// The largest frame of a class.
+fn limit(class: Class) -> usize {
+    if class.is_reliable() {
+        FRAME_MAX_BYTES
+    } else {
+        LOSSY_FRAME_MAX_BYTES
+    }
+}
+
+fn bad_description(error: RtcError) -> DownReason {
+    DownReason::BadDescription(error.to_string())
+}
+
+fn stack_failed(error: RtcError) -> DownReason {
+    DownReason::Local(error.to_string())
+}

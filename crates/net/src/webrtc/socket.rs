@@ -1,0 +1,235 @@
+//! The one UDP socket of a node: opened for both IP families where the host
+//! has both, read and written in batches.
+//!
+//! Addresses outside this file are canonical: an IPv4 peer on the dual-stack
+//! socket is seen as IPv4, never as `::ffff:…`.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Asked of the kernel for each direction, bytes: a dropped burst costs SCTP a
+/// second (its least RTO), so bursts of some links must fit. The kernel may
+/// give less (`net.core.rmem_max`).
+const KERNEL_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Receive buffers given to one system call. With GRO each holds up to 64
+/// datagrams, so that more buffers bring nothing but memory.
+const RECEIVE_SLOTS: usize = 4;
+
+/// Size of one receive buffer: the largest UDP payload, which GRO may fill.
+const RECEIVE_SLOT_BYTES: usize = 64 * 1024;
+
+/// A UDP socket with batched input and output.
+#[derive(Debug)]
+pub(super) struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    dual_stack: bool,
+}
+
+/// A run of datagrams for one destination, all of one size but the last.
+#[derive(Debug)]
+pub(super) struct Burst<'a> {
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) segment_size: usize,
+    pub(super) contents: &'a [u8],
+}
+
+/// Buffers for one batched read, reused from read to read.
+#[derive(Debug)]
+pub(super) struct ReceiveBuffer {
+    bytes: Box<[u8]>,
+    meta: [RecvMeta; RECEIVE_SLOTS],
+    filled: usize,
+}
+
+/// One received datagram.
+#[derive(Debug)]
+pub(super) struct Datagram<'a> {
+    pub(super) source: SocketAddr,
+    /// The address that it was sent to, when the kernel told.
+    pub(super) local_ip: Option<IpAddr>,
+    pub(super) bytes: &'a [u8],
+}
+
+impl Socket {
+    /// Binds to `ip` and `port`; without `ip`, to all addresses of both families where there are two.
+    pub(super) fn bind(ip: Option<IpAddr>, port: u16) -> io::Result<Self> {
+        match ip {
+            Some(ip) => Self::open(SocketAddr::new(ip, port)),
+            None => Self::open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
+                .or_else(|_| Self::open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))),
+        }
+    }
+
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let raw = RawSocket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        let dual_stack = address.is_ipv6();
+        if dual_stack {
+            raw.set_only_v6(false)?;
+        }
+        raw.set_nonblocking(true)?;
+        raw.bind(&address.into())?;
+        let state = UdpSocketState::new(UdpSockRef::from(&raw))?;
+        for result in [
+            raw.set_recv_buffer_size(KERNEL_BUFFER_BYTES),
+            raw.set_send_buffer_size(KERNEL_BUFFER_BYTES),
+        ] {
+            if let Err(error) = result {
+                tracing::debug!(%error, "the kernel keeps its own socket buffer size");
+            }
+        }
+        let io = UdpSocket::from_std(raw.into())?;
+        Ok(Self {
+            io,
+            state,
+            dual_stack,
+        })
+    }
+
+    /// The port that peers send to.
+    pub(super) fn port(&self) -> io::Result<u16> {
+        Ok(self.io.local_addr()?.port())
+    }
+
+    /// Whether the socket carries packets of this family.
+    pub(super) fn carries(&self, ip: IpAddr) -> bool {
+        ip.is_ipv4() || self.dual_stack
+    }
+
+    /// Most datagrams in one [`Burst`].
+    pub(super) fn max_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Waits until a read, or with `or_writable` a write, may succeed. Cancel safe.
+    pub(super) async fn ready(&self, or_writable: bool) -> io::Result<()> {
+        let interest = if or_writable {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        self.io.ready(interest).await.map(|_| ())
+    }
+
+    /// Reads one batch; [`io::ErrorKind::WouldBlock`] when nothing waits.
+    pub(super) fn receive(&self, into: &mut ReceiveBuffer) -> io::Result<()> {
+        into.filled = 0;
+        let ReceiveBuffer {
+            bytes,
+            meta,
+            filled,
+        } = into;
+        let mut slots = bytes.chunks_exact_mut(RECEIVE_SLOT_BYTES);
+        let mut slots: [IoSliceMut<'_>; RECEIVE_SLOTS] =
+            std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
+        *filled = self.io.try_io(Interest::READABLE, || {
+            self.state
+                .recv(UdpSockRef::from(&self.io), &mut slots, meta)
+        })?;
+        Ok(())
+    }
+
+    /// Writes one burst; [`io::ErrorKind::WouldBlock`] when the kernel's buffer is full.
+    pub(super) fn send(&self, burst: &Burst<'_>) -> io::Result<()> {
+        let segments = burst.contents.len().div_ceil(burst.segment_size.max(1));
+        if segments > self.max_segments() {
+            return self.send_one_by_one(burst);
+        }
+        self.send_raw(
+            burst,
+            (segments > 1).then_some(burst.segment_size),
+            burst.contents,
+        )
+    }
+
+    /// The way out when the kernel or the driver turned out to have no GSO.
+    ///
+    /// When the socket fills up in the middle the rest of the burst is lost,
+    /// as on any network; this happens at most once, while GSO is being found missing.
+    fn send_one_by_one(&self, burst: &Burst<'_>) -> io::Result<()> {
+        let mut datagrams = burst.contents.chunks(burst.segment_size.max(1));
+        if let Some(first) = datagrams.next() {
+            self.send_raw(burst, None, first)?;
+        }
+        for datagram in datagrams {
+            if self.send_raw(burst, None, datagram).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_raw(
+        &self,
+        burst: &Burst<'_>,
+        segment_size: Option<usize>,
+        contents: &[u8],
+    ) -> io::Result<()> {
+        let transmit = quinn_udp::Transmit {
+            destination: self.outward(burst.destination),
+            ecn: None,
+            contents,
+            segment_size,
+            src_ip: (!burst.source.ip().is_unspecified()).then(|| burst.source.ip()),
+        };
+        self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send(UdpSockRef::from(&self.io), &transmit)
+        })
+    }
+
+    /// The form of an address that this socket's family takes.
+    fn outward(&self, address: SocketAddr) -> SocketAddr {
+        match address.ip() {
+            IpAddr::V4(ip) if self.dual_stack => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), address.port())
+            }
+            _ => address,
+        }
+    }
+}
+
+impl ReceiveBuffer {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: vec![0; RECEIVE_SLOTS * RECEIVE_SLOT_BYTES].into(),
+            meta: [RecvMeta::default(); RECEIVE_SLOTS],
+            filled: 0,
+        }
+    }
+
+    /// The datagrams of the last read, each GRO segment by itself.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
+        let slots = self.bytes.chunks_exact(RECEIVE_SLOT_BYTES);
+        self.meta
+            .iter()
+            .zip(slots)
+            .take(self.filled)
+            .flat_map(|(meta, slot)| {
+                let source = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+                let local_ip = meta.dst_ip.map(|ip| ip.to_canonical());
+                slot[..meta.len.min(slot.len())]
+                    .chunks(meta.stride.max(1))
+                    .map(move |bytes| Datagram {
+                        source,
+                        local_ip,
+                        bytes,
+                    })
+            })
+    }
+
+    /// Whether the last read filled every buffer, so that more may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.filled == RECEIVE_SLOTS
+    }
+}
