@@ -1,0 +1,156 @@
+//! Ed25519 keys (RFC 8032) and signatures with a label.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use waymesh_proto::AgentId;
+use waymesh_proto::control::{RegistryKey, Signature};
+
+/// A private key and its public half, of an agent or of a registry.
+///
+/// `Debug` shows the public half only.
+pub struct Keypair {
+    pair: Ed25519KeyPair,
+    public: [u8; 32],
+}
+
+/// The signature was not made by that key over those bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not verify")]
+pub struct BadSignature;
+
+impl Keypair {
+    /// Makes the keypair of a seed: 32 bytes that only its owner knows.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed)
+            .expect("every 32 bytes are an Ed25519 seed (RFC 8032 §5.1.5)");
+        let public = pair
+            .public_key()
+            .as_ref()
+            .try_into()
+            .expect("an Ed25519 public key has 32 bytes");
+        Self { pair, public }
+    }
+
+    /// The public key as the identity of an agent.
+    pub const fn agent_id(&self) -> AgentId {
+        AgentId::from_bytes(self.public)
+    }
+
+    /// The public key as the identity of a registry.
+    pub const fn registry_key(&self) -> RegistryKey {
+        RegistryKey::from_bytes(self.public)
+    }
+
+    /// Signs `label || 0x00 || bytes`, so that no signature can be used for another purpose.
+    pub fn sign(&self, label: &str, bytes: &[u8]) -> Signature {
+        let signature = self.pair.sign(&labelled(label, bytes));
+        let bytes = signature
+            .as_ref()
+            .try_into()
+            .expect("an Ed25519 signature has 64 bytes");
+        Signature::from_bytes(bytes)
+    }
+}
+
+impl fmt::Debug for Keypair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keypair")
+            .field("public", &self.agent_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks an agent's signature over `label || 0x00 || bytes`.
+///
+/// # Errors
+/// [`BadSignature`], also when the id is not a point of the curve.
+pub fn verify(
+    by: &AgentId,
+    label: &str,
+    bytes: &[u8],
+    signature: &Signature,
+) -> Result<(), BadSignature> {
+    verify_raw(by.as_bytes(), label, bytes, signature)
+}
+
+/// Checks a registry's signature over `label || 0x00 || bytes`.
+///
+/// # Errors
+/// [`BadSignature`], also when the key is not a point of the curve.
+pub fn verify_registry(
+    by: &RegistryKey,
+    label: &str,
+    bytes: &[u8],
+    signature: &Signature,
+) -> Result<(), BadSignature> {
+    verify_raw(by.as_bytes(), label, bytes, signature)
+}
+
+fn verify_raw(
+    public: &[u8; 32],
+    label: &str,
+    bytes: &[u8],
+    signature: &Signature,
+) -> Result<(), BadSignature> {
+    UnparsedPublicKey::new(&ED25519, public)
+        .verify(&labelled(label, bytes), signature.as_bytes())
+        .map_err(|_| BadSignature)
+}
+
+fn labelled(label: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut all = Vec::with_capacity(label.len() + 1 + bytes.len());
+    all.extend_from_slice(label.as_bytes());
+    all.push(0);
+    all.extend_from_slice(bytes);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_public_key_of_rfc_8032() {
+        // RFC 8032 §7.1, test 1.
+        let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let unhex = |text: &str| -> [u8; 32] {
+            std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hex"))
+        };
+        let pair = Keypair::from_seed(&unhex(seed));
+        assert_eq!(pair.agent_id().as_bytes(), &unhex(public));
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_key_label_and_bytes_only() {
+        let pair = Keypair::from_seed(&[1; 32]);
+        let other = Keypair::from_seed(&[2; 32]);
+        let signature = pair.sign("a", b"bytes");
+        assert_eq!(verify(&pair.agent_id(), "a", b"bytes", &signature), Ok(()));
+        for (by, label, bytes) in [
+            (other.agent_id(), "a", &b"bytes"[..]),
+            (pair.agent_id(), "b", b"bytes"),
+            (pair.agent_id(), "a", b"byteS"),
+            (AgentId::from_bytes([0xff; 32]), "a", b"bytes"),
+        ] {
+            assert_eq!(verify(&by, label, bytes, &signature), Err(BadSignature));
+        }
+    }
+
+    #[test]
+    fn a_byte_does_not_move_from_the_label_to_the_bytes() {
+        let pair = Keypair::from_seed(&[1; 32]);
+        let signature = pair.sign("ab", b"c");
+        assert!(verify(&pair.agent_id(), "a", b"bc", &signature).is_err());
+    }
+
+    #[test]
+    fn the_private_key_is_never_shown() {
+        let shown = format!("{:?}", Keypair::from_seed(&[1; 32]));
+        assert!(
+            shown.contains("public") && !shown.contains("seed"),
+            "{shown}"
+        );
+    }
+}
