@@ -1,0 +1,3 @@
+//! libFuzzer's entry to `proto::control_client`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| waymesh_fuzz::proto::control_client(data));

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz corpora from the golden vectors.
+
+`tools/seed_corpus.py` writes fuzz/corpus/TARGET/NAME for every vector that a
+target reads; `--check` only says whether a seed is missing or differs. Seeds
+are named after their vectors, so what fuzzing found beside them stays.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+SIGNAL_BODY = {
+    "mesh": "0f" * 16,
+    "from": "a" * 52,
+    "from_incarnation": 1763632800000,
+    "to": "b" * 51 + "a",
+    "to_incarnation": 1,
+    "session": "00112233445566778899aabbccddeeff",
+    "seq": 0,
+    "issued_ms": 1763632800001,
+}
+
+SDP = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n"
+
+CANDIDATE = "candidate:1 1 udp 2130706175 127.0.0.1 40000 typ host"
+
+SIGNALS = {
+    "offer": {"type": "offer", "sdp": SDP},
+    "answer": {"type": "answer", "sdp": SDP, "offer_hash": "A" * 43},
+    "candidate": {"type": "candidate", "candidate": CANDIDATE},
+    "candidate-of-ossa": {"type": "ice-candidate", "candidate": CANDIDATE},
+    "reject": {"type": "reject", "error": {"code": "unauthorized", "message": "no"}},
+}
+
+SKILL = {"name": "echo", "description": "says it again", "schema": {"type": "object"}, "idempotent": True}
+
+UUID = "0198c2f0-a1b2-7c3d-8e4f-5a6b7c8d9e0f"
+
+RECORD = {"name": "alice", "agent_id": "a" * 52, "incarnation": 2, "online": True, "skills": [SKILL]}
+
+CLIENT = [
+    {"type": "login", "mesh": "0f" * 16, "origin": "http://127.0.0.1:4455", "nonce": "A" * 43, "name": "alice",
+     "agent_id": "a" * 52, "incarnation": 1763632800000, "instance": "00" * 16, "sig": "A" * 86},
+    {"type": "skills", "skills": [SKILL]},
+    {"type": "resolve", "name": "alice"},
+    {"type": "watch_all"},
+    {"type": "find", "id": UUID, "name": None, "skill": "echo"},
+    {"type": "signal"},
+    {"type": "from_the_future"},
+]
+
+SERVER = [
+    {"type": "challenge", "version": 1, "mesh": "0f" * 16, "registry": "a" * 52, "nonce": "A" * 43},
+    {"type": "welcome", "sig": "A" * 86},
+    {"type": "records", "agents": [RECORD]},
+    {"type": "unknown", "name": "alice"},
+    {"type": "found", "id": UUID, "agents": [RECORD], "more": True},
+    {"type": "signal", "from_name": "alice"},
+    {"type": "undeliverable", "to": "a" * 52, "session": "00" * 16},
+    {"type": "error", "error": {"code": "bad_request", "message": "no"}},
+]
+
+FAULT = {"code": "handler_failed", "number": 2010, "message": "no", "hint": None, "retry": "never", "executed": "no"}
+
+PEER = {"agent": "bob", "agent_id": "a" * 52, "state": "linked", "path": "direct", "transport": "webrtc",
+        "local_candidate": "host", "remote_candidate": "prflx", "protocol": "udp", "rtt_ms": 1, "setup_ms": None,
+        "reason": "up"}
+
+REQUESTS = [
+    ({"type": "send", "id": "1", "target_peer": "bob", "message": {"a": [1, None]}, "class": "control"}, b""),
+    ({"type": "send", "id": "2", "target_peer": "bob", "bytes": 5, "content_type": "text/plain", "ttl_ms": 1000}, b"a\nb\xff{"),
+    ({"type": "broadcast", "id": "3", "message": "x", "wait": "delivered", "priority": "high"}, b""),
+    ({"type": "list_peers", "id": "4"}, b""),
+    ({"type": "connect", "id": "5", "target_peer": "bob", "timeout_ms": 10}, b""),
+    ({"type": "call", "id": "6", "target_peer": "bob", "skill": "echo", "args": {}, "timeout_ms": 10, "idempotent": True}, b""),
+    ({"type": "cancel", "id": "7", "call": "6"}, b""),
+    ({"type": "register_skill", "id": "8", "skill": SKILL}, b""),
+    ({"type": "unregister_skill", "id": "9", "skill": "echo"}, b""),
+    ({"type": "reply", "call_id": 1, "result": 5}, b""),
+    ({"type": "reply", "call_id": 1, "error": FAULT}, b""),
+    ({"type": "ack", "delivery": 3}, b""),
+    ({"type": "attach", "id": "10", "observe": True}, b""),
+    ({"type": "find_agents", "id": "11", "name": None, "skill": "echo"}, b""),
+    ({"type": "ping", "id": "12", "target_peer": "bob"}, b""),
+    ({"type": "info", "id": "13"}, b""),
+    ({"type": "sing", "id": "14"}, b""),
+]
+
+EVENTS = [
+    ({"type": "hello", "protocol": 1, "agent": "bob", "agent_id": "a" * 52, "incarnation": 3, "registry": None,
+      "version": "0.1.0"}, b""),
+    ({"type": "ok", "id": "1"}, b""),
+    ({"type": "error", "id": "1", "error": FAULT}, b""),
+    ({"type": "result", "id": "1", "result": {"x": 1}}, b""),
+    ({"type": "result", "id": "1", "bytes": 3, "content_type": "image/png"}, b"\x00\n\xff"),
+    ({"type": "peer_connected", **PEER}, b""),
+    ({"type": "state", "id": "1", "peer_id": "bob", "message_id": UUID, "state": "refused", "path": "direct",
+      "error": FAULT, "last": True}, b""),
+    ({"type": "message", "delivery": 1, "message_id": UUID, "from_peer": "bob", "agent_id": "a" * 52,
+      "class": "control", "redelivered": False, "path": "direct", "message": [1]}, b""),
+    ({"type": "call", "call_id": 1, "message_id": UUID, "from_peer": "bob", "agent_id": "a" * 52, "skill": "echo",
+      "remaining_ms": 100, "redelivered": True, "args": None}, b""),
+    ({"type": "call_cancelled", "call_id": 1, "error": FAULT}, b""),
+    ({"type": "peer_list", "id": "1", "peers": [PEER]}, b""),
+    ({"type": "gap", "from_peer": "bob", "class": "events", "missing": 2}, b""),
+    ({"type": "from_the_future"}, b""),
+]
+
+
+def seeds(root):
+    """Every (target, name, bytes)."""
+    vectors = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in (root / "spec/vectors").glob("*.json")}
+    for file, target in (("frames", "frame"), ("envelope", "envelope")):
+        for part in ("exact", "accepted", "refused"):
+            for case in vectors[file][part]:
+                yield target, case["name"], bytes.fromhex(case["hex"])
+    for part in ("exact", "accepted", "refused"):
+        for number, case in enumerate(vectors["ids"][part]):
+            yield "ids", f"{part} {case['kind']} {number}", case["text"].encode()
+    for case in vectors["errors"]["codes"][:3]:
+        fault = {**case, "message": "what happened", "hint": None, "executed": "unknown"}
+        yield "fault", case["code"], json.dumps(fault).encode()
+    for name, signal in SIGNALS.items():
+        body = json.dumps({**SIGNAL_BODY, **signal}, separators=(",", ":"))
+        yield "signal_body", name, body.encode()
+        yield "signal_signed", name, json.dumps({"body": body, "sig": "A" * 86}).encode()
+    signed = {"body": json.dumps({**SIGNAL_BODY, **SIGNALS["offer"]}), "sig": "A" * 86}
+    for target, messages in (("control_client", CLIENT), ("control_server", SERVER)):
+        for message in messages:
+            text = json.dumps({**message, "signal": signed} if message["type"] == "signal" else message)
+            yield target, message["type"], text.encode()
+    for target, lines in (("ipc_request", REQUESTS), ("ipc_event", EVENTS)):
+        for line, raw in lines:
+            yield target, f"{line['type']} {'with bytes' if raw else ''}", b"\x03" + json.dumps(line).encode() + b"\n" + raw
+        whole = b"".join(json.dumps(line).encode() + b"\n" + raw for line, raw in lines)
+        yield target, "all of them", b"\x1f" + whole
+        yield target, "not json", b"\x00hello\n{}\n[]\n\n"
+        yield target, "not utf-8", b"\x00\xff\xfe\n"
+    yield "fault", "newer", b'{"code":"from_the_future","message":"x","more":[{}]}'
+
+
+def file_name(name):
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def main(root, check):
+    wrong = 0
+    for target, name, data in seeds(root):
+        path = root / "fuzz/corpus" / target / file_name(name)
+        if path.is_file() and path.read_bytes() == data:
+            continue
+        wrong += 1
+        if check:
+            print(f"corpus: {path.relative_to(root)} is not what its vector says; run tools/seed_corpus.py")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    print(f"corpus: {wrong} seeds {'differ' if check else 'written'}")
+    return 1 if check and wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(ROOT, "--check" in sys.argv[1:]))
