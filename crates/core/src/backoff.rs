@@ -55,6 +55,10 @@ impl Backoff {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's time has to begin somewhere"
+)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -8,3 +8,17 @@
 #![warn(clippy::iter_over_hash_type)]
 
 pub mod app;
+pub mod backoff;
+pub mod calls;
+pub mod counters;
+pub mod inbound;
+pub mod inbox;
+pub mod liveness;
+pub mod mesh;
+pub mod outbound;
+mod peer;
+pub mod registry;
+pub mod session;
+pub mod streams;
+
+pub use mesh::{Mesh, MeshConfig, Topology};

@@ -141,6 +141,10 @@ codes! {
     StaleIncarnation = 3005, "stale_incarnation", Now;
     /// The signaling message is older than one already seen.
     Replayed = 3006, "replayed", Never;
+    /// The program is stopping.
+    ShuttingDown = 3007, "shutting_down", After;
+    /// The link carried nothing for long.
+    LinkIdle = 3008, "link_idle", Now;
 
     /// A signature does not verify.
     BadSignature = 4001, "bad_signature", Never;

@@ -1,0 +1,41 @@
+//! What core dropped or refused, by reason: nothing is lost silently.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts since the node started.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter with its name.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames that are not frames; each closes its link.
+    bad_frames,
+    /// Envelopes that are not envelopes, or of a kind that is not taken.
+    bad_envelopes,
+    /// Links closed because the peer broke the rules of a stream.
+    abuses,
+    /// Signals of an earlier incarnation, for another one, or of a peer that changed its key.
+    stale_signals,
+    /// Offers that came a second time.
+    replayed_offers,
+    /// Answers to calls that nobody waits for any more.
+    late_replies,
+    /// Messages of lossy classes that made room for newer ones, going out.
+    lossy_dropped_out,
+    /// Messages of lossy classes that made room for newer ones, coming in.
+    lossy_dropped_in,
+    /// Messages that expired here before an application took them.
+    expired_in,
+    /// Frames of links that had ended.
+    stray_frames,
+}

@@ -1,0 +1,405 @@
+//! The receiving half of one stream: dedupe, reassembly, order, acknowledgement.
+//!
+//! Each message of a sender's incarnation is released once, in order on
+//! ordered streams. Nothing waits for ever: a held message is released when
+//! its predecessors are known to be settled or their longest life has passed.
+//! It does not keep what it released: the inbox does, and says [`Inbound::consume`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use waymesh_proto::class::Stream;
+use waymesh_proto::error::Code;
+use waymesh_proto::frame::{Ack, Header, Piece, Section};
+use waymesh_proto::limits::{ENVELOPE_OVERHEAD_MAX_BYTES, MESSAGE_MAX_BYTES};
+use waymesh_proto::seqset::SeqSet;
+
+/// Messages after which an acknowledgement does not wait any longer. DESIGN.
+pub const ACK_MESSAGES: u32 = 64;
+/// Bytes after which an acknowledgement does not wait any longer.
+pub const ACK_BYTES: usize = 128 * 1024;
+/// How long an acknowledgement waits for a frame to ride on.
+pub const ACK_DELAY: Duration = Duration::from_millis(5);
+
+/// Messages of one stream that may be unconsumed. As many as a sender's outbox holds.
+pub const WINDOW_MAX_MESSAGES: u64 = 1_024;
+/// Bytes of one stream that may be unconsumed, when the node's budget allows.
+/// Chosen: above it loopback gains nothing.
+pub const WINDOW_MAX_BYTES: u64 = 1024 * 1024;
+/// Holes that a sender may leave before its link is closed for abuse. Chosen:
+/// four times what a well-behaved one can have on its way.
+const HOLES_MAX: usize = 4_096;
+/// Refusals that one frame tells; they take at most 4 KiB of it. Chosen.
+const REFUSALS_PER_FRAME: usize = 256;
+/// Bytes past the window that are still tolerated: one message sent into an
+/// empty window, and one whose window shrank while it was under way.
+const WINDOW_SLACK_BYTES: u64 = 2 * (MESSAGE_MAX_BYTES + ENVELOPE_OVERHEAD_MAX_BYTES) as u64;
+
+/// A message that may go to the application now.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Released {
+    /// Its sequence number, for [`Inbound::consume`].
+    pub seq: u64,
+    /// Its bytes.
+    pub envelope: Vec<u8>,
+    /// The end of its life.
+    pub expires: Instant,
+    /// Whether an earlier incarnation of this node may have had it.
+    pub redelivered: bool,
+    /// Messages before it that were skipped.
+    pub missing: u64,
+}
+
+/// The peer broke the rules; its link is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Abuse {
+    /// More was sent than the window allowed.
+    #[error("the peer sent past its window")]
+    Window,
+    /// Pieces of one message disagree.
+    #[error("the peer sent pieces that do not fit together")]
+    Pieces,
+    /// Too many sequence numbers were left out.
+    #[error("the peer left too many messages out")]
+    Holes,
+}
+
+#[derive(Debug)]
+struct Held {
+    previous: u64,
+    wait_until: Instant,
+    released: Released,
+}
+
+#[derive(Debug)]
+struct Partial {
+    buffer: Vec<u8>,
+    have: SeqSet,
+}
+
+/// The receiving half of one stream.
+#[derive(Debug)]
+pub struct Inbound {
+    stream: Stream,
+    started: bool,
+    received: SeqSet,
+    consumed: SeqSet,
+    /// Ordered streams: the last one released.
+    last_released: u64,
+    held: BTreeMap<u64, Held>,
+    partials: BTreeMap<u64, Partial>,
+    ready: VecDeque<Released>,
+    sizes: BTreeMap<u64, u64>,
+    unconsumed_bytes: u64,
+    window_bytes: u64,
+    /// Refused and not yet settled by the sender: told again on a new link.
+    refused: BTreeMap<u64, Code>,
+    untold: Vec<u64>,
+    dirty: bool,
+    unacked_messages: u32,
+    unacked_bytes: usize,
+    ack_due: Option<Instant>,
+}
+
+impl Inbound {
+    /// The stream of a sender's incarnation that nothing has come of yet.
+    pub fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            started: false,
+            received: SeqSet::default(),
+            consumed: SeqSet::default(),
+            last_released: 0,
+            held: BTreeMap::new(),
+            partials: BTreeMap::new(),
+            ready: VecDeque::new(),
+            sizes: BTreeMap::new(),
+            unconsumed_bytes: 0,
+            window_bytes: WINDOW_MAX_BYTES,
+            refused: BTreeMap::new(),
+            untold: Vec::new(),
+            dirty: false,
+            unacked_messages: 0,
+            unacked_bytes: 0,
+            ack_due: None,
+        }
+    }
+
+    /// Bytes that the application has not consumed, pieces included.
+    pub const fn unconsumed_bytes(&self) -> u64 {
+        self.unconsumed_bytes
+    }
+
+    /// A whole message arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Abuse`]: the link must be closed.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        envelope: &[u8],
+    ) -> Result<(), Abuse> {
+        if !self.admit(now, header)? {
+            return Ok(());
+        }
+        self.forget_partial(header.seq);
+        self.charge(header.seq, envelope.len() as u64)?;
+        self.take(now, header, envelope.to_vec());
+        Ok(())
+    }
+
+    /// A piece of a message arrived, in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`Abuse`]: the link must be closed.
+    pub fn handle_chunk(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        piece: &Piece<'_>,
+    ) -> Result<(), Abuse> {
+        if !self.admit(now, header)? {
+            return Ok(());
+        }
+        let total = usize::try_from(piece.total).map_err(|_| Abuse::Pieces)?;
+        if !self.partials.contains_key(&header.seq) {
+            self.charge(header.seq, piece.total)?;
+            let buffer = vec![0; total];
+            let have = SeqSet::default();
+            self.partials.insert(header.seq, Partial { buffer, have });
+        }
+        let Some(partial) = self.partials.get_mut(&header.seq) else {
+            return Ok(());
+        };
+        let start = usize::try_from(piece.offset).map_err(|_| Abuse::Pieces)?;
+        let end = start + piece.bytes.len();
+        if partial.buffer.len() != total || end > total {
+            return Err(Abuse::Pieces);
+        }
+        partial.buffer[start..end].copy_from_slice(piece.bytes);
+        partial.have.insert_range(start as u64 + 1, end as u64);
+        if partial.have.cumulative() == piece.total
+            && let Some(whole) = self.partials.remove(&header.seq)
+        {
+            self.take(now, header, whole.buffer);
+        }
+        Ok(())
+    }
+
+    /// Whether the message is new and may come in; settles what the header says is settled.
+    fn admit(&mut self, now: Instant, header: &Header) -> Result<bool, Abuse> {
+        if !self.started {
+            self.started = true;
+            self.last_released = header.lowest - 1;
+        }
+        self.settle_below(now, header.lowest);
+        if self.received.contains(header.seq) {
+            self.want_ack(now, true);
+            return Ok(false);
+        }
+        if self.received.holes() > HOLES_MAX || self.refused.len() > HOLES_MAX {
+            return Err(Abuse::Holes);
+        }
+        if self.stream.class().is_ordered() && header.seq <= self.last_released {
+            self.received.insert(header.seq);
+            self.forget_partial(header.seq);
+            self.refuse(now, header.seq, Code::Expired);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Everything below `lowest` that has not arrived never will.
+    fn settle_below(&mut self, now: Instant, lowest: u64) {
+        let before = self.received.cumulative();
+        self.refused = self.refused.split_off(&lowest);
+        self.received.insert_up_to(lowest - 1);
+        self.consumed.insert_up_to(lowest - 1);
+        if self.received.cumulative() != before {
+            let dead: Vec<u64> = self.partials.range(..lowest).map(|(seq, _)| *seq).collect();
+            for seq in dead {
+                self.forget_partial(seq);
+            }
+        }
+        if self.stream.class().is_ordered() && lowest > 0 {
+            self.release_in_order(now, lowest - 1);
+        }
+    }
+
+    fn charge(&mut self, seq: u64, bytes: u64) -> Result<(), Abuse> {
+        if self.unconsumed_bytes + bytes > WINDOW_MAX_BYTES + WINDOW_SLACK_BYTES
+            || self.sizes.len() as u64 > 2 * WINDOW_MAX_MESSAGES
+        {
+            return Err(Abuse::Window);
+        }
+        self.sizes.insert(seq, bytes);
+        self.unconsumed_bytes += bytes;
+        Ok(())
+    }
+
+    fn discharge(&mut self, seq: u64) {
+        if let Some(bytes) = self.sizes.remove(&seq) {
+            self.unconsumed_bytes -= bytes;
+        }
+    }
+
+    fn forget_partial(&mut self, seq: u64) {
+        if self.partials.remove(&seq).is_some() {
+            self.discharge(seq);
+        }
+    }
+
+    fn take(&mut self, now: Instant, header: &Header, envelope: Vec<u8>) {
+        self.received.insert(header.seq);
+        self.unacked_messages += 1;
+        self.unacked_bytes += envelope.len();
+        let released = Released {
+            seq: header.seq,
+            envelope,
+            expires: now + Duration::from_millis(header.life_ms),
+            redelivered: header.redelivered,
+            missing: 0,
+        };
+        if !self.stream.class().is_ordered() {
+            self.ready.push_back(released);
+        } else {
+            let gap = header.previous > self.last_released;
+            let held = Held {
+                previous: header.previous,
+                wait_until: now + Duration::from_millis(header.wait_ms),
+                released,
+            };
+            self.held.insert(header.seq, held);
+            self.release_in_order(now, 0);
+            if gap {
+                self.want_ack(now, true);
+            }
+        }
+        self.want_ack(now, false);
+    }
+
+    /// Releases from the front of what is held: successors of the last one
+    /// released, everything at or below `settled`, and what has waited long enough.
+    fn release_in_order(&mut self, now: Instant, settled: u64) {
+        while let Some((seq, held)) = self.held.first_key_value() {
+            let in_turn = held.previous <= self.last_released.max(settled);
+            // A later one whose predecessors' lives are over proves the same for all before it.
+            let overdue = held.wait_until <= now || self.held.values().any(|h| h.wait_until <= now);
+            if !(in_turn || *seq <= settled || overdue) {
+                break;
+            }
+            if let Some((seq, held)) = self.held.pop_first() {
+                let mut released = held.released;
+                released.missing = (seq - 1).saturating_sub(self.last_released);
+                self.last_released = seq;
+                self.ready.push_back(released);
+            }
+        }
+    }
+
+    /// The next message for the application.
+    pub fn poll_ready(&mut self) -> Option<Released> {
+        self.ready.pop_front()
+    }
+
+    /// The application has the message.
+    pub fn consume(&mut self, now: Instant, seq: u64) {
+        self.discharge(seq);
+        if self.consumed.insert(seq) {
+            self.want_ack(now, false);
+        }
+    }
+
+    /// The message will not be delivered.
+    pub fn refuse(&mut self, now: Instant, seq: u64, code: Code) {
+        self.discharge(seq);
+        // Not consumed, whatever order the frames arrive in: `delivered` must be true.
+        if !self.consumed.contains(seq) && self.refused.insert(seq, code).is_none() {
+            self.untold.push(seq);
+            self.want_ack(now, true);
+        }
+    }
+
+    /// What the node can spare for this stream now, bytes.
+    pub fn set_window(&mut self, bytes: u64) {
+        self.window_bytes = bytes.min(WINDOW_MAX_BYTES);
+    }
+
+    fn want_ack(&mut self, now: Instant, at_once: bool) {
+        if !self.stream.class().is_reliable() {
+            return;
+        }
+        self.dirty = true;
+        let full = self.unacked_messages >= ACK_MESSAGES || self.unacked_bytes >= ACK_BYTES;
+        let due = if at_once || full {
+            now
+        } else {
+            now + ACK_DELAY
+        };
+        self.ack_due = Some(self.ack_due.map_or(due, |old| old.min(due)));
+    }
+
+    /// A link came up: the peer needs to know at once what this side has.
+    pub fn handle_link_up(&mut self, now: Instant) {
+        if self.started {
+            self.untold = self.refused.keys().copied().collect();
+            self.want_ack(now, true);
+        }
+    }
+
+    /// Whether there is something to acknowledge when a frame goes out anyway.
+    pub const fn has_ack(&self) -> bool {
+        self.dirty
+    }
+
+    /// When an acknowledgement may wait no longer.
+    pub const fn ack_due(&self) -> Option<Instant> {
+        self.ack_due
+    }
+
+    /// Takes the sections that tell the peer what arrived and what was refused.
+    pub fn take_ack(&mut self) -> impl Iterator<Item = Section<'static>> {
+        self.unacked_messages = 0;
+        self.unacked_bytes = 0;
+        let told = self.untold.len().min(REFUSALS_PER_FRAME);
+        let refusals: Vec<_> = self
+            .untold
+            .drain(..told)
+            .filter_map(|seq| Some((seq, *self.refused.get(&seq)?)))
+            .collect();
+        // What does not fit this frame is due with the next.
+        self.dirty = !self.untold.is_empty();
+        if !self.dirty {
+            self.ack_due = None;
+        }
+        let stream = self.stream;
+        let ack = Ack {
+            stream,
+            window_messages: WINDOW_MAX_MESSAGES,
+            window_bytes: self.window_bytes,
+            received: self.received.clone(),
+            consumed: self.consumed.clone(),
+        };
+        std::iter::once(Section::Ack(ack)).chain(
+            refusals
+                .into_iter()
+                .map(move |(seq, code)| Section::Refused { stream, seq, code }),
+        )
+    }
+
+    /// Releases what has waited long enough for its predecessors.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.release_in_order(now, 0);
+    }
+
+    /// When [`Inbound::handle_timeout`] has something to do, acknowledgements apart.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.held.values().map(|held| held.wait_until).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

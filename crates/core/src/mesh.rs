@@ -1,0 +1,362 @@
+//! Everything that one node decides.
+//!
+//! What happened comes in through `handle_*` (a client's command, a link's
+//! event, the registry's news, time); what must be done goes out through
+//! `poll_*` (frames and commands for net, messages for the registry, events for
+//! clients). One node calls it from one place; nothing in it waits.
+//!
+//! Invariant: after each `handle_*` every touched peer has been through
+//! [`Mesh::settle`], so that its timer, its turn to send, the node's budgets and
+//! the clients' events are up to date.
+
+mod arrivals;
+mod commands;
+mod directory;
+mod faults;
+mod frames;
+mod links;
+mod outcomes;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use waymesh_proto::api::SkillSpec;
+use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name, SkillName};
+use waymesh_proto::limits::{NODE_INBOX_MAX_BYTES, NODE_OUTBOX_MAX_BYTES};
+use waymesh_proto::link::LinkCommand;
+
+use crate::app::{ClientId, Event, InboundId, RegistryCommand};
+use crate::calls::{OpenCalls, Works};
+use crate::counters::Counters;
+use crate::inbound::WINDOW_MAX_BYTES;
+use crate::inbox::{Arrived, Inbox};
+use crate::outbound::WINDOW_INITIAL_BYTES;
+use crate::peer::{Peer, PeerKey, Presence};
+
+pub use commands::LOSSY_MESSAGE_MAX_BYTES;
+pub use frames::Outgoing;
+
+/// When links are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Topology {
+    /// On first use; closed when idle.
+    #[default]
+    OnDemand,
+    /// To every agent of the registry, eagerly.
+    FullMesh,
+}
+
+/// Who this node is.
+#[derive(Debug, Clone)]
+pub struct MeshConfig {
+    /// Its identity.
+    pub agent_id: AgentId,
+    /// Its name.
+    pub name: Name,
+    /// This life of it.
+    pub incarnation: Incarnation,
+    /// When links are made.
+    pub topology: Topology,
+    /// Names whose identity was learnt in earlier lives.
+    pub pins: Vec<(Name, AgentId)>,
+}
+
+#[derive(Debug)]
+struct Skill {
+    spec: SkillSpec,
+    owner: ClientId,
+    waiting: VecDeque<Arrived>,
+}
+
+/// A message that a client of this node sent and that is not settled.
+#[derive(Debug)]
+struct Sent {
+    client: ClientId,
+    peer: PeerKey,
+}
+
+/// Everything that one node decides.
+#[derive(Debug)]
+pub struct Mesh {
+    config: MeshConfig,
+    rng: SmallRng,
+    registry_up: bool,
+    clients: BTreeSet<ClientId>,
+    peers: BTreeMap<PeerKey, Peer>,
+    by_name: BTreeMap<Name, PeerKey>,
+    by_id: BTreeMap<AgentId, PeerKey>,
+    by_link: BTreeMap<LinkId, PeerKey>,
+    pins: BTreeMap<Name, AgentId>,
+    calls: OpenCalls,
+    works: Works,
+    inbox: Inbox,
+    skills: BTreeMap<SkillName, Skill>,
+    sent: BTreeMap<MessageId, Sent>,
+    finds: BTreeMap<MessageId, ClientId>,
+    outbox_bytes: usize,
+    inbox_bytes: u64,
+    next_peer: u32,
+    next_link: u64,
+    next_inbound: u64,
+    timers: BTreeSet<(Instant, PeerKey)>,
+    ready: VecDeque<PeerKey>,
+    queued: BTreeSet<PeerKey>,
+    link_commands: VecDeque<LinkCommand>,
+    registry_commands: VecDeque<RegistryCommand>,
+    events: VecDeque<(ClientId, Event)>,
+    new_pins: VecDeque<(Name, AgentId)>,
+    counters: Counters,
+}
+
+/// What a timer is for, so that one that fires too often names itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// Something about this peer.
+    Peer(Name),
+    /// A call's deadline, this node's or a caller's.
+    Deadline,
+    /// The end of the life of a message in the inbox.
+    Expiry,
+}
+
+impl Mesh {
+    /// A node that knows nobody. `seed` drives session ids and jitter.
+    pub fn new(config: MeshConfig, seed: u64) -> Self {
+        Self {
+            pins: config.pins.iter().cloned().collect(),
+            config,
+            rng: SmallRng::seed_from_u64(seed),
+            registry_up: false,
+            clients: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            by_link: BTreeMap::new(),
+            calls: OpenCalls::default(),
+            works: Works::default(),
+            inbox: Inbox::default(),
+            skills: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            finds: BTreeMap::new(),
+            outbox_bytes: 0,
+            inbox_bytes: 0,
+            next_peer: 0,
+            next_link: 0,
+            next_inbound: 0,
+            timers: BTreeSet::new(),
+            ready: VecDeque::new(),
+            queued: BTreeSet::new(),
+            link_commands: VecDeque::new(),
+            registry_commands: VecDeque::new(),
+            events: VecDeque::new(),
+            new_pins: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What was dropped or refused since the start.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes that wait for peers, and bytes of peers that wait for applications.
+    pub const fn backlog(&self) -> (usize, u64) {
+        (self.outbox_bytes, self.inbox_bytes)
+    }
+
+    /// What net must do.
+    pub fn poll_link_command(&mut self) -> Option<LinkCommand> {
+        self.link_commands.pop_front()
+    }
+
+    /// What the registry must be told.
+    pub fn poll_registry_command(&mut self) -> Option<RegistryCommand> {
+        self.registry_commands.pop_front()
+    }
+
+    /// What a client must be told.
+    pub fn poll_event(&mut self) -> Option<(ClientId, Event)> {
+        self.events.pop_front()
+    }
+
+    /// A name whose identity was learnt just now, to be kept for later lives.
+    pub fn poll_pin(&mut self) -> Option<(Name, AgentId)> {
+        self.new_pins.pop_front()
+    }
+
+    /// When [`Mesh::handle_timeout`] has something to do, and what for.
+    pub fn poll_timeout(&self) -> Option<(Instant, Wake)> {
+        let peer = self.timers.first().and_then(|(at, key)| {
+            let name = self.peers.get(key)?.name.clone();
+            Some((*at, Wake::Peer(name)))
+        });
+        let deadline = self
+            .calls
+            .poll_timeout()
+            .into_iter()
+            .chain(self.works.poll_timeout())
+            .min();
+        let deadline = deadline.map(|at| (at, Wake::Deadline));
+        let waiting = self
+            .skills
+            .values()
+            .flat_map(|s| s.waiting.iter().map(|a| a.expires))
+            .min();
+        let expiry = self.inbox.poll_timeout().into_iter().chain(waiting).min();
+        let expiry = expiry.map(|at| (at, Wake::Expiry));
+        [peer, deadline, expiry]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// Does what time demands.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((_, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.pop_first();
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.timer = None;
+            }
+            self.handle_peer_timeout(now, key);
+            self.settle(now, key);
+        }
+        while let Some((id, call)) = self.calls.take_overdue(now) {
+            self.end_overdue_call(now, id, &call);
+        }
+        while let Some((inbound, work)) = self.works.take_overdue(now) {
+            self.end_overdue_work(inbound, &work);
+        }
+        self.expire_arrivals(now);
+    }
+
+    fn handle_peer_timeout(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.streams.handle_timeout(now);
+        if peer.sessions.handle_timeout(now, &mut self.rng) {
+            peer.reason = "the last attempt to make a link took too long".into();
+        }
+        self.check_life(now, key);
+        self.check_lost(now, key);
+        self.end_overdue_waiters(now, key);
+    }
+
+    /// Brings everything that follows from a peer's state up to date.
+    fn settle(&mut self, now: Instant, key: PeerKey) {
+        self.connect_if_wanted(now, key);
+        self.carry_out_steps(key);
+        self.report_settled(now, key);
+        self.take_arrivals(now, key);
+        self.account(key);
+        self.enqueue(key);
+        self.set_timer(now, key);
+    }
+
+    fn account(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let (out, inn) = (peer.streams.bytes(), peer.streams.unconsumed_bytes());
+        self.outbox_bytes = self.outbox_bytes + out - peer.counted_out;
+        self.inbox_bytes = self.inbox_bytes + inn - peer.counted_in;
+        peer.counted_out = out;
+        peer.counted_in = inn;
+        let budget = NODE_INBOX_MAX_BYTES as u64;
+        let window = if self.inbox_bytes < budget / 2 {
+            WINDOW_MAX_BYTES
+        } else {
+            (budget.saturating_sub(self.inbox_bytes) / 16).max(WINDOW_INITIAL_BYTES)
+        };
+        peer.streams.set_window(window);
+    }
+
+    fn enqueue(&mut self, key: PeerKey) {
+        let linked = self.peers.get(&key).is_some_and(|peer| peer.link.is_some());
+        if linked && self.queued.insert(key) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn set_timer(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let next = peer.poll_timeout(now, self.registry_up);
+        if next == peer.timer {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut peer.timer, next) {
+            self.timers.remove(&(old, key));
+        }
+        if let Some(next) = next {
+            self.timers.insert((next, key));
+        }
+    }
+
+    fn is_outbox_full(&self, key: PeerKey, bytes: usize) -> bool {
+        use waymesh_proto::limits::{OUTBOX_MAX_BYTES, OUTBOX_MAX_MESSAGES};
+        let streams = self.peers.get(&key).map(|peer| &peer.streams);
+        streams
+            .is_some_and(|s| s.len() >= OUTBOX_MAX_MESSAGES || s.bytes() + bytes > OUTBOX_MAX_BYTES)
+            || self.outbox_bytes + bytes > NODE_OUTBOX_MAX_BYTES
+    }
+
+    /// The peer of a name, asked about if it is new.
+    fn peer_named(&mut self, name: &Name) -> PeerKey {
+        if let Some(key) = self.by_name.get(name) {
+            return *key;
+        }
+        let key = PeerKey(self.next_peer);
+        self.next_peer += 1;
+        self.peers.insert(key, Peer::new(name.clone()));
+        self.by_name.insert(name.clone(), key);
+        if let Some(id) = self.pins.get(name).copied() {
+            self.identify(key, id);
+        }
+        if self.registry_up && self.config.topology == Topology::OnDemand {
+            let name = name.clone();
+            self.registry_commands
+                .push_back(RegistryCommand::Resolve { name });
+        }
+        key
+    }
+
+    /// Fixes who a peer is.
+    fn identify(&mut self, key: PeerKey, id: AgentId) {
+        let polite = self.config.agent_id < id;
+        if let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.id.is_none()) {
+            peer.id = Some(id);
+            peer.sessions = crate::session::Sessions::new(polite);
+            self.by_id.insert(id, key);
+            if self.pins.insert(peer.name.clone(), id).is_none() {
+                self.new_pins.push_back((peer.name.clone(), id));
+            }
+        }
+    }
+
+    fn tell(&mut self, client: ClientId, event: Event) {
+        self.events.push_back((client, event));
+    }
+
+    fn tell_all(&mut self, event: &Event) {
+        for client in &self.clients {
+            self.events.push_back((*client, event.clone()));
+        }
+    }
+
+    fn new_inbound(&mut self) -> InboundId {
+        self.next_inbound += 1;
+        InboundId(self.next_inbound)
+    }
+}
+
+/// A lifetime or timeout that fits the limits.
+fn clamped(life: Duration) -> Duration {
+    life.min(Duration::from_millis(waymesh_proto::limits::TTL_MAX_MS))
+}
+
+#[cfg(test)]
+mod tests;

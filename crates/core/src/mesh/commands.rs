@@ -1,0 +1,454 @@
+//! What clients want.
+
+use std::time::{Duration, Instant};
+
+use waymesh_proto::api::{SendState, SkillSpec};
+use waymesh_proto::class::{Class, Stream};
+use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
+use waymesh_proto::error::{Code, Fault};
+use waymesh_proto::ids::{MessageId, Name, SkillName};
+use waymesh_proto::limits::{
+    LOSSY_FRAME_MAX_BYTES, MESSAGE_MAX_BYTES, OPEN_CALLS_MAX, SKILL_MAX_BYTES, SKILLS_MAX,
+    TTL_DEFAULT_MS,
+};
+
+use super::{Mesh, Sent, Skill, clamped, faults};
+use crate::app::{ClientId, Command, Event, InboundId, RegistryCommand};
+use crate::calls::OpenCall;
+use crate::peer::{PeerKey, Waiter, Wanted};
+
+/// Largest payload on a lossy channel, bytes: with envelope and headers it fits one packet.
+pub const LOSSY_MESSAGE_MAX_BYTES: usize = LOSSY_FRAME_MAX_BYTES - 160;
+/// Messages of a lossy class that wait for a link; the oldest makes room. Chosen.
+const LOSSY_OUTBOX_MAX: usize = 256;
+
+impl Mesh {
+    /// A client came.
+    pub fn add_client(&mut self, client: ClientId) {
+        self.clients.insert(client);
+    }
+
+    /// A client is gone: its calls are withdrawn, its skills and inbox are free.
+    pub fn remove_client(&mut self, now: Instant, client: ClientId) {
+        self.clients.remove(&client);
+        self.inbox.release(client);
+        self.sent.retain(|_, sent| sent.client != client);
+        self.finds.retain(|_, owner| *owner != client);
+        for id in self.calls.of(|call| call.client == client) {
+            self.cancel(now, client, id);
+        }
+        let skills: Vec<SkillName> = self
+            .skills
+            .iter()
+            .filter(|(_, skill)| skill.owner == client)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for work in self.works.of(|work| work.owner == client) {
+            self.reply(now, client, work, Err(faults::handler_lost(None)));
+        }
+        for skill in skills {
+            self.drop_skill(now, &skill);
+        }
+        for peer in self.peers.values_mut() {
+            peer.waiters.retain(|waiter| waiter.client != client);
+        }
+        self.events.retain(|(to, _)| *to != client);
+    }
+
+    /// A client wants something.
+    pub fn handle_command(&mut self, now: Instant, client: ClientId, command: Command) {
+        match command {
+            Command::Send {
+                id,
+                to,
+                class,
+                priority,
+                ttl,
+                payload,
+            } => {
+                let outcome = self.send(now, client, (id, &to), (class, priority, ttl), payload);
+                let (state, fault) = match outcome {
+                    Ok(()) => (SendState::Queued, None),
+                    Err(fault) => (SendState::Refused, Some(fault)),
+                };
+                self.tell(
+                    client,
+                    Event::State {
+                        id,
+                        state,
+                        path: None,
+                        fault,
+                    },
+                );
+                self.settle_named(now, &to);
+            }
+            Command::Call {
+                id,
+                to,
+                skill,
+                priority,
+                timeout,
+                idempotent,
+                payload,
+            } => {
+                let limits = (clamped(timeout), idempotent, priority);
+                if let Err(fault) = self.call(now, client, (id, &to), skill, limits, payload) {
+                    self.tell_answer(client, id, Err(fault), None, Duration::ZERO);
+                }
+                self.settle_named(now, &to);
+            }
+            Command::Cancel { id } => self.cancel(now, client, id),
+            Command::Reply { call, outcome } => self.reply(now, client, call, outcome),
+            Command::Consumed { message } => self.consumed(now, client, message),
+            Command::ClaimInbox { id } => {
+                let outcome = self.claim_inbox(client);
+                self.tell(client, Event::Done { id, outcome });
+                self.hand_out(now);
+            }
+            Command::Observe { id } => {
+                self.inbox.observe(client);
+                self.tell(
+                    client,
+                    Event::Done {
+                        id,
+                        outcome: Ok(()),
+                    },
+                );
+            }
+            Command::OfferSkill { id, spec } => {
+                let outcome = self.offer_skill(client, spec);
+                self.tell(client, Event::Done { id, outcome });
+            }
+            Command::WithdrawSkill { id, skill } => {
+                let outcome = self.withdraw_skill(now, client, &skill);
+                self.tell(client, Event::Done { id, outcome });
+            }
+            Command::Connect { id, to, timeout } => {
+                self.wait_for(now, (client, id), &to, timeout, Wanted::Link);
+            }
+            Command::Ping { id, to, timeout } => {
+                self.wait_for(
+                    now,
+                    (client, id),
+                    &to,
+                    timeout,
+                    Wanted::Echo { token: None },
+                );
+            }
+            Command::ListPeers { id } => {
+                let peers = self.peers.values().map(|peer| peer.status()).collect();
+                self.tell(client, Event::Peers { id, peers });
+            }
+            Command::FindAgents { id, name, skill } => self.find(client, id, name, skill),
+        }
+    }
+
+    fn settle_named(&mut self, now: Instant, name: &Name) {
+        if let Some(key) = self.by_name.get(name).copied() {
+            self.settle(now, key);
+        }
+    }
+
+    fn send(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        (id, to): (MessageId, &Name),
+        (class, priority, ttl): (Class, Priority, Duration),
+        payload: Payload,
+    ) -> Result<(), Fault> {
+        if self.sent.contains_key(&id) {
+            return Err(faults::duplicate());
+        }
+        let limit = if class.is_reliable() {
+            MESSAGE_MAX_BYTES
+        } else {
+            LOSSY_MESSAGE_MAX_BYTES
+        };
+        let key = self.admit(to, payload.bytes.len(), limit)?;
+        let mut envelope = Envelope::new(Kind::Message, id, payload);
+        envelope.priority = priority;
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return Ok(());
+        };
+        let stream = Stream::from(class);
+        let lives = (now, now + clamped(ttl));
+        peer.streams
+            .push(stream, id, envelope.encode(), priority, lives);
+        if class.is_reliable() {
+            self.sent.insert(id, Sent { client, peer: key });
+        } else if peer.streams.drop_oldest_beyond(stream, LOSSY_OUTBOX_MAX) {
+            self.counters.lossy_dropped_out += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether a payload may go to a peer, and which peer that is.
+    fn admit(&mut self, to: &Name, bytes: usize, limit: usize) -> Result<PeerKey, Fault> {
+        if bytes > limit {
+            return Err(faults::too_large(bytes, limit));
+        }
+        if *to == self.config.name {
+            return Err(faults::to_self());
+        }
+        let key = self.peer_named(to);
+        if self.is_outbox_full(key, bytes) {
+            return Err(faults::queue_full(to));
+        }
+        match self.peers.get(&key) {
+            Some(peer) if peer.impostor && peer.link.is_none() => Err(faults::identity_changed(to)),
+            _ => Ok(key),
+        }
+    }
+
+    fn call(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        (id, to): (MessageId, &Name),
+        skill: SkillName,
+        (timeout, idempotent, priority): (Duration, bool, Priority),
+        payload: Payload,
+    ) -> Result<(), Fault> {
+        if self.calls.contains(&id) {
+            return Err(faults::duplicate());
+        }
+        if self.calls.len() >= OPEN_CALLS_MAX {
+            return Err(faults::queue_full(to));
+        }
+        let key = self.admit(to, payload.bytes.len(), MESSAGE_MAX_BYTES)?;
+        let mut envelope = Envelope::new(Kind::CapabilityCall, id, payload);
+        envelope.priority = priority;
+        envelope.skill = Some(skill.clone());
+        let bytes = envelope.encode();
+        let repeat = idempotent.then(|| bytes.clone());
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return Ok(());
+        };
+        let lives = (now, now + timeout);
+        let seq = peer.streams.push(Stream::Tasks, id, bytes, priority, lives);
+        let call = OpenCall {
+            client,
+            peer: key,
+            skill,
+            started: now,
+            timeout,
+            seq,
+            repeat,
+            entered: false,
+        };
+        self.calls.insert(id, call);
+        Ok(())
+    }
+
+    fn cancel(&mut self, now: Instant, client: ClientId, id: MessageId) {
+        let Some(call) = self.calls.remove_if(&id, |call| call.client == client) else {
+            return;
+        };
+        self.withdraw_call(now, id, &call);
+        let elapsed = now.saturating_duration_since(call.started);
+        self.tell_answer(client, id, Err(faults::cancelled()), None, elapsed);
+        self.settle(now, call.peer);
+    }
+
+    /// Takes a request back, or tells the peer that nobody waits any more.
+    pub(super) fn withdraw_call(&mut self, now: Instant, id: MessageId, call: &OpenCall) {
+        let Some(peer) = self.peers.get_mut(&call.peer) else {
+            return;
+        };
+        if peer.streams.was_sent(Stream::Tasks, call.seq) == Some(false) {
+            peer.streams.withdraw(Stream::Tasks, call.seq);
+            return;
+        }
+        let mut envelope = Envelope::new(Kind::Cancel, id, Payload::json(""));
+        envelope.correlation = Some(id);
+        let lives = (now, now + Duration::from_millis(TTL_DEFAULT_MS));
+        peer.streams.push(
+            Stream::Replies,
+            id,
+            envelope.encode(),
+            Priority::Normal,
+            lives,
+        );
+    }
+
+    fn reply(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        call: InboundId,
+        outcome: Result<Payload, Fault>,
+    ) {
+        if self.works.owner(call) != Some(client) {
+            return;
+        }
+        let Some(work) = self.works.remove(call) else {
+            return;
+        };
+        let outcome = outcome.and_then(|payload| match payload.bytes.len() {
+            ..=MESSAGE_MAX_BYTES => Ok(payload),
+            bytes => Err(faults::too_large(bytes, MESSAGE_MAX_BYTES)
+                .with_executed(waymesh_proto::error::Executed::Unknown)),
+        });
+        self.send_reply(
+            now,
+            (work.peer, work.incarnation),
+            (work.id, work.deadline),
+            outcome,
+        );
+        self.settle(now, work.peer);
+        self.dispatch_waiting(now);
+    }
+
+    fn consumed(&mut self, now: Instant, client: ClientId, message: InboundId) {
+        let Some(arrived) = self.inbox.consume(client, message) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&arrived.peer) {
+            peer.streams
+                .consume(now, arrived.incarnation, arrived.stream, arrived.seq);
+        }
+        self.settle(now, arrived.peer);
+        self.hand_out(now);
+    }
+
+    fn claim_inbox(&mut self, client: ClientId) -> Result<(), Fault> {
+        if self.inbox.claim(client) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Code::AlreadyOwned,
+            "another client of this node owns the message inbox",
+        )
+        .with_hint("attach as an observer, or stop the other client"))
+    }
+
+    fn offer_skill(&mut self, client: ClientId, spec: SkillSpec) -> Result<(), Fault> {
+        let size = serde_json::to_vec(&spec).map_or(usize::MAX, |json| json.len());
+        if size > SKILL_MAX_BYTES {
+            return Err(Fault::new(
+                Code::TooLarge,
+                format!(
+                    "skill {} takes {size} bytes with its schema; the limit is {SKILL_MAX_BYTES}",
+                    spec.name
+                ),
+            ));
+        }
+        if self
+            .skills
+            .get(&spec.name)
+            .is_some_and(|skill| skill.owner != client)
+        {
+            return Err(Fault::new(
+                Code::AlreadyOwned,
+                format!("another client of this node offers {}", spec.name),
+            )
+            .with_hint("give the skill another name, or stop the other client"));
+        }
+        if self.skills.len() >= SKILLS_MAX && !self.skills.contains_key(&spec.name) {
+            return Err(Fault::new(
+                Code::QueueFull,
+                format!("an agent offers at most {SKILLS_MAX} skills"),
+            ));
+        }
+        let waiting = self
+            .skills
+            .remove(&spec.name)
+            .map(|skill| skill.waiting)
+            .unwrap_or_default();
+        let skill = Skill {
+            spec: spec.clone(),
+            owner: client,
+            waiting,
+        };
+        self.skills.insert(spec.name, skill);
+        self.publish_skills();
+        Ok(())
+    }
+
+    fn withdraw_skill(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        name: &SkillName,
+    ) -> Result<(), Fault> {
+        if self
+            .skills
+            .get(name)
+            .is_none_or(|skill| skill.owner != client)
+        {
+            return Err(Fault::new(
+                Code::UnknownSkill,
+                format!("this client does not offer {name}"),
+            ));
+        }
+        self.drop_skill(now, name);
+        Ok(())
+    }
+
+    fn drop_skill(&mut self, now: Instant, name: &SkillName) {
+        if let Some(skill) = self.skills.remove(name) {
+            for arrived in skill.waiting {
+                self.answer_unknown_skill(now, &arrived, name);
+            }
+            self.publish_skills();
+        }
+    }
+
+    pub(super) fn publish_skills(&mut self) {
+        if self.registry_up {
+            let specs = self
+                .skills
+                .values()
+                .map(|skill| skill.spec.clone())
+                .collect();
+            self.registry_commands
+                .push_back(RegistryCommand::Skills(specs));
+        }
+    }
+
+    fn wait_for(
+        &mut self,
+        now: Instant,
+        (client, id): (ClientId, MessageId),
+        to: &Name,
+        timeout: Duration,
+        wants: Wanted,
+    ) {
+        match self.admit(to, 0, 0) {
+            Ok(key) => {
+                let timeout = clamped(timeout);
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    let waiter = Waiter {
+                        client,
+                        id,
+                        started: now,
+                        timeout,
+                        wants,
+                    };
+                    peer.waiters.push(waiter);
+                }
+                self.serve_waiters(now, key);
+                self.settle(now, key);
+            }
+            Err(fault) => self.tell_waiter(client, id, wants, Err(fault)),
+        }
+    }
+
+    fn find(
+        &mut self,
+        client: ClientId,
+        id: MessageId,
+        name: Option<Name>,
+        skill: Option<SkillName>,
+    ) {
+        if self.registry_up {
+            self.finds.insert(id, client);
+            self.registry_commands
+                .push_back(RegistryCommand::Find { id, name, skill });
+        } else {
+            let outcome = Err(super::directory::unreachable());
+            self.tell(client, Event::Agents { id, outcome });
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What the registry tells: who is there, under which key, and what peers signal.
+
+use std::time::{Duration, Instant};
+
+use waymesh_proto::api::AgentRecord;
+use waymesh_proto::error::{Code, Fault};
+use waymesh_proto::ids::{AgentId, Incarnation, LinkId, Name, SessionId};
+use waymesh_proto::signaling::{Signal, SignalBody};
+
+use super::{Mesh, Topology, faults};
+use crate::app::{Event, RegistryCommand, RegistryEvent};
+use crate::peer::{PeerKey, Presence};
+
+/// How long a linked peer that left the registry may take to answer a probe.
+const LOST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a link to an earlier incarnation may take to prove the registry
+/// wrong. Chosen: a restarted peer is reached at once, a lying registry costs a probe.
+const RESTART_PATIENCE: Duration = Duration::from_millis(200);
+/// How long the polite side of an eager pair leaves the offer to the other. Chosen.
+const EAGER_POLITE_DELAY: Duration = Duration::from_millis(300);
+
+impl Mesh {
+    /// Whether the registry's connection is up.
+    pub const fn is_registered(&self) -> bool {
+        self.registry_up
+    }
+
+    /// The registry's connection has news.
+    pub fn handle_registry(&mut self, now: Instant, event: RegistryEvent) {
+        match event {
+            RegistryEvent::Connected => self.handle_connected(now),
+            RegistryEvent::Disconnected => self.handle_disconnected(),
+            RegistryEvent::Record(record) => self.handle_record(now, record),
+            RegistryEvent::Unknown { name } => self.handle_unknown(now, &name),
+            RegistryEvent::Found { id, outcome } => {
+                if let Some(client) = self.finds.remove(&id) {
+                    self.tell(client, Event::Agents { id, outcome });
+                }
+            }
+            RegistryEvent::Signal { from_name, body } => self.handle_signal(now, &from_name, body),
+            RegistryEvent::Undeliverable { to, session } => {
+                self.handle_undeliverable(now, to, session);
+            }
+        }
+    }
+
+    fn handle_connected(&mut self, now: Instant) {
+        self.registry_up = true;
+        self.publish_skills();
+        match self.config.topology {
+            Topology::FullMesh => self.registry_commands.push_back(RegistryCommand::WatchAll),
+            Topology::OnDemand => {
+                for name in self.by_name.keys() {
+                    let name = name.clone();
+                    self.registry_commands
+                        .push_back(RegistryCommand::Resolve { name });
+                }
+            }
+        }
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.sessions.forgive();
+            }
+            self.settle(now, key);
+        }
+    }
+
+    /// Links live on; only questions to the registry fail.
+    fn handle_disconnected(&mut self) {
+        self.registry_up = false;
+        for (id, client) in std::mem::take(&mut self.finds) {
+            let outcome = Err(unreachable());
+            self.tell(client, Event::Agents { id, outcome });
+        }
+    }
+
+    fn handle_record(&mut self, now: Instant, record: AgentRecord) {
+        if record.agent_id == self.config.agent_id {
+            return;
+        }
+        let wanted = self.config.topology == Topology::FullMesh;
+        if !wanted && !self.by_name.contains_key(&record.name) {
+            return;
+        }
+        let key = self.peer_named(&record.name);
+        if !self.accept_identity(now, key, record.agent_id) {
+            return;
+        }
+        self.note_incarnation(now, key, record.incarnation);
+        let polite = self.config.agent_id < record.agent_id;
+        if let Some(peer) = self.peers.get_mut(&key) {
+            let was = std::mem::replace(
+                &mut peer.presence,
+                if record.online {
+                    Presence::Online
+                } else {
+                    Presence::Offline
+                },
+            );
+            if record.online {
+                peer.lost_at = None;
+                if was != Presence::Online {
+                    peer.sessions.forgive();
+                }
+                if wanted && peer.link.is_none() && was != Presence::Online {
+                    peer.eager_at = Some(if polite {
+                        now + EAGER_POLITE_DELAY
+                    } else {
+                        now
+                    });
+                }
+            } else if was == Presence::Online {
+                self.handle_gone(now, key);
+            }
+        }
+        self.settle(now, key);
+    }
+
+    fn handle_gone(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.eager_at = None;
+        peer.sessions.abandon();
+        match &mut peer.link {
+            Some(link) => link.liveness.handle_doubt(now, LOST_PATIENCE),
+            None => {
+                peer.reason = "the peer is not connected to the registry".into();
+                peer.lost_at = Some(now + LOST_PATIENCE);
+            }
+        }
+    }
+
+    fn handle_unknown(&mut self, now: Instant, name: &Name) {
+        let Some(key) = self.by_name.get(name).copied() else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.presence = Presence::Unknown;
+            if peer.link.is_none() {
+                peer.reason = "the registry knows no agent of this name".into();
+            }
+        }
+        self.settle(now, key);
+    }
+
+    /// Whether the key is the one that the name had before; a new name takes it.
+    fn accept_identity(&mut self, now: Instant, key: PeerKey, id: AgentId) -> bool {
+        let known = self.peers.get(&key).and_then(|peer| peer.id);
+        if known.is_none() && !self.by_id.contains_key(&id) {
+            self.identify(key, id);
+            return true;
+        }
+        if known == Some(id) {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.impostor = false;
+            }
+            return true;
+        }
+        self.counters.stale_signals += 1;
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.impostor = true;
+            if peer.link.is_none() {
+                peer.reason = "the name answers with another key than before".into();
+                let name = peer.name.clone();
+                self.fail_all(now, key, &faults::identity_changed(&name));
+            }
+        }
+        self.settle(now, key);
+        false
+    }
+
+    /// The registry says which incarnation a peer has. It may lie, so a link to
+    /// an earlier one is only questioned.
+    fn note_incarnation(&mut self, now: Instant, key: PeerKey, incarnation: Incarnation) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.incarnation.is_some_and(|known| known >= incarnation) {
+            return;
+        }
+        peer.incarnation = Some(incarnation);
+        peer.sessions.abandon();
+        if let Some(link) = peer
+            .link
+            .as_mut()
+            .filter(|link| link.incarnation < incarnation)
+        {
+            let rtt = link.liveness.last_rtt().unwrap_or_default();
+            link.liveness
+                .handle_doubt(now, RESTART_PATIENCE.max(rtt * 4));
+        }
+    }
+
+    fn handle_signal(&mut self, now: Instant, from_name: &Name, body: SignalBody) {
+        let key = match self.by_id.get(&body.from) {
+            Some(key) => *key,
+            None => {
+                let key = self.peer_named(from_name);
+                if !self.accept_identity(now, key, body.from) {
+                    return;
+                }
+                key
+            }
+        };
+        if !self.is_fresh(key, &body) {
+            self.counters.stale_signals += 1;
+            return;
+        }
+        match body.signal {
+            Signal::Offer { sdp } => {
+                self.take_offer(now, key, (body.session, body.from_incarnation), sdp)
+            }
+            Signal::Answer { sdp, .. } => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.sessions.handle_answer(body.session, sdp);
+                }
+            }
+            Signal::Candidate { candidate } => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.sessions.handle_candidate(body.session, candidate);
+                }
+            }
+            Signal::Reject { error } => self.take_reject(now, key, body.session, &error),
+        }
+        self.settle(now, key);
+    }
+
+    /// Whether a verified signal is of the peer's present life and meant for this one.
+    fn is_fresh(&self, key: PeerKey, body: &SignalBody) -> bool {
+        let known = self.peers.get(&key).and_then(|peer| peer.incarnation);
+        let stale_sender = known.is_some_and(|known| body.from_incarnation < known);
+        !stale_sender && body.to_incarnation == self.config.incarnation
+    }
+
+    fn take_offer(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        (session, incarnation): (SessionId, Incarnation),
+        sdp: String,
+    ) {
+        self.note_signed_incarnation(now, key, incarnation);
+        let link = self.new_link(key);
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.presence = Presence::Online;
+        peer.wanted_since.get_or_insert(now);
+        if peer.sessions.handle_offer(now, session, sdp, link).is_err() {
+            self.counters.replayed_offers += 1;
+        }
+    }
+
+    /// The peer itself signed a newer incarnation: its earlier life is over for sure.
+    fn note_signed_incarnation(&mut self, now: Instant, key: PeerKey, incarnation: Incarnation) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.incarnation.is_none_or(|known| known < incarnation) {
+            peer.incarnation = Some(incarnation);
+            peer.sessions.abandon();
+        }
+        if peer
+            .link
+            .as_ref()
+            .is_some_and(|link| link.incarnation < incarnation)
+        {
+            self.drop_link(now, key, "the peer restarted", true);
+        }
+    }
+
+    fn take_reject(&mut self, now: Instant, key: PeerKey, session: SessionId, error: &Fault) {
+        if let Some(peer) = self.peers.get_mut(&key)
+            && peer.sessions.handle_refused(now, session, &mut self.rng)
+        {
+            peer.reason = format!("the peer refused the link: {error}");
+        }
+    }
+
+    fn handle_undeliverable(&mut self, now: Instant, to: AgentId, session: SessionId) {
+        let Some(key) = self.by_id.get(&to).copied() else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&key)
+            && peer.sessions.handle_refused(now, session, &mut self.rng)
+        {
+            peer.reason =
+                "the registry could not pass the offer on: the peer is not connected".into();
+        }
+        self.settle(now, key);
+    }
+
+    pub(super) fn new_link(&mut self, key: PeerKey) -> LinkId {
+        self.next_link += 1;
+        let link = LinkId::new(self.next_link);
+        self.by_link.insert(link, key);
+        link
+    }
+}
+
+pub(super) fn unreachable() -> Fault {
+    Fault::new(
+        Code::RegistryUnreachable,
+        "the node is not connected to its registry",
+    )
+    .with_hint("links that exist go on working; the node reconnects by itself")
+}

@@ -1,0 +1,133 @@
+//! The errors that core tells: what happened, why, and what to do.
+
+use std::time::Duration;
+
+use waymesh_proto::error::{Code, Executed, Fault};
+use waymesh_proto::ids::{Name, SkillName};
+
+use crate::peer::{Peer, Presence};
+
+/// Why nothing reached a peer in time; `sent` tells whether something may have.
+pub(super) fn not_reached(
+    peer: &Peer,
+    what: &str,
+    waited: Duration,
+    sent: bool,
+    late: Code,
+) -> Fault {
+    let name = &peer.name;
+    let waited = format!("{:.1} s", waited.as_secs_f64());
+    if peer.impostor {
+        return identity_changed(name).with_executed(Executed::No);
+    }
+    if sent {
+        return Fault::new(
+            late,
+            format!("{name} got {what} but did not answer within {waited}"),
+        )
+        .with_hint("ask for more time with --timeout, or look at the peer's log")
+        .with_executed(Executed::Unknown);
+    }
+    let fault = match peer.presence {
+        Presence::Unknown => Fault::new(
+            Code::UnknownPeer,
+            format!("no agent is called {name}; waited {waited} for one to appear"),
+        )
+        .with_hint("`waymesh agents` lists the names that the registry knows"),
+        Presence::Offline => Fault::new(
+            Code::PeerOffline,
+            format!("{name} is not connected to the registry; waited {waited} for it"),
+        )
+        .with_hint("start the peer's node, or give it more time with --timeout"),
+        Presence::Unasked => Fault::new(
+            Code::RegistryUnreachable,
+            format!("the registry did not say where {name} is within {waited}"),
+        )
+        .with_hint("check that the registry runs and that --registry names it"),
+        Presence::Online => Fault::new(
+            late,
+            format!(
+                "{what} did not reach {name} within {waited}: {}",
+                peer.reason
+            ),
+        )
+        .with_hint("`waymesh peers` shows why the peer is not linked"),
+    };
+    fault.with_executed(Executed::No)
+}
+
+pub(super) fn identity_changed(name: &Name) -> Fault {
+    Fault::new(
+        Code::IdentityChanged,
+        format!("{name} answers with another key than before"),
+    )
+    .with_hint("if the agent was set up anew on purpose, give it a new name or forget its pin")
+}
+
+pub(super) fn peer_lost(name: &Name, why: &str, executed: Executed) -> Fault {
+    Fault::new(
+        Code::PeerLost,
+        format!("{name} was lost during the call: {why}"),
+    )
+    .with_hint("check whether the work was done before you repeat the call")
+    .with_executed(executed)
+}
+
+pub(super) fn unknown_skill(me: &Name, skill: &SkillName, known: &[&str]) -> Fault {
+    let offers = if known.is_empty() {
+        "nothing".to_owned()
+    } else {
+        known.join(", ")
+    };
+    Fault::new(
+        Code::UnknownSkill,
+        format!("{me} offers no skill called {skill}"),
+    )
+    .with_hint(format!("it offers {offers}"))
+    .with_executed(Executed::No)
+}
+
+pub(super) fn handler_lost(skill: Option<&str>) -> Fault {
+    let what = skill.unwrap_or("the skill");
+    Fault::new(
+        Code::HandlerLost,
+        format!("the process that runs {what} went away before it answered"),
+    )
+    .with_executed(Executed::Unknown)
+}
+
+pub(super) fn queue_full(name: &Name) -> Fault {
+    Fault::new(
+        Code::QueueFull,
+        format!("too much waits for {name} already"),
+    )
+    .with_hint("wait until earlier messages are delivered")
+    .with_executed(Executed::No)
+}
+
+pub(super) fn too_large(bytes: usize, limit: usize) -> Fault {
+    Fault::new(
+        Code::MessageTooLarge,
+        format!("the payload has {bytes} bytes; this class takes {limit}"),
+    )
+    .with_hint("send it in parts, or in class `bulk` if it is over the limit of a lossy class")
+    .with_executed(Executed::No)
+}
+
+pub(super) fn to_self() -> Fault {
+    Fault::new(
+        Code::BadRequest,
+        "an agent cannot send to itself through its node",
+    )
+    .with_hint("call the function directly")
+    .with_executed(Executed::No)
+}
+
+pub(super) fn duplicate() -> Fault {
+    Fault::new(Code::DuplicateId, "the id is already in use")
+}
+
+pub(super) fn cancelled() -> Fault {
+    Fault::new(Code::Cancelled, "the call was cancelled by the caller")
+        .with_executed(Executed::Unknown)
+}

@@ -1,0 +1,422 @@
+//! Links: made when wanted, watched while they live, replaced when they die.
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use waymesh_proto::error::{Code, Executed, Fault};
+use waymesh_proto::frame::{FrameReader, Section};
+use waymesh_proto::ids::{LinkId, MessageId, SessionId};
+use waymesh_proto::link::{CandidatePair, LinkCommand, LinkEvent};
+use waymesh_proto::signaling::Signal;
+
+use super::{Mesh, Topology, faults};
+use crate::app::{ClientId, Event, RegistryCommand};
+use crate::liveness::{Liveness, Pulse};
+use crate::peer::{Link, PeerKey, Presence, Wanted};
+use crate::session::Step;
+
+/// How long a link may carry nothing before it is closed (`on_demand` only). Chosen.
+const IDLE_CLOSE: Duration = Duration::from_secs(600);
+
+impl Mesh {
+    /// Something happened on the network.
+    pub fn handle_link(&mut self, now: Instant, event: LinkEvent) {
+        let link = match &event {
+            LinkEvent::Offered { link, .. }
+            | LinkEvent::Answered { link, .. }
+            | LinkEvent::Candidate { link, .. }
+            | LinkEvent::Up { link, .. }
+            | LinkEvent::PairChanged { link, .. }
+            | LinkEvent::Frame { link, .. }
+            | LinkEvent::Writable { link }
+            | LinkEvent::Down { link, .. } => *link,
+        };
+        let Some(key) = self.by_link.get(&link).copied() else {
+            self.counters.stray_frames += 1;
+            return;
+        };
+        match event {
+            LinkEvent::Offered { sdp, .. } => self.tell_peer(key, link, Signal::Offer { sdp }),
+            LinkEvent::Answered { sdp, .. } => {
+                let offer_hash = String::new();
+                self.tell_peer(key, link, Signal::Answer { sdp, offer_hash });
+            }
+            LinkEvent::Candidate { candidate, .. } => {
+                self.tell_peer(key, link, Signal::Candidate { candidate });
+            }
+            LinkEvent::Up { pair, .. } => self.handle_up(now, key, link, pair),
+            LinkEvent::PairChanged { pair, .. } => self.handle_pair(key, link, pair),
+            LinkEvent::Frame { bytes, .. } => self.handle_frame(now, key, link, &bytes),
+            LinkEvent::Writable { .. } => {}
+            LinkEvent::Down { reason, .. } => self.handle_down(now, key, link, &reason.to_string()),
+        }
+        self.settle(now, key);
+    }
+
+    fn tell_peer(&mut self, key: PeerKey, link: LinkId, signal: Signal) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.sessions.handle_local(link, signal);
+        }
+    }
+
+    pub(super) fn connect_if_wanted(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.link.is_some() || !peer.wants_link(now) {
+            return;
+        }
+        peer.wanted_since.get_or_insert(now);
+        let too_early = peer.sessions.not_before().is_some_and(|at| at > now);
+        if !self.registry_up || peer.sessions.is_trying() || too_early || !peer.may_connect() {
+            return;
+        }
+        peer.eager_at = None;
+        let session = SessionId::from_bytes(self.rng.random());
+        let link = self.new_link(key);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.sessions.start(now, session, link);
+        }
+    }
+
+    pub(super) fn carry_out_steps(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        while let Some(step) = peer.sessions.poll_step() {
+            match step {
+                Step::Link(command) => {
+                    if let LinkCommand::Close { link } = &command {
+                        self.by_link.remove(link);
+                    }
+                    self.link_commands.push_back(command);
+                }
+                Step::Signal {
+                    session,
+                    seq,
+                    signal,
+                } => {
+                    let (Some(to), Some(to_incarnation)) = (peer.id, peer.incarnation) else {
+                        continue;
+                    };
+                    self.registry_commands.push_back(RegistryCommand::Signal {
+                        to,
+                        to_incarnation,
+                        session,
+                        seq,
+                        signal,
+                    });
+                }
+            }
+        }
+    }
+
+    /// A new link is up: it takes over, and only now the old one ends.
+    fn handle_up(&mut self, now: Instant, key: PeerKey, id: LinkId, pair: CandidatePair) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let (Some(since), Some(incarnation)) = (peer.sessions.handle_up(id), peer.incarnation)
+        else {
+            self.close(id);
+            return;
+        };
+        let mut liveness = Liveness::new(now);
+        let probe = Some(liveness.probe(now));
+        let replaced = peer.link.replace(Link {
+            id,
+            pair,
+            incarnation,
+            liveness,
+            said_hello: false,
+            probe,
+            echoes: Vec::new(),
+            last_used: now,
+            setup: now.saturating_duration_since(peer.wanted_since.take().unwrap_or(since)),
+        });
+        peer.eager_at = None;
+        peer.lost_at = None;
+        peer.reason = format!(
+            "{:?} to {:?} over {:?} works",
+            pair.local, pair.remote, pair.protocol
+        )
+        .to_lowercase();
+        let restarted = peer.streams.handle_link_up(now, incarnation);
+        let status = peer.status();
+        if let Some(old) = &replaced {
+            self.close(old.id);
+        }
+        if restarted {
+            self.handle_restarted(now, key);
+        }
+        self.tell_all(&if replaced.is_some() {
+            Event::PathChanged { peer: status }
+        } else {
+            Event::PeerConnected { peer: status }
+        });
+        self.serve_waiters(now, key);
+    }
+
+    fn handle_pair(&mut self, key: PeerKey, id: LinkId, pair: CandidatePair) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some(link) = peer.link.as_mut().filter(|link| link.id == id) else {
+            return;
+        };
+        link.pair = pair;
+        let status = peer.status();
+        self.tell_all(&Event::PathChanged { peer: status });
+    }
+
+    fn handle_down(&mut self, now: Instant, key: PeerKey, id: LinkId, reason: &str) {
+        self.by_link.remove(&id);
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.sessions.handle_down(now, id, &mut self.rng) {
+            peer.reason = format!("the last attempt to make a link failed: {reason}");
+        }
+        if peer.is_link(id) {
+            self.drop_link(now, key, reason, false);
+        }
+    }
+
+    fn handle_frame(&mut self, now: Instant, key: PeerKey, id: LinkId, bytes: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some(link) = peer.link.as_mut().filter(|link| link.id == id) else {
+            self.counters.stray_frames += 1;
+            return;
+        };
+        link.liveness.handle_heard(now);
+        let reader = match FrameReader::new(bytes) {
+            Ok(reader) => reader,
+            Err(error) => return self.handle_bad_frame(now, key, &error.to_string()),
+        };
+        for section in reader {
+            match section {
+                Ok(section) => {
+                    if !self.handle_section(now, key, &section) {
+                        return;
+                    }
+                }
+                Err(error) => return self.handle_bad_frame(now, key, &error.to_string()),
+            }
+        }
+    }
+
+    /// False when the link is gone by what the section said.
+    fn handle_section(&mut self, now: Instant, key: PeerKey, section: &Section<'_>) -> bool {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return false;
+        };
+        let Some(link) = &mut peer.link else {
+            return false;
+        };
+        match section {
+            Section::Hello(incarnation) => {
+                if *incarnation != link.incarnation {
+                    self.drop_link(now, key, "the link is with another incarnation", true);
+                    return false;
+                }
+            }
+            Section::Probe(token) => {
+                /// Probes that are answered at a time; a peer that asks more is told the newest.
+                const ECHOES_MAX: usize = 8;
+                if link.echoes.len() == ECHOES_MAX {
+                    link.echoes.remove(0);
+                }
+                link.echoes.push(*token);
+            }
+            Section::Echo(token) => {
+                let rtt = link.liveness.handle_echo(now, *token);
+                if let Some(rtt) = rtt {
+                    self.answer_pings(key, *token, rtt);
+                }
+            }
+            Section::Goodbye(code) => {
+                self.drop_link(now, key, &format!("the peer closed it: {code}"), true);
+                return false;
+            }
+            Section::Message(..)
+            | Section::Chunk(..)
+            | Section::Ack(_)
+            | Section::Refused { .. } => {
+                if matches!(section, Section::Message(..) | Section::Chunk(..)) {
+                    link.last_used = now;
+                }
+                if let Err(error) = peer.streams.handle_section(now, section) {
+                    self.counters.abuses += 1;
+                    self.drop_link(now, key, &error.to_string(), true);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn handle_bad_frame(&mut self, now: Instant, key: PeerKey, why: &str) {
+        self.counters.bad_frames += 1;
+        self.drop_link(now, key, &format!("the peer sent a bad frame: {why}"), true);
+    }
+
+    fn close(&mut self, link: LinkId) {
+        self.by_link.remove(&link);
+        self.link_commands.push_back(LinkCommand::Close { link });
+    }
+
+    /// The link in use is over. Nothing that waits is lost by it.
+    pub(super) fn drop_link(&mut self, now: Instant, key: PeerKey, why: &str, close: bool) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some(link) = peer.link.take() else {
+            return;
+        };
+        peer.reason = format!("the link ended: {why}");
+        peer.wanted_since = None;
+        if peer.presence == Presence::Offline {
+            peer.lost_at = Some(now);
+        } else if self.config.topology == Topology::FullMesh {
+            peer.eager_at = Some(now + Duration::from_millis(self.rng.random_range(0..300)));
+        }
+        let status = peer.status();
+        if close {
+            self.close(link.id);
+        } else {
+            self.by_link.remove(&link.id);
+        }
+        self.tell_all(&Event::PeerDisconnected { peer: status });
+    }
+
+    /// Acts on what the link's life signs say.
+    pub(super) fn check_life(&mut self, now: Instant, key: PeerKey) {
+        let on_demand = self.config.topology == Topology::OnDemand;
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let busy = peer.streams.wants_link() || !peer.waiters.is_empty();
+        let Some(link) = &mut peer.link else {
+            return;
+        };
+        match link.liveness.poll(now) {
+            Pulse::Fine => {}
+            Pulse::Probe(token) => link.probe = Some(token),
+            Pulse::Dead => return self.drop_link(now, key, "the peer stopped answering", true),
+        }
+        if on_demand && self.registry_up && !busy && link.last_used + IDLE_CLOSE <= now {
+            self.drop_link(now, key, "it was idle", true);
+        }
+    }
+
+    /// A peer that left the registry and cannot be probed is lost: its calls end.
+    pub(super) fn check_lost(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.lost_at.is_some_and(|at| at <= now) {
+            peer.lost_at = None;
+            self.handle_lost(now, key, "it left the registry and does not answer");
+        }
+    }
+
+    pub(super) fn serve_waiters(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some(link) = &mut peer.link else {
+            return;
+        };
+        let mut token = None;
+        for waiter in &mut peer.waiters {
+            if waiter.wants == (Wanted::Echo { token: None }) {
+                let asked = *token.get_or_insert_with(|| link.liveness.probe(now));
+                waiter.wants = Wanted::Echo { token: Some(asked) };
+            }
+        }
+        link.probe = token.or(link.probe);
+        let done: Vec<_> = peer
+            .waiters
+            .extract_if(.., |w| w.wants == Wanted::Link)
+            .collect();
+        for waiter in done {
+            self.tell_waiter(waiter.client, waiter.id, Wanted::Link, Ok(Duration::ZERO));
+        }
+    }
+
+    fn answer_pings(&mut self, key: PeerKey, token: u64, rtt: Duration) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some(path) = peer.path() else {
+            return;
+        };
+        let wanted = Wanted::Echo { token: Some(token) };
+        let done: Vec<_> = peer.waiters.extract_if(.., |w| w.wants == wanted).collect();
+        for waiter in done {
+            let outcome = Ok((path, rtt));
+            self.tell(
+                waiter.client,
+                Event::Pong {
+                    id: waiter.id,
+                    outcome,
+                },
+            );
+        }
+    }
+
+    pub(super) fn end_overdue_waiters(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let overdue: Vec<_> = peer
+            .waiters
+            .extract_if(.., |w| w.deadline() <= now)
+            .collect();
+        for waiter in overdue {
+            if let Some(peer) = self.peers.get(&key) {
+                let sent = matches!(waiter.wants, Wanted::Echo { token: Some(_) });
+                let late = if sent {
+                    Code::Timeout
+                } else {
+                    Code::LinkFailed
+                };
+                let mut fault = faults::not_reached(peer, "the probe", waiter.timeout, sent, late);
+                fault.executed = None::<Executed>;
+                self.tell_waiter(waiter.client, waiter.id, waiter.wants, Err(fault));
+            }
+        }
+    }
+
+    pub(super) fn tell_waiter(
+        &mut self,
+        client: ClientId,
+        id: MessageId,
+        wants: Wanted,
+        outcome: Result<Duration, Fault>,
+    ) {
+        let event = match (wants, outcome) {
+            (Wanted::Link, outcome) => Event::Done {
+                id,
+                outcome: outcome.map(|_| ()),
+            },
+            (Wanted::Echo { .. }, Err(fault)) => Event::Pong {
+                id,
+                outcome: Err(fault),
+            },
+            (Wanted::Echo { .. }, Ok(_)) => return,
+        };
+        self.tell(client, event);
+    }
+
+    /// This node stops: what goodbyes to send before the links are closed.
+    pub fn goodbyes(&mut self) -> Vec<(LinkId, Vec<u8>)> {
+        let mut writer = waymesh_proto::frame::FrameWriter::default();
+        writer.put(&Section::Goodbye(Code::ShuttingDown));
+        let frame = writer.into_bytes();
+        let links = self.peers.values().filter_map(|peer| peer.link.as_ref());
+        links.map(|link| (link.id, frame.clone())).collect()
+    }
+}

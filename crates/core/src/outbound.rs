@@ -1,0 +1,425 @@
+//! The sending half of one stream: what waits, what is on its way, what is settled.
+//!
+//! Owns sequence numbers and retention. An entry stays until the receiving
+//! application has consumed it, the receiver refused it or its life ended; a
+//! change of path makes it unsent again, so nothing is lost above a dead link.
+//! It does not choose when to send: the scheduler asks [`Outbound::next_len`]
+//! and takes with [`Outbound::put_into`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use waymesh_proto::class::Stream;
+use waymesh_proto::envelope::Priority;
+use waymesh_proto::error::Code;
+use waymesh_proto::frame::{self, Ack, FrameWriter, Header, Piece, Section};
+use waymesh_proto::ids::MessageId;
+use waymesh_proto::seqset::SeqSet;
+
+/// Messages that may be on their way before the receiver has said its window.
+/// Chosen: enough for a burst of calls, little enough for a thousand peers.
+pub const WINDOW_INITIAL_MESSAGES: u64 = 64;
+
+/// Bytes that may be on their way before the receiver has said its window. Chosen as above.
+pub const WINDOW_INITIAL_BYTES: u64 = 64 * 1024;
+
+/// How long past its life a sent message waits for a verdict that may be under way. Chosen.
+pub const VERDICT_GRACE: Duration = Duration::from_secs(2);
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiving application has it.
+    Consumed,
+    /// The receiver will not deliver it.
+    Refused(Code),
+    /// Its life ended before all of it had been sent.
+    Expired,
+    /// Its life ended after it had been sent and nobody said more.
+    Unconfirmed,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: MessageId,
+    envelope: Vec<u8>,
+    priority: Priority,
+    expires: Instant,
+    /// The latest end of life among its predecessors, or later.
+    wait_until: Instant,
+    /// Bytes that the present link has taken.
+    sent: usize,
+    chunks: u32,
+    /// Whether any incarnation of the receiver may have it whole.
+    sent_before: bool,
+    /// Whether an earlier incarnation of the receiver may have it whole.
+    redelivered: bool,
+    in_flight: bool,
+    received: bool,
+}
+
+/// Order in which unsent entries go: urgency, then the least begun, then age.
+type Turn = (u8, u32, u64);
+
+/// The sending half of one stream.
+#[derive(Debug)]
+pub struct Outbound {
+    stream: Stream,
+    last_seq: u64,
+    entries: BTreeMap<u64, Entry>,
+    unsent: BTreeSet<Turn>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    bytes: usize,
+    window_messages: u64,
+    window_bytes: u64,
+    in_flight_messages: u64,
+    in_flight_bytes: u64,
+    consumed: SeqSet,
+}
+
+impl Outbound {
+    /// An empty stream.
+    pub fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            last_seq: 0,
+            entries: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            bytes: 0,
+            window_messages: WINDOW_INITIAL_MESSAGES,
+            window_bytes: WINDOW_INITIAL_BYTES,
+            in_flight_messages: 0,
+            in_flight_bytes: 0,
+            consumed: SeqSet::default(),
+        }
+    }
+
+    /// Messages that are not settled.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether everything is settled.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of envelopes that are not settled.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether something is on its way to the peer and unanswered.
+    pub const fn has_in_flight(&self) -> bool {
+        self.in_flight_messages > 0
+    }
+
+    /// Whether the message may have reached the peer; `None` when it is settled.
+    pub fn was_sent(&self, seq: u64) -> Option<bool> {
+        self.entries.get(&seq).map(|e| e.sent_before || e.sent > 0)
+    }
+
+    /// Adds an envelope and gives its sequence number.
+    pub fn push(
+        &mut self,
+        id: MessageId,
+        envelope: Vec<u8>,
+        priority: Priority,
+        now: Instant,
+        expires: Instant,
+    ) -> u64 {
+        self.last_seq += 1;
+        let seq = self.last_seq;
+        let wait_until = self
+            .entries
+            .last_key_value()
+            .map_or(now, |(_, last)| last.wait_until.max(last.expires));
+        self.bytes += envelope.len();
+        let entry = Entry {
+            id,
+            envelope,
+            priority,
+            expires,
+            wait_until,
+            sent: 0,
+            chunks: 0,
+            sent_before: false,
+            redelivered: false,
+            in_flight: false,
+            received: false,
+        };
+        self.unsent.insert(self.turn(seq, &entry));
+        self.deadlines.insert((expires, seq));
+        self.entries.insert(seq, entry);
+        seq
+    }
+
+    /// Takes a message back that nobody needs any more. False when it is settled already.
+    pub fn withdraw(&mut self, seq: u64) -> bool {
+        self.remove(seq).is_some()
+    }
+
+    /// Drops the oldest message. False when there is none.
+    pub fn drop_oldest(&mut self) -> bool {
+        let oldest = self.entries.first_key_value().map(|(seq, _)| *seq);
+        oldest.is_some_and(|seq| self.remove(seq).is_some())
+    }
+
+    /// A link came up: everything that this incarnation of the peer has not
+    /// got whole is unsent again. `same_peer` is false when the peer restarted.
+    pub fn handle_link_up(&mut self, same_peer: bool) {
+        self.in_flight_messages = 0;
+        self.in_flight_bytes = 0;
+        self.unsent.clear();
+        if !same_peer {
+            self.window_messages = WINDOW_INITIAL_MESSAGES;
+            self.window_bytes = WINDOW_INITIAL_BYTES;
+        }
+        let ordered = self.stream.class().is_ordered();
+        for (seq, entry) in &mut self.entries {
+            entry.received &= same_peer;
+            entry.redelivered |= entry.sent_before && !same_peer;
+            entry.in_flight = entry.received;
+            if entry.received {
+                self.in_flight_messages += 1;
+                self.in_flight_bytes += entry.envelope.len() as u64;
+            } else {
+                entry.sent = 0;
+                entry.chunks = 0;
+                self.unsent.insert(turn_of(ordered, *seq, entry));
+            }
+        }
+    }
+
+    /// The peer said what it has and what it allows. Gives what became settled by it.
+    ///
+    /// # Errors
+    ///
+    /// The peer acknowledged a sequence number that was never used.
+    pub fn handle_ack(&mut self, ack: &Ack) -> Result<Vec<(MessageId, Verdict)>, AckOutOfRange> {
+        let highest = |set: &SeqSet| set.ranges().last().map_or(set.cumulative(), |(_, end)| end);
+        if highest(&ack.received).max(highest(&ack.consumed)) > self.last_seq {
+            return Err(AckOutOfRange);
+        }
+        self.window_messages = ack.window_messages;
+        self.window_bytes = ack.window_bytes;
+        let mut settled = Vec::new();
+        for (start, end) in spans(&ack.consumed, self.consumed.cumulative()) {
+            let seqs: Vec<u64> = self
+                .entries
+                .range(start..=end)
+                .map(|(seq, _)| *seq)
+                .collect();
+            for seq in seqs {
+                settled.extend(self.remove(seq).map(|entry| (entry.id, Verdict::Consumed)));
+            }
+        }
+        self.consumed.merge(&ack.consumed);
+        for (start, end) in spans(&ack.received, self.consumed.cumulative()) {
+            for (seq, entry) in self.entries.range_mut(start..=end) {
+                if !entry.received {
+                    entry.received = true;
+                    // Received on an earlier link, told on this one: no need to send it again.
+                    if entry.sent < entry.envelope.len() {
+                        self.unsent
+                            .remove(&turn_of(self.stream.class().is_ordered(), *seq, entry));
+                        entry.sent = entry.envelope.len();
+                        if !entry.in_flight {
+                            entry.in_flight = true;
+                            self.in_flight_messages += 1;
+                            self.in_flight_bytes += entry.envelope.len() as u64;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    /// The peer refused a message.
+    pub fn handle_refused(&mut self, seq: u64, code: Code) -> Option<(MessageId, Verdict)> {
+        self.remove(seq)
+            .map(|entry| (entry.id, Verdict::Refused(code)))
+    }
+
+    /// Settles what has outlived its life.
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<(MessageId, Verdict)> {
+        let mut settled = Vec::new();
+        while let Some((deadline, seq)) = self.deadlines.first().copied() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            let Some(entry) = self.entries.get_mut(&seq) else {
+                continue;
+            };
+            let whole = entry.sent_before || entry.sent == entry.envelope.len();
+            if whole && deadline < entry.expires + VERDICT_GRACE {
+                self.deadlines.insert((entry.expires + VERDICT_GRACE, seq));
+                let turn = self.turn_at(seq);
+                self.unsent.remove(&turn);
+                continue;
+            }
+            let verdict = if whole {
+                Verdict::Unconfirmed
+            } else {
+                Verdict::Expired
+            };
+            settled.extend(self.remove(seq).map(|entry| (entry.id, verdict)));
+        }
+        settled
+    }
+
+    /// When [`Outbound::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Bytes that the next thing to send takes in a frame at most; `None` when
+    /// nothing may go: all is sent, or the receiver's window is full.
+    pub fn next_len(&self) -> Option<usize> {
+        let (_, _, seq) = self.unsent.first()?;
+        let entry = self.entries.get(seq)?;
+        let len = entry.envelope.len();
+        let fits_window = entry.in_flight
+            || self.in_flight_messages == 0
+            || (self.in_flight_messages < self.window_messages
+                && self.in_flight_bytes + len as u64 <= self.window_bytes);
+        fits_window.then(|| frame::HEADER_MAX_BYTES + (len - entry.sent))
+    }
+
+    /// Writes the next message, or as much of it as fits, into a frame of at
+    /// most `limit` bytes. False when not even a useful piece fits.
+    pub fn put_into(&mut self, writer: &mut FrameWriter, limit: usize, now: Instant) -> bool {
+        let Some(turn) = self.unsent.first().copied() else {
+            return false;
+        };
+        let seq = turn.2;
+        let room = limit.saturating_sub(writer.len());
+        let header = self.header(seq, now);
+        let Some(entry) = self.entries.get_mut(&seq) else {
+            return false;
+        };
+        let total = entry.envelope.len();
+        let taken = if entry.sent == 0 && frame::message_len(&header, total) <= room {
+            writer.put(&Section::Message(header, &entry.envelope));
+            total
+        } else {
+            let fits = room.saturating_sub(frame::chunk_overhead(&header, total));
+            let piece = fits.min(total - entry.sent);
+            if piece < MIN_PIECE_BYTES.min(total - entry.sent) || !self.stream.class().is_reliable()
+            {
+                return false;
+            }
+            // A message that would fit an empty frame whole is not worth cutting.
+            if entry.sent == 0 && !writer.is_empty() && total < limit / 2 {
+                return false;
+            }
+            let offset = entry.sent;
+            writer.put(&Section::Chunk(
+                header,
+                Piece {
+                    total: total as u64,
+                    offset: offset as u64,
+                    bytes: &entry.envelope[offset..offset + piece],
+                },
+            ));
+            piece
+        };
+        self.note_sent(seq, turn, taken);
+        true
+    }
+
+    fn note_sent(&mut self, seq: u64, turn: Turn, taken: usize) {
+        let ordered = self.stream.class().is_ordered();
+        self.unsent.remove(&turn);
+        let Some(entry) = self.entries.get_mut(&seq) else {
+            return;
+        };
+        entry.sent += taken;
+        entry.chunks += 1;
+        if !entry.in_flight {
+            entry.in_flight = true;
+            self.in_flight_messages += 1;
+            self.in_flight_bytes += entry.envelope.len() as u64;
+        }
+        if entry.sent < entry.envelope.len() {
+            self.unsent.insert(turn_of(ordered, seq, entry));
+        } else {
+            entry.sent_before = true;
+            if !self.stream.class().is_reliable() {
+                self.remove(seq);
+            }
+        }
+    }
+
+    fn header(&self, seq: u64, now: Instant) -> Header {
+        let previous = self
+            .entries
+            .range(..seq)
+            .next_back()
+            .map_or(0, |(seq, _)| *seq);
+        let lowest = self.entries.first_key_value().map_or(seq, |(seq, _)| *seq);
+        let entry = self.entries.get(&seq);
+        let left = |until: Instant| until.saturating_duration_since(now).as_millis() as u64;
+        Header {
+            stream: self.stream,
+            redelivered: entry.is_some_and(|e| e.redelivered),
+            seq,
+            previous,
+            lowest,
+            life_ms: entry.map_or(0, |e| left(e.expires)),
+            wait_ms: entry.map_or(0, |e| if previous == 0 { 0 } else { left(e.wait_until) }),
+        }
+    }
+
+    fn remove(&mut self, seq: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&seq)?;
+        self.unsent.remove(&self.turn(seq, &entry));
+        self.deadlines.remove(&(entry.expires, seq));
+        self.deadlines.remove(&(entry.expires + VERDICT_GRACE, seq));
+        self.bytes -= entry.envelope.len();
+        if entry.in_flight {
+            self.in_flight_messages -= 1;
+            self.in_flight_bytes -= entry.envelope.len() as u64;
+        }
+        Some(entry)
+    }
+
+    fn turn(&self, seq: u64, entry: &Entry) -> Turn {
+        turn_of(self.stream.class().is_ordered(), seq, entry)
+    }
+
+    fn turn_at(&self, seq: u64) -> Turn {
+        self.entries
+            .get(&seq)
+            .map_or((0, 0, seq), |entry| self.turn(seq, entry))
+    }
+}
+
+/// The peer acknowledged what was never sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an acknowledgement of a message that was never sent")]
+pub struct AckOutOfRange;
+
+/// Smallest piece worth a chunk header, bytes. Chosen.
+const MIN_PIECE_BYTES: usize = 512;
+
+fn turn_of(ordered: bool, seq: u64, entry: &Entry) -> Turn {
+    if ordered {
+        (0, 0, seq)
+    } else {
+        (
+            Priority::Critical as u8 - entry.priority as u8,
+            entry.chunks,
+            seq,
+        )
+    }
+}
+
+/// The ranges of a set without what lies at or below a mark that is known already.
+fn spans(set: &SeqSet, known: u64) -> impl Iterator<Item = (u64, u64)> {
+    let first = (set.cumulative() > known).then_some((known + 1, set.cumulative()));
+    first.into_iter().chain(set.ranges())
+}

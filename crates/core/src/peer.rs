@@ -1,0 +1,184 @@
+//! One peer: who it is, how it is reached, what waits for it.
+
+use std::time::{Duration, Instant};
+
+use waymesh_proto::api::{PeerState, PeerStatus, Transport};
+use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
+use waymesh_proto::link::{CandidatePair, Path};
+
+use crate::app::ClientId;
+use crate::liveness::Liveness;
+use crate::session::Sessions;
+use crate::streams::Streams;
+
+/// A node's own handle of a peer: it may be known by name before its identity is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PeerKey(pub(crate) u32);
+
+/// What the registry says of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Nothing yet.
+    Unasked,
+    /// No agent has the name.
+    Unknown,
+    Offline,
+    Online,
+}
+
+/// A link that is up.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) pair: CandidatePair,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) liveness: Liveness,
+    pub(crate) said_hello: bool,
+    pub(crate) probe: Option<u64>,
+    pub(crate) echoes: Vec<u64>,
+    pub(crate) last_used: Instant,
+    pub(crate) setup: Duration,
+}
+
+/// A client that waits for a link or for a round trip.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) client: ClientId,
+    pub(crate) id: MessageId,
+    pub(crate) started: Instant,
+    pub(crate) timeout: Duration,
+    pub(crate) wants: Wanted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Link,
+    Echo { token: Option<u64> },
+}
+
+impl Waiter {
+    pub(crate) fn deadline(&self) -> Instant {
+        self.started + self.timeout
+    }
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) name: Name,
+    pub(crate) id: Option<AgentId>,
+    pub(crate) presence: Presence,
+    /// The newest incarnation that is known.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// The name answers with another key than before.
+    pub(crate) impostor: bool,
+    pub(crate) sessions: Sessions,
+    pub(crate) link: Option<Link>,
+    pub(crate) streams: Streams,
+    pub(crate) waiters: Vec<Waiter>,
+    /// When a link is made without being asked for (`full_mesh`).
+    pub(crate) eager_at: Option<Instant>,
+    /// When the peer counts as lost unless it shows up again.
+    pub(crate) lost_at: Option<Instant>,
+    pub(crate) wanted_since: Option<Instant>,
+    pub(crate) reason: String,
+    /// What the mesh has accounted for this peer.
+    pub(crate) counted_out: usize,
+    pub(crate) counted_in: u64,
+    pub(crate) timer: Option<Instant>,
+}
+
+impl Peer {
+    pub(crate) fn new(name: Name) -> Self {
+        Self {
+            name,
+            id: None,
+            presence: Presence::Unasked,
+            incarnation: None,
+            impostor: false,
+            sessions: Sessions::new(false),
+            link: None,
+            streams: Streams::default(),
+            waiters: Vec::new(),
+            eager_at: None,
+            lost_at: None,
+            wanted_since: None,
+            reason: "not needed yet".into(),
+            counted_out: 0,
+            counted_in: 0,
+            timer: None,
+        }
+    }
+
+    pub(crate) fn path(&self) -> Option<Path> {
+        self.link.as_ref().map(|link| link.pair.path())
+    }
+
+    pub(crate) fn is_link(&self, id: LinkId) -> bool {
+        self.link.as_ref().is_some_and(|link| link.id == id)
+    }
+
+    /// Whether something waits that only a link can carry.
+    pub(crate) fn wants_link(&self, now: Instant) -> bool {
+        self.streams.wants_link()
+            || !self.waiters.is_empty()
+            || self.eager_at.is_some_and(|at| at <= now)
+    }
+
+    pub(crate) fn status(&self) -> PeerStatus {
+        let link = self.link.as_ref();
+        let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
+        PeerStatus {
+            agent: self.name.clone(),
+            agent_id: self.id,
+            state: if link.is_some() {
+                PeerState::Linked
+            } else if self.sessions.is_trying() {
+                PeerState::Connecting
+            } else {
+                PeerState::Offline
+            },
+            path: self.path(),
+            transport: link.map(|_| Transport::Webrtc),
+            local_candidate: link.map(|l| l.pair.local),
+            remote_candidate: link.map(|l| l.pair.remote),
+            protocol: link.map(|l| l.pair.protocol),
+            rtt_ms: link.and_then(|l| l.liveness.last_rtt()).map(ms),
+            setup_ms: link.map(|l| ms(l.setup)),
+            reason: self.reason.clone(),
+        }
+    }
+
+    /// The next moment at which something happens to this peer by itself.
+    pub(crate) fn poll_timeout(&self, now: Instant, registry_up: bool) -> Option<Instant> {
+        let link = self.link.as_ref();
+        let connect =
+            (registry_up && link.is_none() && !self.sessions.is_trying() && self.may_connect())
+                .then(|| self.connect_at(now))
+                .flatten();
+        [
+            self.streams.poll_timeout(),
+            link.and_then(|_| self.streams.ack_due()),
+            link.map(|l| l.liveness.poll_timeout()),
+            self.sessions.poll_timeout(),
+            connect,
+            self.lost_at,
+            self.waiters.iter().map(Waiter::deadline).min(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Whether an attempt has a chance: the peer's identity is known and it is there.
+    pub(crate) fn may_connect(&self) -> bool {
+        self.id.is_some() && self.presence == Presence::Online && !self.impostor
+    }
+
+    fn connect_at(&self, now: Instant) -> Option<Instant> {
+        if self.wants_link(now) {
+            return Some(self.sessions.not_before().unwrap_or(now));
+        }
+        self.eager_at
+    }
+}

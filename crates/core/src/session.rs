@@ -1,0 +1,294 @@
+//! How a link to one peer comes about: who offers, who gives way, what is stale.
+//!
+//! An attempt is a session: an offer, an answer, candidates. When both sides
+//! offer at the same moment the *polite* one, whose agent id is smaller, drops
+//! its own. A new session never ends a working link before it is up itself.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use waymesh_proto::error::{Code, Fault};
+use waymesh_proto::ids::{LinkId, SessionId};
+use waymesh_proto::link::LinkCommand;
+use waymesh_proto::signaling::Signal;
+
+use crate::backoff::{Backoff, LINK_PAUSE_MAX};
+
+/// How long one attempt may take from the offer to open channels.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Sessions that are remembered so that none is used twice. Chosen.
+const SEEN_MAX: usize = 64;
+/// Candidates that may arrive before their offer or answer. Chosen: more than a host has.
+const EARLY_MAX: usize = 64;
+
+/// What an attempt wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Tell net.
+    Link(LinkCommand),
+    /// Tell the peer.
+    Signal {
+        /// The attempt.
+        session: SessionId,
+        /// The position in it.
+        seq: u64,
+        /// What to say.
+        signal: Signal,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Offering,
+    Answered,
+    Answering,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    session: SessionId,
+    link: LinkId,
+    role: Role,
+    since: Instant,
+    next_seq: u64,
+}
+
+/// The attempts to make a link to one peer.
+#[derive(Debug)]
+pub struct Sessions {
+    polite: bool,
+    attempt: Option<Attempt>,
+    /// The session of the link in use: its late candidates still matter.
+    current: Option<(SessionId, LinkId)>,
+    seen: VecDeque<SessionId>,
+    early: Vec<(SessionId, String)>,
+    backoff: Backoff,
+    steps: VecDeque<Step>,
+}
+
+impl Sessions {
+    /// No attempt yet. `polite`: this node gives way when both offer.
+    pub const fn new(polite: bool) -> Self {
+        Self {
+            polite,
+            attempt: None,
+            current: None,
+            seen: VecDeque::new(),
+            early: Vec::new(),
+            backoff: Backoff::new(LINK_PAUSE_MAX),
+            steps: VecDeque::new(),
+        }
+    }
+
+    /// Whether an attempt is under way.
+    pub const fn is_trying(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// When the attempt under way began.
+    pub fn trying_since(&self) -> Option<Instant> {
+        self.attempt.as_ref().map(|attempt| attempt.since)
+    }
+
+    /// When the next attempt may start; `None` is at once.
+    pub const fn not_before(&self) -> Option<Instant> {
+        self.backoff.not_before()
+    }
+
+    /// The cause of past failures has gone: try at once when asked.
+    pub const fn forgive(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// What is to be done.
+    pub fn poll_step(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    /// Starts an attempt as the offerer.
+    pub fn start(&mut self, now: Instant, session: SessionId, link: LinkId) {
+        self.give_up();
+        self.remember(session);
+        self.attempt = Some(Attempt {
+            session,
+            link,
+            role: Role::Offering,
+            since: now,
+            next_seq: 0,
+        });
+        self.steps
+            .push_back(Step::Link(LinkCommand::Offer { link }));
+    }
+
+    /// A verified offer of the peer's present incarnation arrived. `link` is
+    /// used when the offer is taken.
+    ///
+    /// # Errors
+    ///
+    /// `replayed` when the session has been seen before.
+    pub fn handle_offer(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        sdp: String,
+        link: LinkId,
+    ) -> Result<bool, Fault> {
+        if self.seen.contains(&session) {
+            return Err(Fault::new(
+                Code::Replayed,
+                "an offer that was seen before came again",
+            ));
+        }
+        self.remember(session);
+        let glare = self
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.role == Role::Offering);
+        if glare && !self.polite {
+            return Ok(false);
+        }
+        self.give_up();
+        self.attempt = Some(Attempt {
+            session,
+            link,
+            role: Role::Answering,
+            since: now,
+            next_seq: 0,
+        });
+        self.steps
+            .push_back(Step::Link(LinkCommand::Accept { link, sdp }));
+        self.add_early(session, link);
+        Ok(true)
+    }
+
+    /// A verified answer arrived.
+    pub fn handle_answer(&mut self, session: SessionId, sdp: String) {
+        let Some(attempt) = &mut self.attempt else {
+            return;
+        };
+        if attempt.session != session || attempt.role != Role::Offering {
+            return;
+        }
+        attempt.role = Role::Answered;
+        let link = attempt.link;
+        self.steps
+            .push_back(Step::Link(LinkCommand::Answer { link, sdp }));
+        self.add_early(session, link);
+    }
+
+    /// A verified candidate arrived; kept when it came before its description.
+    pub fn handle_candidate(&mut self, session: SessionId, candidate: String) {
+        let ready = self
+            .attempt
+            .as_ref()
+            .filter(|a| a.session == session && a.role != Role::Offering)
+            .map(|a| a.link);
+        let current = self
+            .current
+            .filter(|(s, _)| *s == session)
+            .map(|(_, link)| link);
+        match ready.or(current) {
+            Some(link) => self
+                .steps
+                .push_back(Step::Link(LinkCommand::Candidate { link, candidate })),
+            None => {
+                if self.early.len() == EARLY_MAX {
+                    self.early.remove(0);
+                }
+                self.early.push((session, candidate));
+            }
+        }
+    }
+
+    fn add_early(&mut self, session: SessionId, link: LinkId) {
+        for (_, candidate) in self.early.extract_if(.., |(s, _)| *s == session) {
+            self.steps
+                .push_back(Step::Link(LinkCommand::Candidate { link, candidate }));
+        }
+    }
+
+    /// The local description or a local candidate of a link is ready to be told.
+    pub fn handle_local(&mut self, link: LinkId, signal: Signal) {
+        if let Some(attempt) = self.attempt.as_mut().filter(|a| a.link == link) {
+            let seq = attempt.next_seq;
+            attempt.next_seq += 1;
+            let session = attempt.session;
+            self.steps.push_back(Step::Signal {
+                session,
+                seq,
+                signal,
+            });
+        }
+    }
+
+    /// The link of the attempt is up. Gives when the attempt began; `None` when
+    /// it is not the attempt's link.
+    pub fn handle_up(&mut self, link: LinkId) -> Option<Instant> {
+        let attempt = self.attempt.take_if(|a| a.link == link)?;
+        self.current = Some((attempt.session, link));
+        self.backoff.reset();
+        Some(attempt.since)
+    }
+
+    /// A link ended. Gives whether it was the attempt's, which failed by it.
+    pub fn handle_down(&mut self, now: Instant, link: LinkId, rng: &mut impl Rng) -> bool {
+        self.current.take_if(|(_, l)| *l == link);
+        let failed = self.attempt.take_if(|a| a.link == link).is_some();
+        if failed {
+            self.backoff.handle_failure(now, rng);
+        }
+        failed
+    }
+
+    /// The peer will not make this link, or cannot be told of it.
+    pub fn handle_refused(&mut self, now: Instant, session: SessionId, rng: &mut impl Rng) -> bool {
+        let refused = self.attempt.as_ref().is_some_and(|a| a.session == session);
+        if refused {
+            self.give_up();
+            self.backoff.handle_failure(now, rng);
+        }
+        refused
+    }
+
+    /// The attempt under way has no future: the peer restarted, or went away.
+    pub fn abandon(&mut self) {
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            let link = attempt.link;
+            self.steps
+                .push_back(Step::Link(LinkCommand::Close { link }));
+        }
+    }
+
+    /// Ends an attempt that took too long. Gives whether it did.
+    pub fn handle_timeout(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
+        let late = self
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.since + ATTEMPT_TIMEOUT <= now);
+        if late {
+            self.give_up();
+            self.backoff.handle_failure(now, rng);
+        }
+        late
+    }
+
+    /// When [`Sessions::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.attempt.as_ref().map(|a| a.since + ATTEMPT_TIMEOUT)
+    }
+
+    fn remember(&mut self, session: SessionId) {
+        if self.seen.len() == SEEN_MAX {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(session);
+    }
+}
+
+#[cfg(test)]
+mod tests;
