@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Checks that ARCHITECTURE.md tells the truth about names.
+"""Checks that the documents tell the truth about names.
 
-Every path that it names between backticks must exist, every stop
+Every path that ARCHITECTURE.md names between backticks must exist, every stop
 `file::function` must be a function of that file, there must be five stops, and
-the page keeps to 150 lines. Exit 0 when all holds, 1 when it does not.
+the page keeps to 150 lines. In every document links to files must lead
+somewhere. Exit 0 when all holds, 1 when it does not.
 """
 
 import pathlib
@@ -15,6 +16,7 @@ MAX_LINES = 150
 STOPS = 5
 
 STOP = re.compile(r"^(?P<file>[\w./-]+\.rs)::(?P<item>\w+(?:::\w+)*)$")
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 PATH = re.compile(r"^\.?[\w.-]+(?:/[\w.-]+)+/?$|^[\w-]+\.(?:rs|md|toml|py|json|cddl)$")
 
 
@@ -56,16 +58,26 @@ def stop_problem(file, item):
     return None
 
 
+def dead_links(page, root):
+    """Every link of a page that leads nowhere, as text."""
+    text = page.read_text(encoding="utf-8")
+    targets = [m[1] for m in LINK.finditer(text) if not (page.parent / m[1]).exists()]
+    return [f"{page.relative_to(root)}: the link to {target} leads nowhere" for target in targets]
+
+
 def main(root):
     page = root / PAGE
     if not page.is_file():
         print(f"stops: {PAGE} does not exist")
         return 1
     problems = problems_of(page.read_text(encoding="utf-8"), root)
+    for folder in (".", "spec", "fuzz", "sdk/python"):
+        for other in sorted((root / folder).glob("*.md")):
+            problems += dead_links(other, root)
     for problem in problems:
         print(f"stops: {problem}")
     if not problems:
-        print(f"stops: everything that {PAGE} names exists")
+        print(f"stops: everything that {PAGE} and the links of the other pages name exists")
     return 1 if problems else 0
 
 

@@ -50,6 +50,11 @@ class Page(unittest.TestCase):
         self.assertEqual(self.problems(at), [])
         self.assertIn("lines", self.problems(at + "\n")[0])
 
+    def test_a_link_that_leads_nowhere_is_named(self):
+        page = self.root / "README.md"
+        page.write_text("[a](src/driver.rs) [b](https://example.org/) [c](#part) [d](src/none.rs#x)\n")
+        self.assertEqual(check_stops.dead_links(page, self.root), ["README.md: the link to src/none.rs leads nowhere"])
+
 
 if __name__ == "__main__":
     unittest.main()

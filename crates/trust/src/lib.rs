@@ -6,6 +6,7 @@
 //! from a `verify` is what core may believe.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::iter_over_hash_type)]
 
 pub mod keys;
 pub mod login;
