@@ -44,7 +44,10 @@ fn every_code_is_listed_with_its_number_and_retry() {
     }
     let known = known(&vectors);
     for code in Code::ALL {
-        assert!(known.contains(code.name()), "{code} is not in errors.json");
+        assert!(
+            known.contains(code.name()),
+            "{code} is not in errors.json: see spec/README.md"
+        );
     }
 }
 
