@@ -52,7 +52,7 @@ use waymesh_proto::link::{DownReason, LinkCommand, LinkEvent};
 pub use self::counters::Counters;
 pub use self::transmit::Flushed;
 
-use self::demux::{Demux, Packet};
+use self::demux::{Demux, DtlsLinks, Packet};
 use self::fence::fence;
 use self::peer::{Outputs, Peer};
 use self::socket::{Datagram, ReceiveBuffer, Socket};
@@ -369,55 +369,73 @@ impl Endpoint {
     }
 
     fn handle_datagram(&mut self, now: Instant, datagram: &Datagram<'_>) {
-        let packet = Packet::of(datagram.bytes);
-        if packet == Packet::Other {
-            self.counters.malformed += 1;
-            return;
-        }
-        if let Some(link) = self.link_of(packet, datagram) {
-            self.hand_over(now, link, packet, datagram);
-        } else {
-            self.counters.unknown_source += 1;
-        }
-    }
-
-    fn link_of(&mut self, packet: Packet, datagram: &Datagram<'_>) -> Option<LinkId> {
-        match packet {
-            Packet::StunRequest => {
-                let message = StunMessage::parse(datagram.bytes).ok()?;
-                let (local, _) = message.username()?.split_once(':')?;
-                self.demux.link_of_ufrag(local)
-            }
+        let link = match Packet::of(datagram.bytes) {
+            Packet::StunRequest => self.link_of_request(datagram.bytes),
             Packet::StunResponse => self.demux.link_of_response(datagram.bytes),
-            Packet::Dtls => self.demux.link_of_dtls(datagram.source, datagram.bytes),
-            Packet::Other => None,
-        }
-    }
-
-    /// Gives a link its datagram; a STUN message that authenticates proves its source.
-    fn hand_over(&mut self, now: Instant, link: LinkId, packet: Packet, datagram: &Datagram<'_>) {
-        let destination = self.local_address(datagram);
-        let Ok(received) =
-            Receive::new(Protocol::Udp, datagram.source, destination, datagram.bytes)
-        else {
-            self.counters.malformed += 1;
-            return;
-        };
-        let input = Input::Receive(now, received);
-        if packet != Packet::Dtls {
-            if !self
-                .peers
-                .get(&link)
-                .is_some_and(|peer| peer.accepts(&input))
-            {
-                self.counters.refused += 1;
+            Packet::Dtls => return self.handle_dtls(now, datagram),
+            Packet::Other => {
+                self.counters.malformed += 1;
                 return;
             }
-            self.demux.note_source(datagram.source, link);
+        };
+        match link {
+            Some(link) => self.handle_stun(now, link, datagram),
+            None => self.counters.unknown_source += 1,
         }
-        self.drive(now, link, |peer, counters| {
-            peer.handle_datagram(input, counters)
-        });
+    }
+
+    fn link_of_request(&self, request: &[u8]) -> Option<LinkId> {
+        let message = StunMessage::parse(request).ok()?;
+        let (local, _) = message.username()?.split_once(':')?;
+        self.demux.link_of_ufrag(local)
+    }
+
+    /// Gives a link a STUN message; one that authenticates proves its source.
+    fn handle_stun(&mut self, now: Instant, link: LinkId, datagram: &Datagram<'_>) {
+        let Some(input) = self.input(now, datagram) else {
+            return;
+        };
+        if self
+            .peers
+            .get(&link)
+            .is_some_and(|peer| peer.accepts(&input))
+        {
+            self.demux.note_source(datagram.source, link);
+            self.drive(now, link, |peer, counters| {
+                peer.handle_datagram(input, counters)
+            });
+        } else {
+            self.counters.refused += 1;
+        }
+    }
+
+    fn handle_dtls(&mut self, now: Instant, datagram: &Datagram<'_>) {
+        match self.demux.links_of_dtls(datagram.source, datagram.bytes) {
+            DtlsLinks::None => self.counters.unknown_source += 1,
+            DtlsLinks::One(link) => self.hand_over(now, link, datagram),
+            DtlsLinks::Any(links) => {
+                for link in links {
+                    self.hand_over(now, link, datagram);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, now: Instant, link: LinkId, datagram: &Datagram<'_>) {
+        if let Some(input) = self.input(now, datagram) {
+            self.drive(now, link, |peer, counters| {
+                peer.handle_datagram(input, counters)
+            });
+        }
+    }
+
+    fn input<'a>(&mut self, now: Instant, datagram: &Datagram<'a>) -> Option<Input<'a>> {
+        let destination = self.local_address(datagram);
+        let received = Receive::new(Protocol::Udp, datagram.source, destination, datagram.bytes);
+        if received.is_err() {
+            self.counters.malformed += 1;
+        }
+        received.ok().map(|received| Input::Receive(now, received))
     }
 
     /// The candidate's address that a datagram came to.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use support::Nodes;
 use waymesh_proto::class::Class;
 use waymesh_proto::ids::LinkId;
-use waymesh_proto::link::LinkEvent;
+use waymesh_proto::link::{LinkCommand, LinkEvent};
 
 const LINK: LinkId = LinkId::new(1);
 
@@ -33,5 +33,37 @@ async fn a_link_comes_up_and_carries_a_frame_of_every_class_both_ways() {
                 .await;
             assert_eq!(got, sent);
         }
+    }
+}
+
+#[tokio::test]
+async fn two_links_between_the_same_nodes_both_carry_frames() {
+    let mut nodes = Nodes::new(2);
+    let other = LinkId::new(2);
+    nodes.connect(0, 1, LINK).await;
+    for round in 0..20_u8 {
+        exchange(&mut nodes, LINK, round).await;
+    }
+    nodes.connect(1, 0, other).await;
+    for round in 0..50_u8 {
+        exchange(&mut nodes, LINK, round).await;
+        exchange(&mut nodes, other, round).await;
+    }
+    nodes.command(0, LinkCommand::Close { link: LINK });
+    exchange(&mut nodes, other, 99).await;
+}
+
+async fn exchange(nodes: &mut Nodes, link: LinkId, mark: u8) {
+    for (from, to) in [(0, 1), (1, 0)] {
+        nodes.endpoints[from]
+            .send(Instant::now(), link, Class::Control, &[mark; 300])
+            .expect("room");
+        let got = nodes.event(to, "the frame", |event| match event {
+            LinkEvent::Frame {
+                link: on, bytes, ..
+            } if *on == link => Some(bytes.clone()),
+            _ => None,
+        });
+        assert_eq!(got.await, [mark; 300]);
     }
 }

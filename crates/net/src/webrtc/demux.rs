@@ -6,8 +6,9 @@
 //!   own ICE password authenticated, so that nobody can claim the address of another.
 //!
 //! Two links to one peer share both addresses (a new session beside a working
-//! one). Then the DTLS record tells: the handshake's epoch belongs to the link
-//! that is being made, and later records to the link whose record numbers are nearest.
+//! one). Then the DTLS record tells: handshake records belong to the link that
+//! is being made; a record of data is shown to every link from there whose
+//! handshake is over, since only the one that it is for can open it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -35,36 +36,22 @@ impl Packet {
         match bytes {
             [0x00, 0x01, ..] if bytes.len() >= TRANSACTION_ID.end => Self::StunRequest,
             [0x01, 0x01 | 0x11, ..] if bytes.len() >= TRANSACTION_ID.end => Self::StunResponse,
-            [20..=63, ..] if bytes.len() >= RecordNumber::HEADER_BYTES => Self::Dtls,
+            [20..=63, ..] if bytes.len() >= RECORD_HEADER_BYTES => Self::Dtls,
             _ => Self::Other,
         }
     }
 }
 
-/// The epoch and sequence number of a DTLS 1.2 record (RFC 6347 §4.1):
+/// Bytes of a DTLS 1.2 record's header (RFC 6347 §4.1):
 /// `type:1 version:2 epoch:2 sequence:6 length:2`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct RecordNumber {
-    epoch: u16,
-    sequence: u64,
-}
+const RECORD_HEADER_BYTES: usize = 13;
 
-impl RecordNumber {
-    const HEADER_BYTES: usize = 13;
+/// The content type of handshake records (RFC 5246 §6.2.1).
+const HANDSHAKE: u8 = 22;
 
-    /// Reads the number of a datagram's first record.
-    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
-        let header = bytes.get(..Self::HEADER_BYTES)?;
-        let epoch = u16::from_be_bytes([header[3], header[4]]);
-        let sequence = header[5..11]
-            .iter()
-            .fold(0, |n, byte| n << 8 | u64::from(*byte));
-        Some(Self { epoch, sequence })
-    }
-
-    fn is_handshake(self) -> bool {
-        self.epoch == 0
-    }
+/// Whether a datagram starts with a record of a handshake: plain (epoch 0), or its encrypted end.
+fn is_handshake(datagram: &[u8]) -> bool {
+    matches!(datagram, [_, _, _, 0, 0, ..] | [HANDSHAKE, ..])
 }
 
 /// Who gets which datagram.
@@ -79,8 +66,8 @@ pub(super) struct Demux {
 #[derive(Debug)]
 struct Route {
     link: LinkId,
-    /// The latest record that came for the link from here.
-    latest: RecordNumber,
+    /// The link's handshake is over.
+    is_secure: bool,
 }
 
 impl Demux {
@@ -119,7 +106,7 @@ impl Demux {
         if routes.iter().all(|route| route.link != link) {
             routes.push(Route {
                 link,
-                latest: RecordNumber::default(),
+                is_secure: false,
             });
         }
     }
@@ -134,33 +121,41 @@ impl Demux {
         self.by_transaction.get(&transaction_id(response)?).copied()
     }
 
-    /// The link of a DTLS datagram.
-    pub(super) fn link_of_dtls(&mut self, source: SocketAddr, datagram: &[u8]) -> Option<LinkId> {
-        let routes = self.by_source.get_mut(&source)?;
-        let number = RecordNumber::of(datagram)?;
-        let route = match routes.as_mut_slice() {
-            [only] => only,
-            many => choose(many, number)?,
-        };
-        route.latest = number;
-        Some(route.link)
+    /// Notes that the DTLS handshake of `link` is over.
+    pub(super) fn note_secure(&mut self, link: LinkId) {
+        let routes = self.by_source.values_mut().flatten();
+        for route in routes.filter(|route| route.link == link) {
+            route.is_secure = true;
+        }
+    }
+
+    /// The links that a DTLS datagram may be for: one, but for peers with several links.
+    pub(super) fn links_of_dtls(&self, source: SocketAddr, datagram: &[u8]) -> DtlsLinks {
+        let routes = self.by_source.get(&source).map_or(&[][..], Vec::as_slice);
+        match routes {
+            [] => DtlsLinks::None,
+            [only] => DtlsLinks::One(only.link),
+            many if is_handshake(datagram) => {
+                let being_made = many.iter().rev().find(|route| !route.is_secure);
+                being_made
+                    .or(many.last())
+                    .map_or(DtlsLinks::None, |route| DtlsLinks::One(route.link))
+            }
+            many => {
+                let secure = many.iter().filter(|route| route.is_secure);
+                DtlsLinks::Any(secure.map(|route| route.link).collect())
+            }
+        }
     }
 }
 
-/// Among links that share a source: the newest for a handshake, else the one whose records are nearest.
-fn choose(routes: &mut [Route], number: RecordNumber) -> Option<&mut Route> {
-    if number.is_handshake() {
-        return routes.last_mut();
-    }
-    let distance = |route: &Route| {
-        let expected = if route.latest.is_handshake() {
-            0
-        } else {
-            route.latest.sequence
-        };
-        expected.abs_diff(number.sequence)
-    };
-    routes.iter_mut().rev().min_by_key(|route| distance(route))
+/// The links that a DTLS datagram may be for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DtlsLinks {
+    None,
+    One(LinkId),
+    /// All links of one peer: the right one can open it, the others drop it.
+    Any(Vec<LinkId>),
 }
 
 fn transaction_id(message: &[u8]) -> Option<[u8; 12]> {
@@ -171,36 +166,46 @@ fn transaction_id(message: &[u8]) -> Option<[u8; 12]> {
 mod tests {
     use super::*;
 
-    fn record(epoch: u16, sequence: u64) -> Vec<u8> {
-        let mut bytes = vec![23, 0xfe, 0xfd];
+    fn record(content_type: u8, epoch: u16) -> Vec<u8> {
+        let mut bytes = vec![content_type, 0xfe, 0xfd];
         bytes.extend(epoch.to_be_bytes());
-        bytes.extend(&sequence.to_be_bytes()[2..]);
-        bytes.extend([0, 0]);
+        bytes.extend([0; 8]);
         bytes
     }
 
     #[test]
-    fn of_two_links_to_one_address_the_handshake_goes_to_the_newer_and_data_to_the_nearest() {
+    fn of_two_links_to_one_peer_the_handshake_goes_to_the_one_being_made_and_data_to_the_secure_ones()
+     {
         let source = SocketAddr::from(([127, 0, 0, 1], 9));
         let (old, new) = (LinkId::new(1), LinkId::new(2));
+        let (hello, finished, data) = (record(22, 0), record(22, 1), record(23, 1));
         let mut demux = Demux::default();
         demux.note_source(source, old);
-        assert_eq!(demux.link_of_dtls(source, &record(1, 500)), Some(old));
+        demux.note_secure(old);
+        assert_eq!(demux.links_of_dtls(source, &hello), DtlsLinks::One(old));
         demux.note_source(source, new);
-        assert_eq!(demux.link_of_dtls(source, &record(0, 0)), Some(new));
-        assert_eq!(demux.link_of_dtls(source, &record(1, 501)), Some(old));
-        assert_eq!(demux.link_of_dtls(source, &record(1, 0)), Some(new));
-        assert_eq!(demux.link_of_dtls(source, &record(1, 1)), Some(new));
-        assert_eq!(demux.link_of_dtls(source, &record(1, 502)), Some(old));
+        assert_eq!(demux.links_of_dtls(source, &hello), DtlsLinks::One(new));
+        assert_eq!(demux.links_of_dtls(source, &finished), DtlsLinks::One(new));
+        assert_eq!(
+            demux.links_of_dtls(source, &data),
+            DtlsLinks::Any(vec![old])
+        );
+        demux.note_secure(new);
+        assert_eq!(
+            demux.links_of_dtls(source, &data),
+            DtlsLinks::Any(vec![old, new])
+        );
         demux.remove("none", old);
-        assert_eq!(demux.link_of_dtls(source, &record(1, 503)), Some(new));
+        assert_eq!(demux.links_of_dtls(source, &data), DtlsLinks::One(new));
     }
 
     #[test]
     fn an_unknown_source_has_no_link() {
-        let mut demux = Demux::default();
         let stranger = SocketAddr::from(([192, 0, 2, 1], 1));
-        assert_eq!(demux.link_of_dtls(stranger, &record(0, 0)), None);
+        assert_eq!(
+            Demux::default().links_of_dtls(stranger, &record(22, 0)),
+            DtlsLinks::None
+        );
     }
 
     #[test]

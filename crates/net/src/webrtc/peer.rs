@@ -354,6 +354,7 @@ impl Peer {
             Event::Connected => {
                 if let Stage::Connecting { secure } = &mut self.stage {
                     *secure = true;
+                    out.demux.note_secure(self.link);
                 }
             }
             Event::IceConnectionStateChange(state) => return self.handle_ice(now, state),
