@@ -144,6 +144,8 @@ pub struct Hello {
 /// How a call travelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
+    /// The call's id, as the peer was told it.
+    pub message_id: Option<MessageId>,
     /// The path of the reply.
     pub path: Option<Path>,
     /// The path of the request.

@@ -182,6 +182,7 @@ fn event() -> impl Strategy<Value = Event> {
             id,
             payload,
             route: Some(Route {
+                message_id: Some(MessageId::from_bytes([7; 16])),
                 path: Some(Path::Direct),
                 request_path: None,
                 elapsed: Duration::from_millis(3),

@@ -66,6 +66,7 @@ impl Session {
                         id: request,
                         payload,
                         route: Some(Route {
+                            message_id: Some(id),
                             path,
                             request_path,
                             elapsed,

@@ -104,6 +104,7 @@ impl Header<'_> {
             "result" => Event::Result {
                 id,
                 route: self.elapsed_ms.map(|elapsed| Route {
+                    message_id: self.message_id,
                     path: self.path,
                     request_path: self.request_path,
                     elapsed: from_millis(elapsed),

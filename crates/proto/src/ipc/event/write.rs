@@ -41,6 +41,7 @@ impl Event {
             Self::Result { id, payload, route } => {
                 line.r#type = "result";
                 line.id = id.as_ref();
+                line.message_id = route.and_then(|route| route.message_id);
                 line.path = route.and_then(|route| route.path);
                 line.request_path = route.and_then(|route| route.request_path);
                 line.elapsed_ms = route.map(|route| millis(route.elapsed));
