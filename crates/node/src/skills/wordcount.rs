@@ -62,7 +62,7 @@ impl WordCount {
 
     /// Leaves out the rarest words, as many as needed for the counts to fit one reply.
     #[must_use]
-    pub fn for_reply(self) -> Self {
+    pub fn fitting_a_message(self) -> Self {
         self.fitting(COUNTS_MAX_BYTES)
     }
 
