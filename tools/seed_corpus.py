@@ -140,6 +140,10 @@ def seeds(root):
         yield target, "all of them", b"\x1f" + whole
         yield target, "not json", b"\x00hello\n{}\n[]\n\n"
         yield target, "not utf-8", b"\x00\xff\xfe\n"
+    for part, target in (("requests", "ipc_request"), ("lenient", "ipc_request"), ("bad", "ipc_request"), ("events", "ipc_event")):
+        for case in vectors["ipc"][part]:
+            line = bytes.fromhex(case["hex"]) if case.get("hex") else case["line"].encode() + b"\n"
+            yield target, f"{part} {case['about']}", b"\x07" + line + bytes.fromhex(case.get("payload_hex", ""))
     yield "fault", "newer", b'{"code":"from_the_future","message":"x","more":[{}]}'
 
 
