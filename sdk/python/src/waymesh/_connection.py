@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
             raise self._fault.__class__(self._fault.message, code=self._fault.code, hint=self._fault.hint)
         if self._room is not None:
             await asyncio.shield(self._room)
-        future = self._loop.create_future()
+        future: asyncio.Future[Line] = self._loop.create_future()
         self._pending[number] = future
         self._transport.write(data)
         try:

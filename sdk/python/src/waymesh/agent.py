@@ -19,7 +19,6 @@ from ._sidecar import Sidecar, default_data_dir, find_binary
 from ._skills import Handler, OwnSkill, failure
 from .errors import (
     BadRequest,
-    InvalidArguments,
     NodeNotRunning,
     RegistryUnreachable,
     UnknownSkill,
@@ -377,13 +376,14 @@ class Agent:
     async def _until_registered(self) -> None:
         if self._sidecar is None or not self._wait_registered:
             return
-        waits = {asyncio.ensure_future(self._sidecar.registered.wait()), self._require().closed}
+        closed = self._require().closed
+        registered = asyncio.ensure_future(self._sidecar.registered.wait())
+        waits: set[asyncio.Future[Any]] = {registered, closed}
         done, _ = await asyncio.wait(
             waits, timeout=self._start_timeout, return_when=asyncio.FIRST_COMPLETED
         )
-        for task in waits - {self._require().closed}:
-            task.cancel()
-        if self._require().closed in done:
+        registered.cancel()
+        if closed in done:
             raise NodeNotRunning("the node went away", hint=await self._last_words())
         if not done:
             raise RegistryUnreachable(
@@ -470,8 +470,8 @@ class Agent:
                 raise UnknownSkill(f"there is no skill `{line['skill']}` here any more")
             result = await skill.run(line, self._threads)
             connection.post(dict(reply), "result", result)
-        except Exception as error:
-            if not isinstance(error, (WaymeshError, InvalidArguments)):
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the caller is told
+            if not isinstance(error, WaymeshError):
                 _log.warning("the skill %s failed", line["skill"], exc_info=True)
             connection.post(reply | {"error": failure(error)})
 

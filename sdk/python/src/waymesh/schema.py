@@ -67,15 +67,21 @@ def _generic(hint: Any, origin: Any, args: tuple[Any, ...]) -> Shape:
         return _tuple(args)
     if origin is not None and origin in (list, Sequence, typing.Iterable):
         schema, convert = shape(args[0])
-        each = None if convert is None else lambda items: [convert(item) for item in items]
-        return {"type": "array", "items": schema}, each
+        return {"type": "array", "items": schema}, convert and _each(convert)
     if origin is not None and origin in (dict, Mapping):
         if args[0] is not str:
             raise TypeError(f"{hint}: the keys of a JSON object are str")
         schema, convert = shape(args[1])
-        each = None if convert is None else lambda items: {k: convert(v) for k, v in items.items()}
-        return {"type": "object", "additionalProperties": schema}, each
+        return {"type": "object", "additionalProperties": schema}, convert and _each_value(convert)
     raise TypeError(f"{hint!r} has no JSON Schema; use plain types, dataclasses or TypedDict")
+
+
+def _each(convert: Converter) -> Converter:
+    return lambda items: [convert(item) for item in items]
+
+
+def _each_value(convert: Converter) -> Converter:
+    return lambda items: {name: convert(item) for name, item in items.items()}
 
 
 def _tuple(args: tuple[Any, ...]) -> Shape:
@@ -116,7 +122,7 @@ def _fits(value: Any, schema: dict[str, Any], hint: Any) -> bool:
     """Whether a value may be what one part of a union says, by its outer type."""
     if "enum" in schema:
         return value in schema["enum"]
-    kinds = {
+    kinds: dict[str, type | tuple[type, ...]] = {
         "string": str,
         "integer": int,
         "number": (int, float),
