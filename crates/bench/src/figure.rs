@@ -1,0 +1,162 @@
+//! One measured number and what it means.
+
+use serde::Serialize;
+
+use crate::contestant::Contestant;
+use crate::measure::Measure;
+
+/// One measured number. In JSON no key is ever absent; unknown is null.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figure {
+    /// The measure it belongs to.
+    pub measure: Measure,
+    /// Who was measured.
+    pub contestant: Contestant,
+    /// The size of a message, where messages are sent.
+    pub size_bytes: Option<u32>,
+    /// What the number is.
+    pub metric: Metric,
+    /// The number.
+    pub value: f64,
+    /// Its unit.
+    pub unit: Unit,
+    /// How many samples it was made of.
+    pub samples: u64,
+    /// The number divided by that of gRPC unary in the same run.
+    pub vs_grpc_unary: Option<f64>,
+    /// The number divided by that of a gRPC stream in the same run.
+    pub vs_grpc_bidi: Option<f64>,
+}
+
+/// What a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Half of the samples are at or below it.
+    P50,
+    /// 99 in 100 samples are at or below it.
+    P99,
+    /// The largest sample.
+    Max,
+    /// Messages a second, the median of the rounds.
+    Messages,
+    /// Payload a second, the median of the rounds.
+    Payload,
+    /// Resident memory of the sending process before the run.
+    SenderRssBefore,
+    /// Resident memory of the sending process at its highest during the run.
+    SenderRssPeak,
+    /// Resident memory of the receiving process before the run.
+    ReceiverRssBefore,
+    /// Resident memory of the receiving process at its highest during the run.
+    ReceiverRssPeak,
+    /// Memory a link, in a process that has all links on one node.
+    PerLinkHub,
+    /// Memory a link, in a process that has one link on each of its nodes.
+    PerLinkSpoke,
+    /// Resident memory of a process.
+    Rss,
+    /// The share of one processor core.
+    CpuShare,
+    /// Runs that came whole within the limit.
+    RunsWithinLimit,
+}
+
+/// A unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Microseconds.
+    Us,
+    /// Milliseconds.
+    Ms,
+    /// Messages a second.
+    PerSecond,
+    /// Megabytes (10⁶ bytes) a second.
+    MbPerSecond,
+    /// Kibibytes.
+    Kib,
+    /// Percent.
+    Percent,
+    /// A number of things.
+    Count,
+}
+
+impl Metric {
+    /// A word or two for a table.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+            Self::Max => "max",
+            Self::Messages => "messages",
+            Self::Payload => "payload",
+            Self::SenderRssBefore => "sender RSS before",
+            Self::SenderRssPeak => "sender RSS peak",
+            Self::ReceiverRssBefore => "receiver RSS before",
+            Self::ReceiverRssPeak => "receiver RSS peak",
+            Self::PerLinkHub => "a link, hub side",
+            Self::PerLinkSpoke => "a link, other side",
+            Self::Rss => "RSS",
+            Self::CpuShare => "of a core",
+            Self::RunsWithinLimit => "runs within 1 s",
+        }
+    }
+}
+
+impl Unit {
+    /// The unit's symbol.
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Us => "µs",
+            Self::Ms => "ms",
+            Self::PerSecond => "/s",
+            Self::MbPerSecond => "MB/s",
+            Self::Kib => "KiB",
+            Self::Percent => "%",
+            Self::Count => "",
+        }
+    }
+}
+
+impl Figure {
+    /// A figure without a message size and without rivals.
+    pub(crate) const fn alone(
+        measure: Measure,
+        metric: Metric,
+        value: f64,
+        unit: Unit,
+        samples: u64,
+    ) -> Self {
+        Self {
+            measure,
+            contestant: Contestant::Waymesh,
+            size_bytes: None,
+            metric,
+            value,
+            unit,
+            samples,
+            vs_grpc_unary: None,
+            vs_grpc_bidi: None,
+        }
+    }
+}
+
+/// Fills the ratios against gRPC among figures of one measure.
+pub(crate) fn compare(figures: &mut [Figure]) {
+    let known: Vec<_> = figures.to_vec();
+    let of = |figure: &Figure, rival: Contestant| {
+        known
+            .iter()
+            .find(|other| {
+                other.contestant == rival
+                    && other.metric == figure.metric
+                    && other.size_bytes == figure.size_bytes
+            })
+            .map(|other| figure.value / other.value)
+    };
+    for figure in figures {
+        figure.vs_grpc_unary = of(figure, Contestant::GrpcUnary);
+        figure.vs_grpc_bidi = of(figure, Contestant::GrpcBidi);
+    }
+}

@@ -1,0 +1,95 @@
+//! What can be measured, and the run of all that was asked for.
+
+mod idle;
+mod memory;
+mod mesh;
+mod one_way;
+mod rtt;
+mod setup;
+
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::error::BenchError;
+use crate::figure::Figure;
+use crate::settings::Settings;
+
+/// One thing to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Round trip of 256 bytes, every contestant.
+    Rtt,
+    /// Messages and bytes a second one way, reliable and ordered.
+    OneWay,
+    /// From the first wish for a link to open channels on both sides.
+    Setup,
+    /// Memory of a link, on each side.
+    Memory,
+    /// Memory and processor time of a node that has nothing to do.
+    Idle,
+    /// Nodes that start at the same moment, until each is linked with each.
+    Mesh,
+}
+
+impl Measure {
+    /// All, in the order of a run.
+    pub const ALL: [Self; 6] = [
+        Self::Rtt,
+        Self::OneWay,
+        Self::Setup,
+        Self::Memory,
+        Self::Idle,
+        Self::Mesh,
+    ];
+
+    /// The name on the command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rtt => "rtt",
+            Self::OneWay => "one_way",
+            Self::Setup => "setup",
+            Self::Memory => "memory",
+            Self::Idle => "idle",
+            Self::Mesh => "mesh",
+        }
+    }
+}
+
+/// A name that is not one of [`Measure::ALL`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no such measure; there are rtt, one_way, setup, memory, idle and mesh")]
+pub struct UnknownMeasure;
+
+impl FromStr for Measure {
+    type Err = UnknownMeasure;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMeasure> {
+        Self::ALL
+            .into_iter()
+            .find(|measure| measure.name() == text)
+            .ok_or(UnknownMeasure)
+    }
+}
+
+/// Measures what the settings ask for and hands each figure out as soon as it is known.
+///
+/// # Errors
+///
+/// [`BenchError`] of the first measure that cannot be finished; figures handed out
+/// before are good.
+pub async fn run(settings: &Settings, mut each: impl FnMut(&Figure)) -> Result<(), BenchError> {
+    for measure in &settings.measures {
+        let figures = match measure {
+            Measure::Rtt => rtt::run(settings).await?,
+            Measure::OneWay => one_way::run(settings).await?,
+            Measure::Setup => setup::run(settings).await?,
+            Measure::Memory => memory::run(settings).await?,
+            Measure::Idle => idle::run(settings).await?,
+            Measure::Mesh => mesh::run(settings).await?,
+        };
+        figures.iter().for_each(&mut each);
+    }
+    Ok(())
+}
