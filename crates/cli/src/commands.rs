@@ -1,0 +1,60 @@
+//! One file a command: its flags, what it does, and what it tells.
+
+pub(crate) mod agents;
+pub(crate) mod bench;
+pub(crate) mod bench_role;
+pub(crate) mod call;
+pub(crate) mod demo;
+pub(crate) mod identity;
+pub(crate) mod node;
+pub(crate) mod peers;
+pub(crate) mod ping;
+pub(crate) mod registry;
+pub(crate) mod send;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use waymesh_proto::Fault;
+
+use crate::Outcome;
+use crate::args::{Cli, Command};
+use crate::output::Output;
+use crate::settings::{self, Home};
+
+/// What every command knows.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) out: Output,
+    pub(crate) timeout: Duration,
+    data_dir: Option<PathBuf>,
+}
+
+impl Context {
+    /// The data directory that was named, or the program's own.
+    pub(crate) fn data_dir(&self, home: Home) -> Result<PathBuf, Fault> {
+        settings::data_dir(self.data_dir.clone(), home)
+    }
+}
+
+/// Runs the command that the command line names.
+pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome, Fault> {
+    let context = Context {
+        out,
+        timeout: cli.global.timeout,
+        data_dir: cli.global.data_dir,
+    };
+    match cli.command {
+        Command::Demo(args) => demo::run(args, &context).await,
+        Command::Registry(args) => registry::run(args, &context).await,
+        Command::Node(args) => node::run(args, &context).await,
+        Command::Agents(args) => agents::run(args, &context).await,
+        Command::Peers(args) => peers::run(args, &context).await,
+        Command::Send(args) => send::run(args, &context).await,
+        Command::Call(args) => call::run(args, &context).await,
+        Command::Ping(args) => ping::run(args, &context).await,
+        Command::Identity(identity) => identity::run(identity, &context).await,
+        Command::Bench(bench) => bench::run(bench, &context).await,
+        Command::BenchRole(args) => bench_role::run(args).await,
+    }
+}

@@ -1,0 +1,93 @@
+//! Values of flags that are more than a word: durations and the data directory.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use etcetera::{BaseStrategy, choose_base_strategy};
+use waymesh_proto::limits::TTL_MAX_MS;
+use waymesh_proto::{Code, Fault};
+
+/// The shortest and the longest time that a node takes: whole milliseconds, and the
+/// longest lifetime of a message.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(TTL_MAX_MS);
+
+/// Reads a duration: `250ms`, `10s`, `5m`, `1h`, or a number of seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds_a_unit = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err("units are ms, s, m and h, as in 250ms or 10s".into()),
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "not a number with a unit, as in 250ms or 10s".to_owned())?;
+    let time = Duration::try_from_secs_f64(number * seconds_a_unit)
+        .map_err(|_| "not a length of time".to_owned())?;
+    if time < SHORTEST || time > LONGEST {
+        return Err("from 1ms to 168h (7 days)".into());
+    }
+    Ok(time)
+}
+
+/// Which program a default data directory is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// A node, and whoever talks to it.
+    Node,
+    /// A registry.
+    Registry,
+}
+
+/// The data directory that was named, or the program's own folder in the user's.
+pub(crate) fn data_dir(named: Option<PathBuf>, home: Home) -> Result<PathBuf, Fault> {
+    if let Some(dir) = named {
+        return Ok(dir);
+    }
+    let user = choose_base_strategy().map_err(|error| {
+        Fault::new(
+            Code::Usage,
+            format!("there is no default data directory: {error}"),
+        )
+        .with_hint("name one with --data-dir or WAYMESH_DATA_DIR")
+    })?;
+    let folder = match home {
+        Home::Node => "node",
+        Home::Registry => "registry",
+    };
+    Ok(user.data_dir().join("waymesh").join(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_a_unit_or_is_in_seconds() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in [
+            "", "s", "-1s", "0", "169h", "1d", "1e400", "NaN", "inf", "1 s",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_named_data_directory_is_taken_as_it_is() {
+        let named = data_dir(Some("x".into()), Home::Node);
+        assert_eq!(named, Ok(PathBuf::from("x")));
+    }
+}

@@ -1,0 +1,293 @@
+//! What the process tests share: the real binary, its lines, and a mesh of processes.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a process may say nothing before a test fails: far above what is expected.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lines that wait for a test.
+const LINES_CAP: usize = 10_000;
+
+/// How a command ended and what it said on standard output.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) lines: Vec<Value>,
+}
+
+impl Ran {
+    /// The last line.
+    pub(crate) fn last(&self) -> &Value {
+        self.lines.last().expect("the command said something")
+    }
+
+    /// The code of the error that the command told.
+    pub(crate) fn error_code(&self) -> &str {
+        assert_eq!(self.last()["ok"], false, "{self:?}");
+        self.last()["error"]["code"].as_str().expect("a code")
+    }
+}
+
+fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waymesh"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WAYMESH_")) {
+        command.env_remove(name);
+    }
+    command.arg("--json").args(args);
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Ran {
+    finish(command(args))
+}
+
+/// Runs a command to its end with another folder for temporary files.
+pub(crate) fn run_in<A: AsRef<OsStr>>(tmp: &Path, args: impl IntoIterator<Item = A>) -> Ran {
+    let mut command = command(args);
+    command.env("TMPDIR", tmp);
+    finish(command)
+}
+
+fn finish(mut command: Command) -> Ran {
+    let output = command.stdin(Stdio::null()).output().expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+        .collect();
+    Ran {
+        code: output.status.code(),
+        lines,
+    }
+}
+
+/// A process that goes on running; dropped, it is killed.
+pub(crate) struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Value>,
+}
+
+impl Running {
+    pub(crate) fn start<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::spawn(command(args))
+    }
+
+    pub(crate) fn start_in<A: AsRef<OsStr>>(tmp: &Path, args: impl IntoIterator<Item = A>) -> Self {
+        let mut command = command(args);
+        command.env("TMPDIR", tmp);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let stdout = child.stdout.take().expect("a pipe");
+        let (told, lines) = sync_channel(LINES_CAP);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).expect("JSON");
+                if told.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            stdin: child.stdin.take(),
+            child,
+            lines,
+        }
+    }
+
+    /// Waits for an event and gives its line.
+    pub(crate) fn told(&self, event: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self
+                .lines
+                .recv_timeout(left)
+                .unwrap_or_else(|_| panic!("no {event}"));
+            assert_ne!(line["ok"], false, "waiting for {event}: {line}");
+            if line["event"] == event {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn ended(mut self) -> Ran {
+        let lines: Vec<_> = self.lines.iter().collect();
+        let code = self.child.wait().expect("it ends").code();
+        Ran { code, lines }
+    }
+
+    /// Interrupts the process as Ctrl-C does, and waits for its end.
+    pub(crate) fn interrupted(self) -> Ran {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(sent.expect("kill runs").success());
+        self.ended()
+    }
+
+    /// Closes the process's standard input, and waits for its end.
+    pub(crate) fn stdin_closed(mut self) -> Ran {
+        self.stdin = None;
+        self.ended()
+    }
+
+    /// Ends the process without a word (SIGKILL).
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it is running");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program beside a node, speaking JSON lines on its socket.
+pub(crate) struct Program {
+    lines: BufReader<UnixStream>,
+}
+
+impl Program {
+    pub(crate) fn attach(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).expect("a node");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self {
+            lines: BufReader::new(stream),
+        }
+    }
+
+    pub(crate) fn tell(&mut self, line: &Value) {
+        let stream = self.lines.get_mut();
+        writeln!(stream, "{line}").expect("the node reads");
+    }
+
+    /// Waits for an event of a type and gives its line.
+    pub(crate) fn told(&mut self, event: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            self.lines.read_line(&mut line).expect("the node writes");
+            let line: Value = serde_json::from_str(&line).expect("JSON");
+            if line["type"] == event {
+                return line;
+            }
+        }
+    }
+}
+
+/// A registry and nodes in a temporary folder.
+pub(crate) struct Mesh {
+    pub(crate) folder: TempDir,
+    pub(crate) registry: Option<Running>,
+    pub(crate) url: String,
+}
+
+impl Mesh {
+    pub(crate) fn start() -> Self {
+        let mut mesh = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            registry: None,
+            url: "http://127.0.0.1:0".to_owned(),
+        };
+        mesh.start_registry();
+        mesh
+    }
+
+    /// Starts the registry, again at the same address when there was one.
+    pub(crate) fn start_registry(&mut self) {
+        let listen = self.url.strip_prefix("http://").expect("a URL").to_owned();
+        let dir = self.data_dir("registry");
+        let registry = Running::start([
+            OsStr::new("registry"),
+            OsStr::new("--listen"),
+            listen.as_ref(),
+            OsStr::new("--data-dir"),
+            dir.as_os_str(),
+        ]);
+        let ready = registry.told("ready");
+        self.url = ready["url"].as_str().expect("a URL").to_owned();
+        self.registry = Some(registry);
+    }
+
+    pub(crate) fn kill_registry(&mut self) {
+        self.registry.take().expect("a registry").kill();
+    }
+
+    pub(crate) fn data_dir(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts a node with the built-in skills without waiting for it.
+    pub(crate) fn starting(&self, name: &str, data_dir: &Path) -> Running {
+        let mut args: Vec<_> = ["node", "--name", name, "--registry", &self.url]
+            .map(OsStr::new)
+            .into();
+        args.extend(
+            [
+                "--skill",
+                "echo",
+                "--skill",
+                "wordcount",
+                "--skill",
+                "sleep",
+            ]
+            .map(OsStr::new),
+        );
+        args.extend([OsStr::new("--data-dir"), data_dir.as_os_str()]);
+        Running::start(args)
+    }
+
+    /// Starts a node with the built-in skills.
+    pub(crate) fn node(&self, name: &str) -> Running {
+        let node = self.starting(name, &self.data_dir(name));
+        node.told("registered");
+        node
+    }
+
+    /// A program beside a node.
+    pub(crate) fn program(&self, node: &str) -> Program {
+        Program::attach(&self.data_dir(node).join("node.sock"))
+    }
+
+    /// Runs a command that talks to a node.
+    pub(crate) fn at(&self, node: &str, args: &[&str]) -> Ran {
+        self.begin(node, args).ended()
+    }
+
+    /// Starts a command that talks to a node.
+    pub(crate) fn begin(&self, node: &str, args: &[&str]) -> Running {
+        let dir = self.data_dir(node);
+        let args = args.iter().map(OsStr::new);
+        Running::start(args.chain([OsStr::new("--data-dir"), dir.as_os_str()]))
+    }
+
+    /// Asks the registry for an agent by name.
+    pub(crate) fn agent(&self, name: &str) -> Value {
+        let ran = run(["agents", "--registry", &self.url, "--name", name]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.lines.first().cloned().unwrap_or(Value::Null)
+    }
+}

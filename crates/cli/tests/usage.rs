@@ -1,0 +1,84 @@
+//! What a user gets told who uses the command line wrongly.
+
+mod support;
+
+use std::process::Command;
+
+use support::run;
+
+#[test]
+fn wrong_usage_is_an_error_in_json_with_exit_status_2() {
+    let cases: [&[&str]; 7] = [
+        &[],
+        &["fly"],
+        &["call", "bob"],
+        &["call", "NO SUCH NAME", "echo"],
+        &[
+            "node",
+            "--name",
+            "bob",
+            "--registry",
+            "http://x",
+            "--skill",
+            "none",
+        ],
+        &["peers", "--timeout", "soon"],
+        &["send", "bob", "--data", "1", "--text", "2"],
+    ];
+    for args in cases {
+        let ran = run(args);
+        assert_eq!(ran.code, Some(2), "{args:?}");
+        assert_eq!(ran.error_code(), "usage", "{args:?}");
+        let error = &ran.last()["error"];
+        for key in ["code", "number", "message", "hint", "retry"] {
+            assert!(error.get(key).is_some(), "{key} of {args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_message_without_content_is_wrong_usage() {
+    let ran = run(["send", "bob"]);
+    assert_eq!((ran.code, ran.error_code()), (Some(2), "usage"));
+}
+
+#[test]
+fn a_command_without_a_node_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().to_str().expect("UTF-8");
+    for args in [
+        ["peers", "--data-dir", dir].as_slice(),
+        &["agents", "--data-dir", dir],
+        &["call", "bob", "echo", "--data-dir", dir],
+    ] {
+        let ran = run(args);
+        assert_eq!((ran.code, ran.error_code()), (Some(1), "node_not_running"));
+    }
+    let ran = run(["identity", "show", "--data-dir", dir]);
+    assert_eq!((ran.code, ran.error_code()), (Some(1), "storage"));
+}
+
+#[test]
+fn a_registry_that_is_not_there_is_unreachable() {
+    let ran = run(["agents", "--registry", "http://127.0.0.1:1"]);
+    assert_eq!(
+        (ran.code, ran.error_code()),
+        (Some(1), "registry_unreachable")
+    );
+}
+
+#[test]
+fn every_command_explains_itself_with_examples() {
+    for command in [
+        "demo", "registry", "node", "agents", "peers", "send", "call", "ping",
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_waymesh"))
+            .args([command, "--help"])
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(output.status.success());
+        assert!(text.contains(&format!("waymesh {command}")), "{text}");
+        assert!(text.contains("Examples:"), "{text}");
+    }
+}
