@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport
         self._fault: WaymeshError | None = None
-        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self.closed = asyncio.Event()
 
     @classmethod
     async def open(
@@ -187,8 +187,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(NodeNotRunning("the node closed the connection", hint="look at the node's log, start it again"))
         self.resume_writing()
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self.closed.set()
 
     def data_received(self, data: bytes) -> None:
         if self._head is not None:
@@ -280,7 +279,7 @@ class Connection(asyncio.Protocol):
 
 
 #: Errors after which a node closes the connection.
-_FATAL = frozenset({"slow_consumer", "node_not_running", "line_too_long", "rate_limited"})
+_FATAL = frozenset({"slow_consumer", "shutting_down", "line_too_long", "rate_limited"})
 
 
 def _copy(fault: WaymeshError) -> WaymeshError:

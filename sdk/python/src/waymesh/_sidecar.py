@@ -114,6 +114,9 @@ class Sidecar:
                     end()
         await self._process.wait()
         await asyncio.gather(*self._readers, return_exceptions=True)
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                await self._process.stdin.wait_closed()
 
     async def _read_events(self) -> None:
         assert self._process.stdout is not None

@@ -109,14 +109,16 @@ class Agent:
         sidecar, self._sidecar = self._sidecar, None
         for task in list(self._calls.values()):
             task.cancel()
-        if connection is not None:
-            connection.close()
-            await connection.closed
-        if sidecar is not None:
-            await sidecar.stop()
+        self._end_loops(None)
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
-        self._end_loops(None)
+        try:
+            if connection is not None:
+                connection.close()
+                await connection.closed.wait()
+        finally:
+            if sidecar is not None:
+                await sidecar.stop()
 
     async def run(self) -> None:
         """Serves until the task is cancelled or the program gets SIGTERM.
@@ -137,7 +139,7 @@ class Agent:
             loop.add_signal_handler(signal.SIGTERM, on_sigterm)
         try:
             async with self:
-                await self._require().closed
+                await self._require().closed.wait()
                 raise NodeNotRunning("the node went away", hint=await self._last_words())
         except asyncio.CancelledError:
             if not stopped:
@@ -376,13 +378,13 @@ class Agent:
     async def _until_registered(self) -> None:
         if self._sidecar is None or not self._wait_registered:
             return
-        closed = self._require().closed
+        closed = asyncio.ensure_future(self._require().closed.wait())
         registered = asyncio.ensure_future(self._sidecar.registered.wait())
-        waits: set[asyncio.Future[Any]] = {registered, closed}
-        done, _ = await asyncio.wait(
-            waits, timeout=self._start_timeout, return_when=asyncio.FIRST_COMPLETED
+        done, waiting = await asyncio.wait(
+            (closed, registered), timeout=self._start_timeout, return_when=asyncio.FIRST_COMPLETED
         )
-        registered.cancel()
+        for task in waiting:
+            task.cancel()
         if closed in done:
             raise NodeNotRunning("the node went away", hint=await self._last_words())
         if not done:
