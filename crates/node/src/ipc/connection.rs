@@ -33,15 +33,17 @@ pub struct Limits {
     pub linger: Duration,
 }
 
-impl Limits {
+impl Default for Limits {
     /// Chosen: some thousands of small answers before requests wait, four of
     /// the largest messages before events wait.
-    pub const DEFAULT: Self = Self {
-        pause_bytes: 256 * 1024,
-        out_max_bytes: 4 * 1024 * 1024,
-        patience: Duration::from_secs(10),
-        linger: Duration::from_secs(1),
-    };
+    fn default() -> Self {
+        Self {
+            pause_bytes: 256 * 1024,
+            out_max_bytes: 4 * 1024 * 1024,
+            patience: Duration::from_secs(10),
+            linger: Duration::from_secs(1),
+        }
+    }
 }
 
 /// Capacity that an empty out-buffer keeps, bytes. Chosen.
@@ -307,7 +309,7 @@ fn put(event: waymesh_core::app::Event, commands: &impl Commands, shared: &Share
 }
 
 fn node_gone() -> Fault {
-    Fault::new(Code::NodeNotRunning, "the node stops").with_hint("start it again, then reconnect")
+    Fault::new(Code::ShuttingDown, "the node stops").with_hint("start it again, then reconnect")
 }
 
 fn ended_by_node(slow: bool) -> Fault {

@@ -40,12 +40,11 @@ pub enum BindError {
     },
 }
 
-impl BindError {
-    /// The error as it is told to users.
-    pub fn fault(&self) -> Fault {
-        Fault::new(Code::Bind, self.to_string()).with_hint(match self {
-            Self::NotASocket(_) => "move that file away or choose another --data-dir",
-            Self::System { .. } => {
+impl From<BindError> for Fault {
+    fn from(error: BindError) -> Self {
+        Self::new(Code::Bind, error.to_string()).with_hint(match error {
+            BindError::NotASocket(_) => "move that file away or choose another --data-dir",
+            BindError::System { .. } => {
                 "check that the folder exists and is writable, or choose a shorter --data-dir"
             }
         })
@@ -179,7 +178,7 @@ mod tests {
         let path = folder.path().join(SOCKET_NAME);
         fs::write(&path, "precious").expect("written");
         let error = bind(&path).expect_err("refused");
-        assert_eq!(error.fault().code, Code::Bind);
+        assert_eq!(Fault::from(error).code, Code::Bind);
         assert!(path.exists());
     }
 }

@@ -206,7 +206,7 @@ const INFO: &[u8] = b"{\"type\":\"info\",\"id\":\"i\"}\n";
 
 #[tokio::test]
 async fn a_call_goes_to_the_node_and_its_answer_comes_back() {
-    let mut world = World::start(Limits::DEFAULT);
+    let mut world = World::start(Limits::default());
     let (mut tool, mut node) = world.tool().await;
     let verb = Verb::Call {
         to: name("bob"),
@@ -250,7 +250,7 @@ async fn a_call_goes_to_the_node_and_its_answer_comes_back() {
 
 #[tokio::test]
 async fn every_bad_line_gets_its_code_and_the_next_one_works() {
-    let mut world = World::start(Limits::DEFAULT);
+    let mut world = World::start(Limits::default());
     let (mut raw, _node) = world.raw().await;
     let bad: [(&[u8], Code); 7] = [
         (b"nonsense\n", Code::BadRequest),
@@ -277,7 +277,7 @@ async fn every_bad_line_gets_its_code_and_the_next_one_works() {
 
 #[tokio::test]
 async fn a_request_id_in_use_is_refused() {
-    let mut world = World::start(Limits::DEFAULT);
+    let mut world = World::start(Limits::default());
     let (mut raw, mut node) = world.raw().await;
     let line = b"{\"type\":\"ping\",\"id\":\"p\",\"target_peer\":\"bob\"}\n";
     raw.write(line).await;
@@ -295,7 +295,7 @@ async fn a_request_id_in_use_is_refused() {
 
 #[tokio::test]
 async fn a_send_is_answered_when_queued_and_its_failure_is_still_told() {
-    let mut world = World::start(Limits::DEFAULT);
+    let mut world = World::start(Limits::default());
     let (mut raw, mut node) = world.raw().await;
     raw.write(b"{\"type\":\"send\",\"id\":\"s\",\"target_peer\":\"bob\",\"message\":null}\n")
         .await;
@@ -332,7 +332,7 @@ async fn a_send_is_answered_when_queued_and_its_failure_is_still_told() {
 
 #[tokio::test]
 async fn a_broadcast_goes_to_every_linked_peer_and_tells_what_became_of_each() {
-    let mut world = World::start(Limits::DEFAULT);
+    let mut world = World::start(Limits::default());
     let (mut tool, mut node) = world.tool().await;
     let verb = Verb::Broadcast {
         payload: Payload::json(&b"1"[..]),
@@ -382,7 +382,7 @@ async fn a_broadcast_goes_to_every_linked_peer_and_tells_what_became_of_each() {
 
 #[tokio::test]
 async fn closing_the_connection_releases_the_client() {
-    let mut world = World::start(Limits::DEFAULT);
+    let mut world = World::start(Limits::default());
     let (raw, mut node) = world.raw().await;
     drop(raw);
     assert!(soon(node.commands.recv()).await.is_none());
@@ -390,7 +390,7 @@ async fn closing_the_connection_releases_the_client() {
 
 #[tokio::test]
 async fn a_client_that_only_stops_writing_still_gets_its_answers() {
-    let mut world = World::start(Limits::DEFAULT);
+    let mut world = World::start(Limits::default());
     let (mut raw, mut node) = world.raw().await;
     raw.write(b"{\"type\":\"list_peers\",\"id\":\"l\"}\n").await;
     raw.stream.shutdown().await.expect("half closed");
@@ -465,7 +465,7 @@ async fn a_client_that_does_not_read_is_let_go_and_its_neighbour_is_served() {
 async fn requests_wait_while_their_answers_are_not_read() {
     let limits = Limits {
         pause_bytes: 16 * 1024,
-        ..Limits::DEFAULT
+        ..Limits::default()
     };
     let mut world = World::start(limits);
     let (raw, _node) = world.raw().await;
@@ -486,10 +486,10 @@ async fn requests_wait_while_their_answers_are_not_read() {
 
 #[tokio::test]
 async fn the_node_that_stops_says_so() {
-    let mut world = World::start(Limits::DEFAULT);
+    let mut world = World::start(Limits::default());
     let (mut raw, node) = world.raw().await;
     drop(node);
-    assert_eq!(raw.fault().await.code, Code::NodeNotRunning);
+    assert_eq!(raw.fault().await.code, Code::ShuttingDown);
     assert_eq!(raw.next().await, None);
 }
 
