@@ -284,11 +284,15 @@ impl Inbound {
     /// Releases from the front of what is held: successors of the last one
     /// released, everything at or below `settled`, and what has waited long enough.
     fn release_in_order(&mut self, now: Instant, settled: u64) {
+        // A later one whose predecessors' lives are over proves the same for all before it.
+        let overdue = self
+            .held
+            .iter()
+            .rev()
+            .find(|(_, held)| held.wait_until <= now);
+        let settled = overdue.map_or(settled, |(seq, _)| settled.max(*seq));
         while let Some((seq, held)) = self.held.first_key_value() {
-            let in_turn = held.previous <= self.last_released.max(settled);
-            // A later one whose predecessors' lives are over proves the same for all before it.
-            let overdue = held.wait_until <= now || self.held.values().any(|h| h.wait_until <= now);
-            if !(in_turn || *seq <= settled || overdue) {
+            if *seq > settled && held.previous > self.last_released.max(settled) {
                 break;
             }
             if let Some((seq, held)) = self.held.pop_first() {

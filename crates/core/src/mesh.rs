@@ -33,7 +33,7 @@ use crate::counters::Counters;
 use crate::inbound::WINDOW_MAX_BYTES;
 use crate::inbox::{Arrived, Inbox};
 use crate::outbound::WINDOW_INITIAL_BYTES;
-use crate::peer::{Peer, PeerKey, Presence};
+use crate::peer::{Peer, PeerKey};
 
 pub use commands::LOSSY_MESSAGE_MAX_BYTES;
 pub use frames::Outgoing;
@@ -111,10 +111,10 @@ pub struct Mesh {
 }
 
 /// What a timer is for, so that one that fires too often names itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wake {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake<'a> {
     /// Something about this peer.
-    Peer(Name),
+    Peer(&'a Name),
     /// A call's deadline, this node's or a caller's.
     Deadline,
     /// The end of the life of a message in the inbox.
@@ -187,9 +187,9 @@ impl Mesh {
     }
 
     /// When [`Mesh::handle_timeout`] has something to do, and what for.
-    pub fn poll_timeout(&self) -> Option<(Instant, Wake)> {
+    pub fn poll_timeout(&self) -> Option<(Instant, Wake<'_>)> {
         let peer = self.timers.first().and_then(|(at, key)| {
-            let name = self.peers.get(key)?.name.clone();
+            let name = &self.peers.get(key)?.name;
             Some((*at, Wake::Peer(name)))
         });
         let deadline = self
@@ -214,8 +214,16 @@ impl Mesh {
 
     /// Does what time demands.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((_, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
-            self.timers.pop_first();
+        // Each peer once: what must wait for a frame to be sent stays due.
+        let due: Vec<_> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .copied()
+            .collect();
+        for timer in due {
+            let key = timer.1;
+            self.timers.remove(&timer);
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.timer = None;
             }
@@ -299,9 +307,9 @@ impl Mesh {
     fn is_outbox_full(&self, key: PeerKey, bytes: usize) -> bool {
         use waymesh_proto::limits::{OUTBOX_MAX_BYTES, OUTBOX_MAX_MESSAGES};
         let streams = self.peers.get(&key).map(|peer| &peer.streams);
-        streams
-            .is_some_and(|s| s.len() >= OUTBOX_MAX_MESSAGES || s.bytes() + bytes > OUTBOX_MAX_BYTES)
-            || self.outbox_bytes + bytes > NODE_OUTBOX_MAX_BYTES
+        streams.is_some_and(|s| {
+            s.waiting() >= OUTBOX_MAX_MESSAGES || s.bytes() + bytes > OUTBOX_MAX_BYTES
+        }) || self.outbox_bytes + bytes > NODE_OUTBOX_MAX_BYTES
     }
 
     /// The peer of a name, asked about if it is new.

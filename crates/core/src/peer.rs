@@ -158,7 +158,8 @@ impl Peer {
                 .flatten();
         [
             self.streams.poll_timeout(),
-            link.and_then(|_| self.streams.ack_due()),
+            // One that is due already goes with the next frame.
+            link.and_then(|_| self.streams.ack_due().filter(|due| *due > now)),
             link.map(|l| l.liveness.poll_timeout()),
             self.sessions.poll_timeout(),
             connect,

@@ -57,7 +57,7 @@ impl Streams {
     }
 
     /// Messages that wait for this peer, sent or not.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.outbound.values().map(Outbound::len).sum()
     }
 

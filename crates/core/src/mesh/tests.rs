@@ -1,1 +1,549 @@
+//! Two nodes and a registry that always works, on a network without delay.
+//! The simulated world of the lab tests the same cores under trouble.
 
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use waymesh_proto::api::{AgentRecord, SendState};
+use waymesh_proto::class::Class;
+use waymesh_proto::envelope::{Payload, Priority};
+use waymesh_proto::error::{Code, Executed, Fault};
+use waymesh_proto::ids::MeshId;
+use waymesh_proto::link::{CandidateKind, CandidatePair, LinkEvent, LinkProtocol};
+use waymesh_proto::signaling::SignalBody;
+
+use super::*;
+use crate::app::{Command, RegistryEvent};
+
+const CLIENT: ClientId = ClientId(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Host {
+    mesh: Mesh,
+    record: AgentRecord,
+    /// Links that are up, with the other host and its link.
+    links: BTreeMap<LinkId, (usize, LinkId)>,
+    offers: BTreeMap<String, LinkId>,
+    events: VecDeque<Event>,
+}
+
+struct Lab {
+    now: Instant,
+    hosts: Vec<Host>,
+    next_id: u64,
+}
+
+fn record(name: &str, incarnation: u64) -> AgentRecord {
+    let mut id = [0; 32];
+    id[..name.len()].copy_from_slice(name.as_bytes());
+    AgentRecord {
+        name: name.parse().expect("a name"),
+        agent_id: AgentId::from_bytes(id),
+        incarnation: Incarnation::new(incarnation),
+        online: true,
+        skills: Vec::new(),
+    }
+}
+
+fn host(record: AgentRecord, seed: u64) -> Host {
+    let config = MeshConfig {
+        agent_id: record.agent_id,
+        name: record.name.clone(),
+        incarnation: record.incarnation,
+        topology: Topology::OnDemand,
+        pins: Vec::new(),
+    };
+    let mut mesh = Mesh::new(config, seed);
+    mesh.add_client(CLIENT);
+    Host {
+        mesh,
+        record,
+        links: BTreeMap::new(),
+        offers: BTreeMap::new(),
+        events: VecDeque::new(),
+    }
+}
+
+impl Lab {
+    fn new(names: &[&str]) -> Self {
+        let hosts = names
+            .iter()
+            .zip(1..)
+            .map(|(name, seed)| host(record(name, 1), seed));
+        let mut lab = Self {
+            now: Instant::now(),
+            hosts: hosts.collect(),
+            next_id: 0,
+        };
+        for host in &mut lab.hosts {
+            host.mesh.handle_registry(lab.now, RegistryEvent::Connected);
+        }
+        lab
+    }
+
+    fn id(&mut self) -> MessageId {
+        self.next_id += 1;
+        MessageId::new(self.next_id, [0; 10])
+    }
+
+    fn command(&mut self, at: usize, command: Command) {
+        self.hosts[at]
+            .mesh
+            .handle_command(self.now, CLIENT, command);
+        self.run();
+    }
+
+    /// Lets everything that is due happen, without time passing.
+    fn run(&mut self) {
+        for turn in 0.. {
+            assert!(turn < 20_000, "the nodes do not come to rest");
+            let mut quiet = true;
+            for at in 0..self.hosts.len() {
+                quiet &= !self.step(at);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, at: usize) -> bool {
+        let mut busy = false;
+        while let Some(command) = self.hosts[at].mesh.poll_link_command() {
+            busy = true;
+            self.link(at, command);
+        }
+        while let Some(command) = self.hosts[at].mesh.poll_registry_command() {
+            busy = true;
+            self.registry(at, command);
+        }
+        while let Some(frame) = self.hosts[at].mesh.poll_frame(self.now, |_| 1 << 20) {
+            busy = true;
+            let target = self.hosts[at].links.get(&frame.link).copied();
+            if let Some((to, link)) = target {
+                let event = LinkEvent::Frame {
+                    link,
+                    class: frame.class,
+                    bytes: frame.bytes,
+                };
+                self.hosts[to].mesh.handle_link(self.now, event);
+            }
+        }
+        while let Some((_, event)) = self.hosts[at].mesh.poll_event() {
+            busy = true;
+            self.hosts[at].events.push_back(event);
+        }
+        busy
+    }
+
+    fn registry(&mut self, at: usize, command: RegistryCommand) {
+        match command {
+            RegistryCommand::Resolve { name } => {
+                let found = self.hosts.iter().find(|host| host.record.name == name);
+                let event = match found {
+                    Some(host) => RegistryEvent::Record(host.record.clone()),
+                    None => RegistryEvent::Unknown { name },
+                };
+                self.hosts[at].mesh.handle_registry(self.now, event);
+            }
+            RegistryCommand::Signal {
+                to,
+                to_incarnation,
+                session,
+                seq,
+                signal,
+            } => {
+                let from = self.hosts[at].record.clone();
+                let body = SignalBody {
+                    mesh: MeshId::from_bytes([0; 16]),
+                    from: from.agent_id,
+                    from_incarnation: from.incarnation,
+                    to,
+                    to_incarnation,
+                    session,
+                    seq,
+                    issued_ms: 0,
+                    signal,
+                };
+                let event = RegistryEvent::Signal {
+                    from_name: from.name,
+                    body,
+                };
+                let to = self
+                    .hosts
+                    .iter_mut()
+                    .find(|host| host.record.agent_id == to);
+                to.expect("a host").mesh.handle_registry(self.now, event);
+            }
+            RegistryCommand::Skills(_)
+            | RegistryCommand::WatchAll
+            | RegistryCommand::Find { .. } => {}
+        }
+    }
+
+    fn link(&mut self, at: usize, command: LinkCommand) {
+        let pair = CandidatePair {
+            local: CandidateKind::Host,
+            remote: CandidateKind::Host,
+            protocol: LinkProtocol::Udp,
+            local_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            remote_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 2)),
+        };
+        let now = self.now;
+        match command {
+            LinkCommand::Offer { link } => {
+                let sdp = format!("{at}/{}", link.number());
+                self.hosts[at].offers.insert(sdp.clone(), link);
+                self.hosts[at]
+                    .mesh
+                    .handle_link(now, LinkEvent::Offered { link, sdp });
+            }
+            LinkCommand::Accept { link, sdp } => {
+                let answer = format!("{sdp}/{at}/{}", link.number());
+                self.hosts[at]
+                    .mesh
+                    .handle_link(now, LinkEvent::Answered { link, sdp: answer });
+            }
+            LinkCommand::Answer { link, sdp } => {
+                let parts: Vec<u64> = sdp
+                    .split('/')
+                    .map(|n| n.parse().expect("a number"))
+                    .collect();
+                let (other, theirs) = (parts[2] as usize, LinkId::new(parts[3]));
+                self.hosts[at].links.insert(link, (other, theirs));
+                self.hosts[other].links.insert(theirs, (at, link));
+                self.hosts[at]
+                    .mesh
+                    .handle_link(now, LinkEvent::Up { link, pair });
+                self.hosts[other]
+                    .mesh
+                    .handle_link(now, LinkEvent::Up { link: theirs, pair });
+            }
+            LinkCommand::Candidate { .. } => {}
+            LinkCommand::Close { link } => {
+                self.hosts[at].links.remove(&link);
+            }
+        }
+    }
+
+    /// Lets time pass, waking each node when it asks for it.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        for turn in 0.. {
+            let timeouts = self
+                .hosts
+                .iter()
+                .filter_map(|host| host.mesh.poll_timeout());
+            let Some(next) = timeouts.map(|(at, _)| at).min().filter(|at| *at <= end) else {
+                break;
+            };
+            let wakes = self
+                .hosts
+                .iter()
+                .filter_map(|host| host.mesh.poll_timeout());
+            assert!(turn < 20_000, "spinning: {:?}", wakes.collect::<Vec<_>>());
+            self.now = self.now.max(next);
+            for host in &mut self.hosts {
+                host.mesh.handle_timeout(self.now);
+            }
+            self.run();
+        }
+        self.now = end;
+    }
+
+    fn offer_skill(&mut self, at: usize, name: &str) {
+        let id = self.id();
+        let spec = SkillSpec {
+            name: name.parse().expect("a name"),
+            description: None,
+            schema: None,
+            idempotent: false,
+        };
+        self.command(at, Command::OfferSkill { id, spec });
+    }
+
+    fn call(&mut self, at: usize, to: &str, skill: &str, idempotent: bool) -> MessageId {
+        let id = self.id();
+        let command = Command::Call {
+            id,
+            to: to.parse().expect("a name"),
+            skill: skill.parse().expect("a name"),
+            priority: Priority::Normal,
+            timeout: 30 * SECOND,
+            idempotent,
+            payload: Payload::json("42"),
+        };
+        self.command(at, command);
+        id
+    }
+
+    fn send(&mut self, at: usize, to: &str, class: Class, bytes: usize) -> MessageId {
+        let id = self.id();
+        let command = Command::Send {
+            id,
+            to: to.parse().expect("a name"),
+            class,
+            priority: Priority::Normal,
+            ttl: 60 * SECOND,
+            payload: Payload::json(vec![b'1'; bytes]),
+        };
+        self.command(at, command);
+        id
+    }
+
+    /// The handle of the next call that reached a host.
+    fn called(&mut self, at: usize) -> Option<InboundId> {
+        let position = self.hosts[at]
+            .events
+            .iter()
+            .position(|e| matches!(e, Event::Call { .. }))?;
+        match self.hosts[at].events.remove(position) {
+            Some(Event::Call { call, .. }) => Some(call),
+            _ => None,
+        }
+    }
+
+    fn reply(&mut self, at: usize, call: InboundId) {
+        let outcome = Ok(Payload::json("43"));
+        self.command(at, Command::Reply { call, outcome });
+    }
+
+    fn answer(&self, at: usize, id: MessageId) -> Option<Result<Payload, Fault>> {
+        self.hosts[at].events.iter().find_map(|event| match event {
+            Event::Answer {
+                id: of, outcome, ..
+            } if *of == id => Some(outcome.clone()),
+            _ => None,
+        })
+    }
+
+    fn states(&self, at: usize, id: MessageId) -> Vec<SendState> {
+        let events = self.hosts[at].events.iter();
+        events
+            .filter_map(|event| match event {
+                Event::State { id: of, state, .. } if *of == id => Some(*state),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Kills a host and starts it again; the registry tells everybody.
+    fn restart(&mut self, at: usize) {
+        let mut new = self.hosts[at].record.clone();
+        new.incarnation = Incarnation::new(new.incarnation.number() + 1);
+        self.hosts[at] = host(new.clone(), 99);
+        self.hosts[at]
+            .mesh
+            .handle_registry(self.now, RegistryEvent::Connected);
+        for host in &mut self.hosts {
+            host.links.retain(|_, (other, _)| *other != at);
+            host.mesh
+                .handle_registry(self.now, RegistryEvent::Record(new.clone()));
+        }
+        self.run();
+    }
+}
+
+#[test]
+fn a_call_is_answered_over_a_link_that_is_made_for_it() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    let id = lab.call(0, "b", "add", false);
+    let call = lab.called(1).expect("the call arrives");
+    assert_eq!(lab.answer(0, id), None);
+    lab.reply(1, call);
+    assert_eq!(lab.answer(0, id), Some(Ok(Payload::json("43"))));
+}
+
+#[test]
+fn a_skill_that_nobody_offers_is_told_at_once() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    let id = lab.call(0, "b", "subtract", false);
+    let fault = lab
+        .answer(0, id)
+        .expect("an answer")
+        .expect_err("no such skill");
+    assert_eq!(fault.code, Code::UnknownSkill);
+    assert_eq!(fault.executed, Some(Executed::No));
+}
+
+#[test]
+fn an_unknown_peer_is_waited_for_and_then_named() {
+    let mut lab = Lab::new(&["a"]);
+    let id = lab.call(0, "nobody", "add", false);
+    assert_eq!(lab.answer(0, id), None);
+    lab.pass(31 * SECOND);
+    let fault = lab.answer(0, id).expect("an answer").expect_err("nobody");
+    assert_eq!(fault.code, Code::UnknownPeer);
+}
+
+#[test]
+fn both_sides_offering_at_the_same_moment_end_with_one_link() {
+    let mut lab = Lab::new(&["a", "b"]);
+    for (at, to) in [(0, "b"), (1, "a")] {
+        let id = lab.id();
+        let to = to.parse().expect("a name");
+        let now = lab.now;
+        let command = Command::Connect {
+            id,
+            to,
+            timeout: SECOND,
+        };
+        lab.hosts[at].mesh.handle_command(now, CLIENT, command);
+        // Both learn of each other before either hears the other's offer.
+        while let Some(command) = lab.hosts[at].mesh.poll_registry_command() {
+            lab.registry(at, command);
+        }
+        while let Some(command) = lab.hosts[at].mesh.poll_link_command() {
+            lab.link(at, command);
+        }
+    }
+    lab.run();
+    for host in &lab.hosts {
+        assert_eq!(host.links.len(), 1);
+        assert!(host.events.iter().any(|e| matches!(
+            e,
+            Event::Done {
+                outcome: Ok(()),
+                ..
+            }
+        )));
+    }
+}
+
+#[test]
+fn a_message_is_delivered_when_the_application_has_acknowledged_it() {
+    let mut lab = Lab::new(&["a", "b"]);
+    let id = lab.send(0, "b", Class::Control, 300_000);
+    lab.pass(SECOND);
+    assert_eq!(lab.states(0, id), [SendState::Queued]);
+    let claim = lab.id();
+    lab.command(1, Command::ClaimInbox { id: claim });
+    let message = lab.hosts[1].events.iter().find_map(|event| match event {
+        Event::Message {
+            inbound, payload, ..
+        } => Some(((*inbound)?, payload.bytes.len())),
+        _ => None,
+    });
+    let (message, bytes) = message.expect("the message");
+    assert_eq!(bytes, 300_000);
+    lab.pass(SECOND);
+    assert_eq!(lab.states(0, id), [SendState::Queued]);
+    lab.command(1, Command::Consumed { message });
+    lab.pass(SECOND);
+    assert_eq!(lab.states(0, id), [SendState::Queued, SendState::Delivered]);
+}
+
+#[test]
+fn nothing_is_lost_when_a_link_dies_with_messages_on_it() {
+    let mut lab = Lab::new(&["a", "b"]);
+    let claim = lab.id();
+    lab.command(1, Command::ClaimInbox { id: claim });
+    lab.send(0, "b", Class::Control, 10);
+    for host in &mut lab.hosts {
+        host.links.clear();
+    }
+    for _ in 0..20 {
+        lab.send(0, "b", Class::Control, 30_000);
+    }
+    lab.pass(10 * SECOND);
+    let arrived = lab.hosts[1]
+        .events
+        .iter()
+        .filter(|e| matches!(e, Event::Message { .. }));
+    assert_eq!(arrived.count(), 21);
+    assert!(
+        lab.hosts[0]
+            .events
+            .iter()
+            .any(|e| matches!(e, Event::PeerDisconnected { .. }))
+    );
+}
+
+#[test]
+fn a_call_fails_as_lost_when_the_peer_restarts_and_an_idempotent_one_is_repeated() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    let once = lab.call(0, "b", "add", false);
+    let again = lab.call(0, "b", "add", true);
+    assert!(lab.called(1).is_some() && lab.called(1).is_some());
+    lab.restart(1);
+    lab.offer_skill(1, "add");
+    lab.pass(2 * SECOND);
+    let fault = lab.answer(0, once).expect("an answer").expect_err("lost");
+    assert_eq!(
+        (fault.code, fault.executed),
+        (Code::PeerLost, Some(Executed::Unknown))
+    );
+    let call = lab.called(1).expect("the idempotent call comes again");
+    lab.reply(1, call);
+    assert_eq!(lab.answer(0, again), Some(Ok(Payload::json("43"))));
+}
+
+#[test]
+fn a_message_that_the_peer_had_not_acknowledged_comes_again_marked_after_its_restart() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.send(0, "b", Class::Control, 10);
+    lab.pass(SECOND);
+    lab.restart(1);
+    let claim = lab.id();
+    lab.command(1, Command::ClaimInbox { id: claim });
+    lab.pass(5 * SECOND);
+    let marks: Vec<bool> = lab.hosts[1]
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Message { redelivered, .. } => Some(*redelivered),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(marks, [true]);
+}
+
+#[test]
+fn a_name_that_answers_with_another_key_is_refused() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.call(0, "b", "add", false);
+    let mut other = record("b", 9);
+    other.agent_id = AgentId::from_bytes([9; 32]);
+    let now = lab.now;
+    lab.restart(1);
+    lab.hosts[0]
+        .mesh
+        .handle_registry(now, RegistryEvent::Record(other));
+    lab.hosts[1].record.online = false;
+    lab.pass(5 * SECOND);
+    assert!(lab.hosts[0].mesh.counters().stale_signals > 0);
+}
+
+#[test]
+fn a_skill_and_the_inbox_have_one_owner() {
+    let mut lab = Lab::new(&["a"]);
+    let other = ClientId(2);
+    lab.hosts[0].mesh.add_client(other);
+    lab.offer_skill(0, "add");
+    let claim = lab.id();
+    lab.command(0, Command::ClaimInbox { id: claim });
+    let spec = SkillSpec {
+        name: "add".parse().expect("a name"),
+        description: None,
+        schema: None,
+        idempotent: false,
+    };
+    let now = lab.now;
+    for command in [
+        Command::OfferSkill { id: claim, spec },
+        Command::ClaimInbox { id: claim },
+    ] {
+        lab.hosts[0].mesh.handle_command(now, other, command);
+        let (to, event) = lab.hosts[0].mesh.poll_event().expect("an answer");
+        let Event::Done { outcome, .. } = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(
+            (to, outcome.expect_err("owned").code),
+            (other, Code::AlreadyOwned)
+        );
+    }
+}
