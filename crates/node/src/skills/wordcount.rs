@@ -107,7 +107,11 @@ mod tests {
         assert_eq!(count("").words, 0);
         assert_eq!(count(" \t\n\u{3000}").words, 0);
         assert_eq!(count("eins\u{00a0}zwei\u{2003}drei\u{0085}vier").words, 4);
-        assert_eq!(count("a\u{200b}b").words, 1, "a zero-width space is no white space");
+        assert_eq!(
+            count("a\u{200b}b").words,
+            1,
+            "a zero-width space is no white space"
+        );
     }
 
     #[test]

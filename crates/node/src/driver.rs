@@ -1,0 +1,326 @@
+//! The one loop of a node: it hears the network, the clients, the registry and
+//! the clock, lets core decide, and carries out what core decided.
+//!
+//! A message goes: a client's command ([`Driver::hear_clients`]) → core's
+//! `Mesh::handle_command` → [`Driver::carry`] → core's `Mesh::poll_frame` →
+//! net's `Endpoint::send` → the wire; and back: net's `Endpoint::receive`
+//! ([`Driver::hear_network`]) → `Mesh::handle_link` → `Mesh::poll_event` → the
+//! client. Nothing here decides, and nothing here waits but [`Driver::wait`].
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+use waymesh_core::Mesh;
+use waymesh_core::app::{ClientId, Command, Event};
+use waymesh_net::webrtc::Endpoint;
+use waymesh_proto::error::Fault;
+
+use crate::client::{Change, Hall};
+use crate::home::Home;
+use crate::metrics::Metrics;
+use crate::registry::{News, RegistryLink};
+use crate::schemas::Schemas;
+
+/// Commands that one turn takes before the network is heard again. Chosen.
+const COMMANDS_A_TURN: usize = 256;
+/// News of the registry that one turn takes.
+const NEWS_A_TURN: usize = 256;
+
+/// How a node is doing, for those who wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Not logged in to the registry; links that exist go on working.
+    Unregistered,
+    /// Logged in to the registry.
+    Registered,
+    /// Stopped: on request, or because of this.
+    Stopped(Option<Fault>),
+}
+
+/// Owns all of a node's parts and runs them.
+pub(crate) struct Driver {
+    pub(crate) mesh: Mesh,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) registry: RegistryLink,
+    pub(crate) hall: Hall,
+    pub(crate) clients: BTreeMap<ClientId, mpsc::Sender<Event>>,
+    pub(crate) schemas: Schemas,
+    pub(crate) home: Home,
+    pub(crate) condition: watch::Sender<Condition>,
+    pub(crate) metrics: watch::Sender<Metrics>,
+    pub(crate) stop: oneshot::Receiver<()>,
+}
+
+impl Driver {
+    /// Runs until it is stopped or cannot go on.
+    pub(crate) async fn run(mut self) {
+        let fault = loop {
+            self.carry(Instant::now());
+            if self.wait().await {
+                break None;
+            }
+            let now = Instant::now();
+            if let Err(fault) = self.hear_network(now) {
+                break Some(fault);
+            }
+            self.hear_clients(now);
+            if let Err(fault) = self.hear_registry(now) {
+                break Some(fault);
+            }
+            self.hear_clock(now);
+        };
+        self.leave();
+        self.registry.close().await;
+        self.condition.send_replace(Condition::Stopped(fault));
+    }
+
+    /// Waits until something happens; true when the node is to stop.
+    async fn wait(&mut self) -> bool {
+        let deadline = [
+            self.mesh.poll_timeout().map(|(at, _)| at),
+            self.endpoint.poll_timeout(),
+        ];
+        let deadline = deadline.into_iter().flatten().min();
+        let asleep = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = &mut self.stop => return true,
+            // An error shows again when the socket is read.
+            _ = self.endpoint.readable() => {}
+            change = self.hall.changes.recv() => self.hear_change(change),
+            command = self.hall.commands.recv() => self.hear_command(Instant::now(), command),
+            news = self.registry.wait() => self.registry.put_back(news),
+            () = asleep => {}
+        }
+        false
+    }
+
+    fn hear_network(&mut self, now: Instant) -> Result<(), Fault> {
+        self.endpoint.receive(now).map_err(|error| {
+            Fault::new(
+                waymesh_proto::Code::Internal,
+                format!("the node's UDP socket failed: {error}"),
+            )
+        })?;
+        while let Some(event) = self.endpoint.poll_event() {
+            self.mesh.handle_link(now, event);
+        }
+        Ok(())
+    }
+
+    fn hear_clients(&mut self, now: Instant) {
+        while let Ok(change) = self.hall.changes.try_recv() {
+            self.hear_change(Some(change));
+        }
+        for _ in 0..COMMANDS_A_TURN {
+            match self.hall.commands.try_recv() {
+                Ok(command) => self.hear_command(now, Some(command)),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn hear_change(&mut self, change: Option<Change>) {
+        match change {
+            Some(Change::Came(id, events)) => {
+                self.mesh.add_client(id);
+                self.clients.insert(id, events);
+            }
+            Some(Change::Went(id)) => self.forget(id),
+            None => {}
+        }
+    }
+
+    fn forget(&mut self, id: ClientId) {
+        if self.clients.remove(&id).is_some() {
+            self.mesh.remove_client(Instant::now(), id);
+        }
+    }
+
+    fn hear_command(&mut self, now: Instant, command: Option<(ClientId, Command)>) {
+        let Some((client, command)) = command else {
+            return;
+        };
+        // A new client's coming may wait behind its first command.
+        while let Ok(change) = self.hall.changes.try_recv() {
+            self.hear_change(Some(change));
+        }
+        if !self.clients.contains_key(&client) {
+            return;
+        }
+        if let Command::OfferSkill { id, spec } = &command
+            && let Err(fault) = self.schemas.add(spec)
+        {
+            let event = Event::Done {
+                id: *id,
+                outcome: Err(fault),
+            };
+            self.deliver(now, client, event);
+            return;
+        }
+        self.mesh.handle_command(now, client, command);
+    }
+
+    fn hear_registry(&mut self, now: Instant) -> Result<(), Fault> {
+        for _ in 0..NEWS_A_TURN {
+            match self.registry.try_next() {
+                Some(News::Event(event)) => {
+                    self.mesh.handle_registry(now, event);
+                    let condition = if self.mesh.is_registered() {
+                        Condition::Registered
+                    } else {
+                        Condition::Unregistered
+                    };
+                    self.condition.send_if_modified(|old| {
+                        let changed = *old != condition;
+                        *old = condition;
+                        changed
+                    });
+                }
+                Some(News::Pinned(pin)) => {
+                    if let Err(error) = self.home.store_registry(&pin) {
+                        tracing::error!(%error, "the registry's key could not be kept");
+                    }
+                }
+                Some(News::Fatal(fault)) => return Err(fault),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_clock(&mut self, now: Instant) {
+        if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            self.endpoint.handle_timeout(now);
+        }
+        if let Some((at, wake)) = self.mesh.poll_timeout()
+            && at <= now
+        {
+            tracing::trace!(?wake, "time");
+            self.mesh.handle_timeout(now);
+        }
+    }
+
+    /// Carries out what core decided, until nothing follows from it any more.
+    fn carry(&mut self, now: Instant) {
+        loop {
+            let mut quiet = true;
+            while let Some(command) = self.mesh.poll_link_command() {
+                self.endpoint.handle_command(now, command);
+            }
+            let Self { mesh, endpoint, .. } = self;
+            while let Some(frame) = mesh.poll_frame(now, |link| endpoint.room(link)) {
+                if let Err(error) = endpoint.send(now, frame.link, frame.class, &frame.bytes) {
+                    // The link is ending: its `Down` follows and core sends again.
+                    tracing::debug!(link = %frame.link, %error, "a frame was not taken");
+                }
+            }
+            while let Some(event) = self.endpoint.poll_event() {
+                quiet = false;
+                self.mesh.handle_link(now, event);
+            }
+            // Frames are on their way before the clients' queues cost time.
+            self.endpoint.flush();
+            quiet &= !self.tell_clients(now);
+            if quiet {
+                break;
+            }
+        }
+        self.tell_registry();
+        self.keep_pins();
+        let Self {
+            mesh,
+            endpoint,
+            metrics,
+            ..
+        } = self;
+        metrics.send_if_modified(|metrics| {
+            metrics.observe(mesh, endpoint);
+            false
+        });
+    }
+
+    fn tell_registry(&mut self) {
+        while let Some(place) = self.registry.place() {
+            match self.mesh.poll_registry_command() {
+                Some(command) => place.send(command),
+                None => break,
+            }
+        }
+    }
+
+    /// Gives whether core has something to do again by it.
+    fn tell_clients(&mut self, now: Instant) -> bool {
+        let mut again = false;
+        while let Some((client, event)) = self.mesh.poll_event() {
+            if let Event::Call {
+                call,
+                skill,
+                payload,
+                ..
+            } = &event
+                && let Err(fault) = self.schemas.check(skill, payload)
+            {
+                let (call, outcome) = (*call, Err(fault));
+                self.mesh
+                    .handle_command(now, client, Command::Reply { call, outcome });
+                again = true;
+                continue;
+            }
+            again |= !self.deliver(now, client, event);
+        }
+        again
+    }
+
+    /// False when the client had to be given up.
+    fn deliver(&mut self, now: Instant, client: ClientId, event: Event) -> bool {
+        let Some(events) = self.clients.get(&client) else {
+            return true;
+        };
+        let Err(error) = events.try_send(event) else {
+            return true;
+        };
+        if matches!(error, TrySendError::Full(_)) {
+            self.metrics
+                .send_modify(|metrics| metrics.slow_clients += 1);
+            tracing::warn!(?client, "a client does not take its events and is given up");
+        }
+        self.clients.remove(&client);
+        self.mesh.remove_client(now, client);
+        false
+    }
+
+    fn keep_pins(&mut self) {
+        let mut pins = Vec::new();
+        while let Some(pin) = self.mesh.poll_pin() {
+            pins.push(pin);
+        }
+        if pins.is_empty() {
+            return;
+        }
+        let kept = self.home.pins().and_then(|mut all| {
+            all.extend(pins);
+            self.home.store_pins(&all)
+        });
+        if let Err(error) = kept {
+            tracing::error!(%error, "the names that were learnt could not be kept");
+        }
+    }
+
+    /// Says goodbye on every link, so that peers need not find out.
+    fn leave(&mut self) {
+        let now = Instant::now();
+        for (link, frame) in self.mesh.goodbyes() {
+            let _ = self
+                .endpoint
+                .send(now, link, waymesh_proto::Class::Tasks, &frame);
+            self.endpoint.flush();
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the link counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $field:ident;)*) => {
+        /// What the link has done and dropped, by reason; shared with the task.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])* pub(super) $field: Counter,)*
+        }
+
+        /// The counters at one moment.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct CountersSnapshot {
+            $($(#[doc = $doc])* pub $field: u64,)*
+        }
+
+        impl Counters {
+            /// The counters now.
+            pub fn snapshot(&self) -> CountersSnapshot {
+                CountersSnapshot { $($field: self.$field.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+counters! {
+    /// Logins that succeeded.
+    logins;
+    /// Attempts to connect or log in that failed, and are made again.
+    failed_attempts;
+    /// Commands dropped because the registry was away; core asks again after it is back.
+    commands_offline;
+    /// Own signals that could not be signed: an answer without its offer, or too large.
+    signals_unsigned;
+    /// Signals dropped because their signature did not verify.
+    signals_forged;
+    /// Signals dropped because they were issued too long ago or in the future.
+    signals_stale;
+    /// Answers dropped because they did not carry the hash of the offer.
+    signals_unasked;
+    /// Signals dropped because they were malformed, or for another agent or mesh.
+    signals_misdirected;
+    /// Messages of this node that the registry refused, or that were too large to send.
+    messages_refused;
+    /// Messages of the registry of a type that this version does not know.
+    messages_unknown;
+}
