@@ -16,6 +16,10 @@ use crate::settings::Settings;
 /// every measured figure: it only turns a hang into an error.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// What the variables begin with that stand for flags of the program; they are meant for
+/// the benchmark, not for its children.
+const ENV_PREFIX: &[u8] = b"WAYMESH_";
+
 /// A running child; dropped, it is killed.
 pub(crate) struct Child {
     role: &'static str,
@@ -49,6 +53,11 @@ impl Child {
     /// Starts a program as its users do: it must speak JSON lines and end when its
     /// standard input closes.
     pub(crate) fn launch(role: &'static str, mut command: Command) -> Result<Self, BenchError> {
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(ENV_PREFIX) {
+                command.env_remove(name);
+            }
+        }
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -106,7 +106,12 @@ fn usage_fault(error: &clap::Error) -> Fault {
             .with_hint("waymesh --help lists the commands");
     }
     let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let message = first.strip_prefix("error: ").unwrap_or(first);
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let message = lines.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
     Fault::new(Code::Usage, message).with_hint("waymesh COMMAND --help shows how it is used")
 }

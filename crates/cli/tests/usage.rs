@@ -37,6 +37,13 @@ fn wrong_usage_is_an_error_in_json_with_exit_status_2() {
 }
 
 #[test]
+fn what_is_missing_is_named() {
+    let ran = run(["call", "bob"]);
+    let message = ran.last()["error"]["message"].as_str().expect("a text");
+    assert!(message.contains("<SKILL>"), "{message}");
+}
+
+#[test]
 fn a_message_without_content_is_wrong_usage() {
     let ran = run(["send", "bob"]);
     assert_eq!((ran.code, ran.error_code()), (Some(2), "usage"));

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use waymesh_node::{Builtin, Node, NodeConfig, NodeInfo, Topology};
+use waymesh_node::skills::Builtin;
+use waymesh_node::{Node, NodeConfig, NodeInfo, Topology};
 use waymesh_proto::ids::{AgentId, Incarnation, Name};
 use waymesh_proto::{Code, Fault};
 

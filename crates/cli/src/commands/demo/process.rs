@@ -14,6 +14,10 @@ use waymesh_proto::{Code, Fault};
 /// milliseconds unless something is wrong.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
+/// What the variables begin with that stand for flags. They are meant for the demo, not
+/// for its processes.
+const ENV_PREFIX: &[u8] = b"WAYMESH_";
+
 /// A running process. It ends when its standard input closes, so it cannot outlive the
 /// demo, however that ends; dropped, it is killed.
 pub(super) struct Process {
@@ -45,7 +49,13 @@ impl Process {
             )
         };
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(ENV_PREFIX) {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
             .args(["--json", "--log", "error"])
             .args(args)
             .stdin(Stdio::piped())
