@@ -5,5 +5,7 @@
 //! which links exist, and reads what became of them.
 //!
 //! - [`webrtc`]: links to peers over one UDP socket.
+//! - [`control`]: the WebSocket to the registry.
 
+pub mod control;
 pub mod webrtc;

@@ -1,6 +1,7 @@
 //! Ed25519 keys (RFC 8032) and signatures with a label.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use waymesh_proto::AgentId;
@@ -8,9 +9,10 @@ use waymesh_proto::control::{RegistryKey, Signature};
 
 /// A private key and its public half, of an agent or of a registry.
 ///
-/// `Debug` shows the public half only.
+/// `Debug` shows the public half only. A clone shares the private half.
+#[derive(Clone)]
 pub struct Keypair {
-    pair: Ed25519KeyPair,
+    pair: Arc<Ed25519KeyPair>,
     public: [u8; 32],
 }
 
@@ -29,6 +31,7 @@ impl Keypair {
             .as_ref()
             .try_into()
             .expect("an Ed25519 public key has 32 bytes");
+        let pair = Arc::new(pair);
         Self { pair, public }
     }
 

@@ -7,6 +7,7 @@
 //! really connected to, a registry in the middle cannot pass a login on;
 //! because of the nonces, no login can be used twice.
 
+use serde::{Deserialize, Serialize};
 use waymesh_proto::control::{
     CONTROL_VERSION, Challenge, InstanceId, Login, Nonce, Origin, RegistryKey, Signature, Welcome,
 };
@@ -82,7 +83,7 @@ impl LoginError {
 }
 
 /// What a node knows of its registry since its first login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// The registry's public key.
     pub registry: RegistryKey,

@@ -1,0 +1,153 @@
+//! The data directory: who may use it, and the registry's key in it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use waymesh_trust::Keypair;
+
+use crate::config::StartError;
+
+const LOCK_FILE: &str = "registry.lock";
+const KEY_FILE: &str = "registry.key";
+const DATABASE_FILE: &str = "registry.db";
+
+/// The mode of files that only the owner may read.
+const OWNER_ONLY: u32 = 0o600;
+
+/// An open data directory. The lock lasts as long as this lives, and ends with
+/// the process however that ends.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if needed (0700) and locks it for this process.
+    pub(crate) fn open(path: &Path) -> Result<Self, StartError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(at(path))?;
+        let lock_path = path.join(LOCK_FILE);
+        let lock = owner_only()
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(at(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(StartError::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(at(&lock_path)(source)),
+        }
+    }
+
+    /// Where the database is.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path.join(DATABASE_FILE)
+    }
+
+    /// The registry's key, made of `fresh_seed` at the first start.
+    pub(crate) fn keypair(&self, fresh_seed: &[u8; 32]) -> Result<Keypair, StartError> {
+        let path = self.path.join(KEY_FILE);
+        match File::open(&path) {
+            Ok(file) => read_key(file, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.write_key(&path, fresh_seed).map_err(at(&path))?;
+                Ok(Keypair::from_seed(fresh_seed))
+            }
+            Err(error) => Err(at(&path)(error)),
+        }
+    }
+
+    /// Writes beside the place and moves, so that a crash leaves a whole key or none.
+    fn write_key(&self, path: &Path, seed: &[u8; 32]) -> io::Result<()> {
+        let draft = path.with_extension("key.new");
+        let mut file = owner_only().create(true).truncate(true).open(&draft)?;
+        file.write_all(seed)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+fn owner_only() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(OWNER_ONLY);
+    options
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    let path = path.to_owned();
+    move |source| StartError::DataDir { path, source }
+}
+
+fn read_key(file: File, path: &Path) -> Result<Keypair, StartError> {
+    let unusable = |why| StartError::Key {
+        path: path.to_owned(),
+        why,
+    };
+    let mode = file.metadata().map_err(at(path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(unusable("others than its owner can read it"));
+    }
+    let mut bytes = Vec::new();
+    file.take(64).read_to_end(&mut bytes).map_err(at(path))?;
+    let seed: [u8; 32] = bytes
+        .try_into()
+        .map_err(|_| unusable("it must have 32 bytes"))?;
+    Ok(Keypair::from_seed(&seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waymesh_proto::Code;
+
+    #[test]
+    fn the_key_of_the_first_start_is_kept_and_only_its_owner_can_read_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = DataDir::open(dir.path()).expect("a data directory");
+        let first = data.keypair(&[1; 32]).expect("a key");
+        let second = data.keypair(&[2; 32]).expect("a key");
+        assert_eq!(first.registry_key(), second.registry_key());
+        let path = dir.path().join(KEY_FILE);
+        let mode = fs::metadata(&path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, OWNER_ONLY);
+    }
+
+    #[test]
+    fn a_key_that_is_damaged_or_open_to_others_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = DataDir::open(dir.path()).expect("a data directory");
+        data.keypair(&[1; 32]).expect("a key");
+        let path = dir.path().join(KEY_FILE);
+        fs::write(&path, [0; 31]).expect("a write");
+        assert!(matches!(
+            data.keypair(&[2; 32]),
+            Err(StartError::Key { .. })
+        ));
+        fs::write(&path, [0; 32]).expect("a write");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("a mode");
+        assert!(matches!(
+            data.keypair(&[2; 32]),
+            Err(StartError::Key { .. })
+        ));
+    }
+
+    #[test]
+    fn a_second_registry_in_the_same_directory_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = DataDir::open(dir.path()).expect("a data directory");
+        let second = DataDir::open(dir.path()).map_err(|e| e.code());
+        assert_eq!(second.err(), Some(Code::IdentityInUse));
+        drop(first);
+        assert!(DataDir::open(dir.path()).is_ok());
+    }
+}

@@ -1,0 +1,97 @@
+//! What the registry counts, as Prometheus reads it at `GET /metrics`.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A number that is set.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub(crate) fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])* $field:ident: $type:ident = $name:literal;)*) => {
+        /// All metrics of one registry.
+        #[derive(Debug, Default)]
+        pub(crate) struct Metrics {
+            $($(#[doc = $doc])* pub(crate) $field: $type,)*
+        }
+
+        impl Metrics {
+            /// The Prometheus text exposition format, version 0.0.4.
+            pub(crate) fn text(&self) -> String {
+                let mut text = String::new();
+                $(write_metric(&mut text, $name, stringify!($type), concat!($($doc),*), &self.$field.0);)*
+                text
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Control connections now.
+    connections: Gauge = "waymesh_registry_connections";
+    /// Agents that are logged in now.
+    agents_online: Gauge = "waymesh_registry_agents_online";
+    /// Logins that were accepted.
+    logins: Counter = "waymesh_registry_logins_total";
+    /// Connections closed because the login or the connection was refused.
+    closed_refused: Counter = "waymesh_registry_closed_refused_total";
+    /// Connections closed because no login came in time.
+    closed_login_timeout: Counter = "waymesh_registry_closed_login_timeout_total";
+    /// Connections closed because a newer one speaks for their agent.
+    closed_replaced: Counter = "waymesh_registry_closed_replaced_total";
+    /// Connections closed because nothing was heard of them.
+    closed_silent: Counter = "waymesh_registry_closed_silent_total";
+    /// Connections closed because of too many refused messages.
+    closed_abuse: Counter = "waymesh_registry_closed_abuse_total";
+    /// Connections closed because they did not read what was sent to them.
+    closed_slow_reader: Counter = "waymesh_registry_closed_slow_reader_total";
+    /// Messages that were refused with an error.
+    messages_refused: Counter = "waymesh_registry_messages_refused_total";
+    /// Signals that were passed on.
+    signals_relayed: Counter = "waymesh_registry_signals_relayed_total";
+    /// Signals whose receiver was not connected.
+    signals_undeliverable: Counter = "waymesh_registry_signals_undeliverable_total";
+    /// Batches that could not be written to the database.
+    storage_failures: Counter = "waymesh_registry_storage_failures_total";
+}
+
+fn write_metric(text: &mut String, name: &str, kind: &str, help: &str, value: &AtomicU64) {
+    let kind = kind.to_ascii_lowercase();
+    let value = value.load(Ordering::Relaxed);
+    writeln!(
+        text,
+        "# HELP {name}{help}\n# TYPE {name} {kind}\n{name} {value}"
+    )
+    .expect("writing to a string cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_shown_with_its_help_type_and_value() {
+        let metrics = Metrics::default();
+        metrics.logins.add();
+        let expected = "# HELP waymesh_registry_logins_total Logins that were accepted.\n\
+            # TYPE waymesh_registry_logins_total counter\n\
+            waymesh_registry_logins_total 1\n";
+        assert!(metrics.text().contains(expected), "{}", metrics.text());
+    }
+}

@@ -1,0 +1,129 @@
+//! What waits to be sent on one connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages that may wait on one connection; one more and it is cut off as too slow.
+pub(crate) const DRIVER_TO_CONNECTION_CAP: usize = 1_024;
+
+/// Bytes that may wait on one connection; more and it is cut off as too slow.
+/// Chosen: the directory at its largest fits with ordinary skills.
+pub(crate) const DRIVER_TO_CONNECTION_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// One thing to send.
+#[derive(Debug)]
+pub(crate) enum Out {
+    /// A control message.
+    Text(Utf8Bytes),
+    /// A WebSocket ping.
+    Ping,
+}
+
+/// The connection does not read what it is sent.
+#[derive(Debug)]
+pub(crate) struct TooSlow;
+
+/// The driver's end. Dropping it closes the connection once all is sent.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Out>,
+    waiting_bytes: Arc<AtomicUsize>,
+    cut: oneshot::Sender<()>,
+}
+
+/// The connection's end.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    queue: mpsc::Receiver<Out>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// Tells the connection that it is cut off.
+pub(crate) type Cut = oneshot::Receiver<()>;
+
+pub(crate) fn outbox() -> (Outbox, Queue, Cut) {
+    let (sender, receiver) = mpsc::channel(DRIVER_TO_CONNECTION_CAP);
+    let (cut, cut_off) = oneshot::channel();
+    let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let outbox = Outbox {
+        queue: sender,
+        waiting_bytes: Arc::clone(&waiting_bytes),
+        cut,
+    };
+    let queue = Queue {
+        queue: receiver,
+        waiting_bytes,
+    };
+    (outbox, queue, cut_off)
+}
+
+impl Outbox {
+    /// Queues a message, or says that the connection is too slow.
+    pub(crate) fn send(&self, text: Utf8Bytes) -> Result<(), TooSlow> {
+        let len = text.len();
+        let waiting = self.waiting_bytes.fetch_add(len, Ordering::Relaxed);
+        if waiting + len > DRIVER_TO_CONNECTION_MAX_BYTES {
+            return Err(TooSlow);
+        }
+        self.push(Out::Text(text))
+    }
+
+    /// Queues a ping, or says that the connection is too slow.
+    pub(crate) fn ping(&self) -> Result<(), TooSlow> {
+        self.push(Out::Ping)
+    }
+
+    fn push(&self, out: Out) -> Result<(), TooSlow> {
+        match self.queue.try_send(out) {
+            // A connection that has just ended says so by itself.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(TooSlow),
+        }
+    }
+
+    /// Ends the connection without sending what waits.
+    pub(crate) fn cut_off(self) {
+        // A connection that has ended needs no cutting.
+        let _ = self.cut.send(());
+    }
+}
+
+impl Queue {
+    /// The next thing to send; `None` when the driver has dropped its end.
+    /// Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Out> {
+        let out = self.queue.recv().await?;
+        if let Out::Text(text) = &out {
+            self.waiting_bytes.fetch_sub(text.len(), Ordering::Relaxed);
+        }
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_messages_as_the_limit_wait_and_one_more_is_too_slow() {
+        let (outbox, _queue, _cut) = outbox();
+        for _ in 0..DRIVER_TO_CONNECTION_CAP {
+            assert!(outbox.ping().is_ok());
+        }
+        assert!(outbox.ping().is_err());
+    }
+
+    #[tokio::test]
+    async fn as_many_bytes_as_the_limit_wait_and_one_more_is_too_slow() {
+        let (outbox, mut queue, _cut) = outbox();
+        let half = Utf8Bytes::from("x".repeat(DRIVER_TO_CONNECTION_MAX_BYTES / 2));
+        assert!(outbox.send(half.clone()).is_ok());
+        assert!(outbox.send(half.clone()).is_ok());
+        assert!(queue.next().await.is_some());
+        assert!(outbox.send(half).is_ok());
+        assert!(outbox.send(Utf8Bytes::from_static("x")).is_err());
+    }
+}
