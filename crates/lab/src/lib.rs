@@ -1,1 +1,9 @@
-//! lab
+//! Checks waymesh without a network: nobody imports this crate.
+//!
+//! - [`conformance`]: what every implementation of links must do, as a suite.
+//! - [`fake_link`]: links in virtual time, with any weather.
+//! - [`dice`]: the seeded randomness of both.
+
+pub mod conformance;
+pub mod dice;
+pub mod fake_link;
