@@ -50,11 +50,12 @@ async def main():
         await asyncio.Event().wait()
 asyncio.run(main())
 """
-    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert program.stdout is not None
-    node = os.pidfd_open(int(program.stdout.readline()))
-    program.kill()
-    program.wait()
+    environment = os.environ | {"PYTHONPATH": str(Path(waymesh.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
+        assert program.stdout is not None
+        node = os.pidfd_open(int(program.stdout.readline()))
+        program.kill()
 
     async def main() -> None:
         ended = asyncio.Event()
@@ -62,7 +63,6 @@ asyncio.run(main())
         await asyncio.wait_for(ended.wait(), 20)
 
     asyncio.run(main())
-    program.stdout.close()
     os.close(node)
 
 

@@ -1,0 +1,37 @@
+"""Messages without an answer: the sender learns when each has been taken.
+
+    python examples/messages.py [REGISTRY-URL]
+"""
+
+import asyncio
+import sys
+import tempfile
+
+from waymesh import Agent
+
+registry = sys.argv[1] if len(sys.argv) > 1 else None  # else WAYMESH_REGISTRY
+scratch = tempfile.TemporaryDirectory()
+
+reader = Agent("inbox-reader", registry=registry, data_dir=f"{scratch.name}/reader")
+writer = Agent("inbox-writer", registry=registry, data_dir=f"{scratch.name}/writer")
+
+
+async def read() -> None:
+    async for message in reader.messages():
+        print(f"{message.sender} says {message.data} over {message.path}")
+        if message.data == {"done": True}:
+            await message.ack()  # a loop that goes on acknowledges by itself
+            return
+
+
+async def main() -> None:
+    async with reader, writer:
+        reading = asyncio.create_task(read())
+        for number in range(3):
+            await writer.send("inbox-reader", {"number": number})
+        sent = await writer.send("inbox-reader", {"done": True}, wait="delivered")
+        print(f"the last one is {sent.state}")
+        await reading
+
+
+asyncio.run(main())
