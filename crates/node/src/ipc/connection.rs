@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use waymesh_proto::error::{Code, Fault};
-use waymesh_proto::ipc::{Decoder, Event, Hello, Request};
+use waymesh_proto::ipc::{Decoder, Event, Hello, Request, RequestId};
 
 use super::server::{Commands, Events};
 use super::session::Session;
@@ -57,8 +57,8 @@ const BATCH_MAX: usize = 256;
 enum End {
     /// The client closed it, or its socket failed.
     ByClient,
-    /// The node closes it, with a last line that says why.
-    WithFault(Fault),
+    /// The node closes it, with a last line that says why, to a request if it was one.
+    WithFault(Option<RequestId>, Fault),
 }
 
 /// What the two loops of a connection share. Locked for moments, never across an await.
@@ -119,10 +119,10 @@ pub(super) async fn run(
         end = output(&stream, &commands, events, &shared, limits) => end,
     };
     drop(commands);
-    if let End::WithFault(fault) = end {
+    if let End::WithFault(id, fault) = end {
         let mut out = std::mem::take(&mut shared.lock().out);
         tracing::debug!(code = %fault.code, "closing an IPC connection");
-        out.push(&Event::Error { id: None, fault });
+        out.push(&Event::Error { id, fault });
         finish(stream, out, limits.linger).await;
     }
 }
@@ -175,7 +175,9 @@ async fn requests(
         let request = match decoder.poll() {
             Ok(None) => return Ok(()),
             Ok(Some(request)) => request,
-            Err(rejected) if rejected.fatal => return Err(End::WithFault(rejected.fault)),
+            Err(rejected) if rejected.fatal => {
+                return Err(End::WithFault(rejected.id, rejected.fault));
+            }
             Err(rejected) => {
                 let (id, fault) = (rejected.id, rejected.fault);
                 shared.lock().out.push(&Event::Error { id, fault });
@@ -192,7 +194,7 @@ async fn requests(
         if let Some(command) = reaction.command
             && !commands.send(command).await
         {
-            return Err(End::WithFault(node_gone()));
+            return Err(node_gone());
         }
         catch_up(commands, shared, limits).await?;
     }
@@ -204,7 +206,7 @@ async fn catch_up(commands: &impl Commands, shared: &Shared, limits: Limits) -> 
         let next = shared.lock().session.next_command();
         if let Some(command) = next {
             if !commands.send(command).await {
-                return Err(End::WithFault(node_gone()));
+                return Err(node_gone());
             }
         } else if shared.lock().pauses(limits.pause_bytes) {
             shared.resumed.notified().await;
@@ -249,13 +251,13 @@ async fn output(
             () = shared.written.notified() => {}
             event = events.recv(), if !is_full => match event {
                 Some(event) => take(event, &mut events, commands, shared, limits).await,
-                None => return End::WithFault(ended_by_node(waiting > limits.pause_bytes)),
+                None => return ended_by_node(waiting > limits.pause_bytes),
             },
             ready = stream.writable(), if waiting > 0 => if ready.is_err() {
                 return End::ByClient;
             },
             () = tokio::time::sleep(limits.patience), if is_full => {
-                return End::WithFault(ended_by_node(true));
+                return slow_consumer();
             }
         }
         let mut state = shared.lock();
@@ -308,19 +310,28 @@ fn put(event: waymesh_core::app::Event, commands: &impl Commands, shared: &Share
     state.out.len()
 }
 
-fn node_gone() -> Fault {
-    Fault::new(Code::ShuttingDown, "the node stops").with_hint("start it again, then reconnect")
+fn node_gone() -> End {
+    let fault = Fault::new(Code::ShuttingDown, "the node stops")
+        .with_hint("start it again, then reconnect");
+    End::WithFault(None, fault)
 }
 
-fn ended_by_node(slow: bool) -> Fault {
-    if !slow {
-        return node_gone();
-    }
-    Fault::new(
+fn slow_consumer() -> End {
+    let fault = Fault::new(
         Code::SlowConsumer,
         "the program did not read what the node told it",
     )
-    .with_hint("read the socket all the time; hand work to another task")
+    .with_hint("read the socket all the time; hand work to another task");
+    End::WithFault(None, fault)
+}
+
+/// The node tells nothing more: it stops, or it gave up a client that is behind.
+fn ended_by_node(is_behind: bool) -> End {
+    if is_behind {
+        slow_consumer()
+    } else {
+        node_gone()
+    }
 }
 
 /// Writes what is left, then reads until the client closes, so that it can read the last line.

@@ -16,12 +16,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .errors import SidecarFailed, WaymeshError
+from .errors import NodeNotRunning, SidecarFailed, WaymeshError
 
 _log = logging.getLogger("waymesh.sidecar")
 
 #: How long a node may take to stop before it is killed, seconds.
 STOP_PATIENCE = 5.0
+#: How long to wait for a node that closed its socket to say why, seconds.
+END_PATIENCE = 2.0
 #: Lines of the node's log that are kept to explain its end.
 _LOG_LINES = 20
 
@@ -51,6 +53,7 @@ class Sidecar:
         self._process = process
         self._log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
         self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._fault: WaymeshError | None = None
         self.registered = asyncio.Event()
         self._readers = [asyncio.create_task(self._read_events()), asyncio.create_task(self._read_log())]
 
@@ -96,9 +99,15 @@ class Sidecar:
         """What the node logged last."""
         return " | ".join(list(self._log)[-3:]) or "it logged nothing"
 
-    async def ended(self) -> str:
-        """Waits for the process to end; says how it did."""
-        code = await self._process.wait()
+    async def reason(self) -> WaymeshError:
+        """Why the node went away, as it says itself or as its end looks from here."""
+        ended = asyncio.gather(self._process.wait(), *self._readers, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended, END_PATIENCE)
+        return self._fault or NodeNotRunning("the node went away", hint=self._obituary())
+
+    def _obituary(self) -> str:
+        code = self._process.returncode
         return f"the node (pid {self.pid}) ended with {code}; its log: {self.last_words()}"
 
     async def stop(self) -> None:
@@ -130,7 +139,8 @@ class Sidecar:
         if not self._ready.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await self._readers[1]
-            self._fail(SidecarFailed(await self.ended(), hint="look at the node's log"))
+            await self._process.wait()
+            self._ready.set_exception(self._fault or SidecarFailed(self._obituary(), hint="look at the node's log"))
 
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.get("event")
@@ -139,11 +149,7 @@ class Sidecar:
         elif kind == "ready" and not self._ready.done():
             self._ready.set_result(str(event["ipc"]))
         elif event.get("ok") is False and isinstance(event.get("error"), dict):
-            self._fail(WaymeshError.from_json(event["error"]))
-
-    def _fail(self, error: WaymeshError) -> None:
-        if not self._ready.done():
-            self._ready.set_exception(error)
+            self._fault = WaymeshError.from_json(event["error"])
 
     async def _read_log(self) -> None:
         assert self._process.stderr is not None

@@ -123,7 +123,7 @@ class Agent:
     async def run(self) -> None:
         """Serves until the task is cancelled or the program gets SIGTERM.
 
-        Raises `NodeNotRunning` when the node goes away.
+        Raises when the node goes away: what it said, or `NodeNotRunning`.
         """
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
@@ -140,7 +140,7 @@ class Agent:
         try:
             async with self:
                 await self._require().closed.wait()
-                raise NodeNotRunning("the node went away", hint=await self._last_words())
+                raise await self._reason()
         except asyncio.CancelledError:
             if not stopped:
                 raise
@@ -386,7 +386,7 @@ class Agent:
         for task in waiting:
             task.cancel()
         if closed in done:
-            raise NodeNotRunning("the node went away", hint=await self._last_words())
+            raise await self._reason()
         if not done:
             raise RegistryUnreachable(
                 f"the registry {self._registry} did not answer within {self._start_timeout} s",
@@ -490,12 +490,10 @@ class Agent:
         for queue in self._listeners:
             queue.end(None)
 
-    async def _last_words(self) -> str:
+    async def _reason(self) -> WaymeshError:
         if self._sidecar is None:
-            return "start it again"
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(self._sidecar.ended(), 1.0)
-        return self._sidecar.last_words()
+            return NodeNotRunning("the node went away", hint="start it again")
+        return await self._sidecar.reason()
 
     def _tell(self, event: Event) -> None:
         if event.kind == "send_failed":
