@@ -279,20 +279,38 @@ impl Outbound {
     /// Bytes that the next thing to send takes in a frame at most; `None` when
     /// nothing may go: all is sent, or the receiver's window is full.
     pub fn next_len(&self) -> Option<usize> {
-        let (_, _, seq) = self.unsent.first()?;
-        let entry = self.entries.get(seq)?;
-        let len = entry.envelope.len();
-        let fits_window = entry.in_flight
-            || self.in_flight_messages == 0
-            || (self.in_flight_messages < self.window_messages
-                && self.in_flight_bytes + len as u64 <= self.window_bytes);
-        fits_window.then(|| frame::HEADER_MAX_BYTES + (len - entry.sent))
+        let (_, _, seq) = self.next_turn()?;
+        let entry = self.entries.get(&seq)?;
+        Some(frame::HEADER_MAX_BYTES + (entry.envelope.len() - entry.sent))
+    }
+
+    /// Whose turn it is among those that may go. When the window has no room for the next
+    /// new message, those that are begun go on: else they would wait for room that only
+    /// their own end makes.
+    fn next_turn(&self) -> Option<Turn> {
+        let first = *self.unsent.first()?;
+        if self.fits_window(first) {
+            return Some(first);
+        }
+        (0..=Priority::Critical as u8).find_map(|urgency| {
+            let begun = (urgency, 1, 0)..(urgency + 1, 0, 0);
+            self.unsent.range(begun).next().copied()
+        })
+    }
+
+    fn fits_window(&self, (_, _, seq): Turn) -> bool {
+        self.entries.get(&seq).is_some_and(|entry| {
+            entry.in_flight
+                || self.in_flight_messages == 0
+                || (self.in_flight_messages < self.window_messages
+                    && self.in_flight_bytes + entry.envelope.len() as u64 <= self.window_bytes)
+        })
     }
 
     /// Writes the next message, or as much of it as fits, into a frame of at
     /// most `limit` bytes. False when not even a useful piece fits.
     pub fn put_into(&mut self, writer: &mut FrameWriter, limit: usize, now: Instant) -> bool {
-        let Some(turn) = self.unsent.first().copied() else {
+        let Some(turn) = self.next_turn() else {
             return false;
         };
         let seq = turn.2;
@@ -422,4 +440,30 @@ fn turn_of(ordered: bool, seq: u64, entry: &Entry) -> Turn {
 fn spans(set: &SeqSet, known: u64) -> impl Iterator<Item = (u64, u64)> {
     let first = (set.cumulative() > known).then_some((known + 1, set.cumulative()));
     first.into_iter().chain(set.ranges())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waymesh_proto::limits::FRAME_MAX_BYTES;
+
+    #[test]
+    fn messages_that_are_begun_go_on_when_the_window_is_full_for_the_next() {
+        let now = Instant::now();
+        let mut outbound = Outbound::new(Stream::Tasks);
+        let large = WINDOW_INITIAL_BYTES as usize * 2 / 3;
+        for number in 1..=3 {
+            let id = MessageId::from_bytes([number; 16]);
+            let expires = now + Duration::from_secs(1);
+            outbound.push(id, vec![0; large], Priority::Normal, now, expires);
+        }
+        let mut frames = 0;
+        while outbound.next_len().is_some() {
+            let mut writer = FrameWriter::default();
+            assert!(outbound.put_into(&mut writer, FRAME_MAX_BYTES, now));
+            frames += 1;
+        }
+        assert_eq!(outbound.in_flight_messages, 1);
+        assert_eq!(frames, large.div_ceil(FRAME_MAX_BYTES - 64));
+    }
 }
