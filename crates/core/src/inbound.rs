@@ -75,6 +75,8 @@ struct Held {
 struct Partial {
     buffer: Vec<u8>,
     have: SeqSet,
+    /// When the sender gives it up, whole or not.
+    expires: Instant,
 }
 
 /// The receiving half of one stream.
@@ -168,8 +170,12 @@ impl Inbound {
         if !self.partials.contains_key(&header.seq) {
             self.charge(header.seq, piece.total)?;
             let buffer = vec![0; total];
-            let have = SeqSet::default();
-            self.partials.insert(header.seq, Partial { buffer, have });
+            let partial = Partial {
+                buffer,
+                have: SeqSet::default(),
+                expires: now + Duration::from_millis(header.life_ms),
+            };
+            self.partials.insert(header.seq, partial);
         }
         let Some(partial) = self.partials.get_mut(&header.seq) else {
             return Ok(());
@@ -394,14 +400,26 @@ impl Inbound {
         )
     }
 
-    /// Releases what has waited long enough for its predecessors.
+    /// Releases what has waited long enough for its predecessors, and forgets
+    /// pieces of what has expired.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let dead: Vec<u64> = self
+            .partials
+            .iter()
+            .filter(|(_, partial)| partial.expires <= now)
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in dead {
+            self.forget_partial(seq);
+        }
         self.release_in_order(now, 0);
     }
 
     /// When [`Inbound::handle_timeout`] has something to do, acknowledgements apart.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.held.values().map(|held| held.wait_until).min()
+        let waits = self.held.values().map(|held| held.wait_until);
+        let lives = self.partials.values().map(|partial| partial.expires);
+        waits.chain(lives).min()
     }
 }
 

@@ -1,1 +1,96 @@
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 
+use super::*;
+
+fn session(n: u8) -> SessionId {
+    SessionId::from_bytes([n; 16])
+}
+
+fn steps(sessions: &mut Sessions) -> Vec<Step> {
+    std::iter::from_fn(|| sessions.poll_step()).collect()
+}
+
+const MINE: LinkId = LinkId::new(1);
+const THEIRS: LinkId = LinkId::new(2);
+
+#[test]
+fn the_polite_side_gives_way_and_the_other_does_not() {
+    let now = Instant::now();
+    for polite in [true, false] {
+        let mut sessions = Sessions::new(polite);
+        sessions.start(now, session(1), MINE);
+        steps(&mut sessions);
+        let taken = sessions.handle_offer(now, session(2), "sdp".into(), THEIRS);
+        assert_eq!(taken, Ok(polite));
+        let wanted = [
+            Step::Link(LinkCommand::Close { link: MINE }),
+            Step::Link(LinkCommand::Accept {
+                link: THEIRS,
+                sdp: "sdp".into(),
+            }),
+        ];
+        assert_eq!(
+            steps(&mut sessions),
+            if polite { wanted.to_vec() } else { Vec::new() }
+        );
+    }
+}
+
+#[test]
+fn an_offer_that_comes_again_is_refused_as_replayed() {
+    let now = Instant::now();
+    let mut sessions = Sessions::new(true);
+    assert_eq!(
+        sessions.handle_offer(now, session(1), "sdp".into(), THEIRS),
+        Ok(true)
+    );
+    let refused = sessions.handle_offer(now, session(1), "sdp".into(), MINE);
+    assert_eq!(refused.expect_err("replayed").code, Code::Replayed);
+}
+
+#[test]
+fn candidates_that_come_before_their_description_are_kept_for_it() {
+    let now = Instant::now();
+    let mut sessions = Sessions::new(false);
+    sessions.handle_candidate(session(1), "early".into());
+    sessions.handle_candidate(session(9), "of another".into());
+    let taken = sessions.handle_offer(now, session(1), "sdp".into(), THEIRS);
+    assert_eq!(taken, Ok(true));
+    let candidate = Step::Link(LinkCommand::Candidate {
+        link: THEIRS,
+        candidate: "early".into(),
+    });
+    assert_eq!(steps(&mut sessions).last(), Some(&candidate));
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_ends_and_the_next_waits() {
+    let now = Instant::now();
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut sessions = Sessions::new(false);
+    sessions.start(now, session(1), MINE);
+    let late = sessions.poll_timeout().expect("a deadline");
+    assert!(!sessions.handle_timeout(late - Duration::from_millis(1), &mut rng));
+    assert!(sessions.handle_timeout(late, &mut rng));
+    assert!(!sessions.is_trying());
+    assert!(sessions.not_before().expect("a pause") > late);
+    assert_eq!(
+        steps(&mut sessions).last(),
+        Some(&Step::Link(LinkCommand::Close { link: MINE }))
+    );
+}
+
+#[test]
+fn an_answer_to_another_session_is_ignored() {
+    let now = Instant::now();
+    let mut sessions = Sessions::new(false);
+    sessions.start(now, session(1), MINE);
+    steps(&mut sessions);
+    sessions.handle_answer(session(2), "sdp".into());
+    assert_eq!(steps(&mut sessions), []);
+    sessions.handle_answer(session(1), "sdp".into());
+    assert_eq!(steps(&mut sessions).len(), 1);
+    sessions.handle_answer(session(1), "again".into());
+    assert_eq!(steps(&mut sessions), []);
+}
