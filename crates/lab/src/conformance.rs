@@ -30,7 +30,13 @@ pub trait Links {
     /// # Errors
     ///
     /// [`SendError`]; the frame was not sent.
-    fn send(&mut self, node: usize, link: LinkId, class: Class, frame: &[u8]) -> Result<(), SendError>;
+    fn send(
+        &mut self,
+        node: usize,
+        link: LinkId,
+        class: Class,
+        frame: &[u8],
+    ) -> Result<(), SendError>;
 
     /// Bytes that a node may send on a link now.
     fn room(&self, node: usize, link: LinkId) -> usize;
@@ -68,7 +74,10 @@ pub struct Trial<L> {
 impl<L: Links> Trial<L> {
     /// A trial of links that have not been used.
     pub fn new(links: L) -> Self {
-        Self { links, told: [Vec::new(), Vec::new()] }
+        Self {
+            links,
+            told: [Vec::new(), Vec::new()],
+        }
     }
 
     /// A trial with [`LINK`] up between node 0, which offered, and node 1.
@@ -83,7 +92,11 @@ impl<L: Links> Trial<L> {
     /// # Panics
     ///
     /// When that takes longer than the implementation has patience for.
-    pub fn until<T>(&mut self, what: &str, mut done: impl FnMut(&mut L, &mut [Vec<LinkEvent>; 2]) -> Option<T>) -> T {
+    pub fn until<T>(
+        &mut self,
+        what: &str,
+        mut done: impl FnMut(&mut L, &mut [Vec<LinkEvent>; 2]) -> Option<T>,
+    ) -> T {
         let since = self.links.now();
         loop {
             for (node, told) in self.told.iter_mut().enumerate() {
@@ -94,13 +107,22 @@ impl<L: Links> Trial<L> {
             if let Some(found) = done(&mut self.links, &mut self.told) {
                 return found;
             }
-            assert!(!self.links.is_out_of_patience(since), "waited too long for {what}; told: {:?}", brief(&self.told));
+            assert!(
+                !self.links.is_out_of_patience(since),
+                "waited too long for {what}; told: {:?}",
+                brief(&self.told)
+            );
             self.links.step();
         }
     }
 
     /// Steps until a node tells something that `pick` takes, and removes it.
-    pub fn event<T>(&mut self, node: usize, what: &str, pick: impl Fn(&LinkEvent) -> Option<T>) -> T {
+    pub fn event<T>(
+        &mut self,
+        node: usize,
+        what: &str,
+        pick: impl Fn(&LinkEvent) -> Option<T>,
+    ) -> T {
         self.until(what, |_, told| {
             let at = told[node].iter().position(|event| pick(event).is_some())?;
             pick(&told[node].remove(at))
@@ -137,7 +159,8 @@ impl<L: Links> Trial<L> {
     pub fn describe(&mut self, offerer: usize, answerer: usize, link: LinkId) {
         let offer = self.offer(offerer, link);
         let sdp = self.accept(answerer, link, offer);
-        self.links.command(offerer, LinkCommand::Answer { link, sdp });
+        self.links
+            .command(offerer, LinkCommand::Answer { link, sdp });
     }
 
     /// Makes a link and waits until both nodes say that it is up.
@@ -152,17 +175,23 @@ impl<L: Links> Trial<L> {
 
     /// Sends a frame, waiting for room as a sender must.
     pub fn send(&mut self, node: usize, link: LinkId, class: Class, frame: &[u8]) {
-        self.until("room for a frame", |links, _| match links.send(node, link, class, frame) {
-            Ok(()) => Some(()),
-            Err(SendError::WouldBlock) => None,
-            Err(error) => panic!("a frame was refused: {error}"),
+        self.until("room for a frame", |links, _| {
+            match links.send(node, link, class, frame) {
+                Ok(()) => Some(()),
+                Err(SendError::WouldBlock) => None,
+                Err(error) => panic!("a frame was refused: {error}"),
+            }
         });
     }
 
     /// Steps until a node has a frame, and returns it.
     pub fn frame(&mut self, node: usize, link: LinkId, class: Class) -> Vec<u8> {
         self.event(node, "a frame", |event| match event {
-            LinkEvent::Frame { link: told, class: on, bytes } if *told == link && *on == class => Some(bytes.clone()),
+            LinkEvent::Frame {
+                link: told,
+                class: on,
+                bytes,
+            } if *told == link && *on == class => Some(bytes.clone()),
             _ => None,
         })
     }
@@ -171,12 +200,16 @@ impl<L: Links> Trial<L> {
 /// What was told, without the bytes.
 fn brief(told: &[Vec<LinkEvent>; 2]) -> Vec<String> {
     let short = |event: &LinkEvent| match event {
-        LinkEvent::Frame { link, class, bytes } => format!("Frame({link}, {class:?}, {} B)", bytes.len()),
+        LinkEvent::Frame { link, class, bytes } => {
+            format!("Frame({link}, {class:?}, {} B)", bytes.len())
+        }
         LinkEvent::Offered { link, .. } => format!("Offered({link})"),
         LinkEvent::Answered { link, .. } => format!("Answered({link})"),
         other => format!("{other:?}"),
     };
-    let latest = told.iter().map(|events| events.iter().rev().take(8).map(short).collect::<Vec<_>>());
+    let latest = told
+        .iter()
+        .map(|events| events.iter().rev().take(8).map(short).collect::<Vec<_>>());
     latest.map(|events| events.join(" < ")).collect()
 }
 

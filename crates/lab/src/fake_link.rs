@@ -113,7 +113,13 @@ impl FakeNet {
         self.vanish(node, link);
         for place in [Some(place), other].into_iter().flatten() {
             let at = now + self.dice.below(Duration::from_millis(5));
-            self.fly(at, Flight::Down { place, reason: DownReason::IceFailed });
+            self.fly(
+                at,
+                Flight::Down {
+                    place,
+                    reason: DownReason::IceFailed,
+                },
+            );
         }
     }
 
@@ -130,12 +136,23 @@ impl FakeNet {
 
     /// Ends a node's process: its links are gone, and nobody is told.
     pub fn crash(&mut self, now: Instant, node: NodeIndex) {
-        let places: Vec<Place> = self.ends.keys().filter(|(n, _)| *n == node).copied().collect();
+        let places: Vec<Place> = self
+            .ends
+            .keys()
+            .filter(|(n, _)| *n == node)
+            .copied()
+            .collect();
         for place in places {
             self.vanish(place.0, place.1);
             if let Some(other) = self.forget(place) {
                 let at = now + ICE_PATIENCE;
-                self.fly(at, Flight::Down { place: other, reason: DownReason::IceFailed });
+                self.fly(
+                    at,
+                    Flight::Down {
+                        place: other,
+                        reason: DownReason::IceFailed,
+                    },
+                );
             }
         }
         self.events.remove(&node);
@@ -143,7 +160,11 @@ impl FakeNet {
 
     /// The links of a node that have neither ended nor been closed.
     pub fn links(&self, node: NodeIndex) -> Vec<LinkId> {
-        self.ends.keys().filter(|(n, _)| *n == node).map(|(_, link)| *link).collect()
+        self.ends
+            .keys()
+            .filter(|(n, _)| *n == node)
+            .map(|(_, link)| *link)
+            .collect()
     }
 
     /// Does what a node's core wants, as `Endpoint::handle_command` would.
@@ -173,7 +194,11 @@ impl FakeNet {
         let place = (node, link);
         let weather = self.weather_of(place);
         let end = self.ends.get_mut(&place).ok_or(SendError::Closed)?;
-        let limit = if class.is_reliable() { FRAME_MAX_BYTES } else { LOSSY_FRAME_MAX_BYTES };
+        let limit = if class.is_reliable() {
+            FRAME_MAX_BYTES
+        } else {
+            LOSSY_FRAME_MAX_BYTES
+        };
         if frame.len() > limit {
             return Err(SendError::TooLarge);
         }
@@ -189,7 +214,9 @@ impl FakeNet {
     /// Bytes that [`FakeNet::send`] takes on a link now; 0 when full or not up.
     pub fn room(&self, node: NodeIndex, link: LinkId) -> usize {
         let window = self.weather_of((node, link)).window_bytes;
-        self.ends.get(&(node, link)).map_or(0, |end| end.room(window))
+        self.ends
+            .get(&(node, link))
+            .map_or(0, |end| end.room(window))
     }
 
     /// Takes what happened at a node.
@@ -240,7 +267,11 @@ impl FakeNet {
     }
 
     fn answer(&mut self, now: Instant, place: Place, sdp: &str) {
-        if self.ends.get(&place).is_none_or(|end| end.stage != Stage::Offered) {
+        if self
+            .ends
+            .get(&place)
+            .is_none_or(|end| end.stage != Stage::Offered)
+        {
             return;
         }
         let Some(answerer) = self.read(sdp, ANSWER) else {
@@ -253,7 +284,9 @@ impl FakeNet {
         self.fly(now + ICE_PATIENCE, Flight::Patience { place });
         // An answer to somebody else's offer, or from an end that is gone, leads nowhere.
         let meant = answerer.filter(|other| {
-            self.ends.get(other).is_some_and(|end| end.other == Some(place))
+            self.ends
+                .get(other)
+                .is_some_and(|end| end.other == Some(place))
         });
         let Some(other) = meant else {
             return;
@@ -290,14 +323,21 @@ impl FakeNet {
             return;
         };
         // The goodbye is one packet: it may be lost, or overtake what was sent before.
-        let lost = self.is_cut(place.0, other.0) || self.dice.one_of_thousand(weather.loss_per_mille);
+        let lost =
+            self.is_cut(place.0, other.0) || self.dice.one_of_thousand(weather.loss_per_mille);
         let at = now + weather.delay + self.dice.below(weather.jitter);
         let (at, reason) = if lost {
             (now + ICE_PATIENCE, DownReason::IceFailed)
         } else {
             (at, DownReason::ClosedByPeer)
         };
-        self.fly(at, Flight::Down { place: other, reason });
+        self.fly(
+            at,
+            Flight::Down {
+                place: other,
+                reason,
+            },
+        );
     }
 
     fn begin(&mut self, place: Place, stage: Stage) -> u64 {
@@ -316,7 +356,13 @@ impl FakeNet {
 
     fn refuse(&mut self, place: Place) {
         let reason = DownReason::BadDescription("not one of the fake network's".into());
-        self.tell(place.0, LinkEvent::Down { link: place.1, reason });
+        self.tell(
+            place.0,
+            LinkEvent::Down {
+                link: place.1,
+                reason,
+            },
+        );
     }
 
     /// Whose description this is: `None` when it is none, `Some(None)` when its end is gone.

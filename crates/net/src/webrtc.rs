@@ -502,3 +502,6 @@ fn subject(event: &LinkEvent) -> LinkId {
         | LinkEvent::Down { link, .. } => *link,
     }
 }
+
+#[cfg(test)]
+mod tests;

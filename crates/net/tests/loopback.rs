@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Instant;
 
-use support::Nodes;
+use support::{Nodes, exchange};
 use waymesh_proto::class::Class;
 use waymesh_proto::ids::LinkId;
 use waymesh_proto::link::{LinkCommand, LinkEvent};
@@ -51,19 +51,4 @@ async fn two_links_between_the_same_nodes_both_carry_frames() {
     }
     nodes.command(0, LinkCommand::Close { link: LINK });
     exchange(&mut nodes, other, 99).await;
-}
-
-async fn exchange(nodes: &mut Nodes, link: LinkId, mark: u8) {
-    for (from, to) in [(0, 1), (1, 0)] {
-        nodes.endpoints[from]
-            .send(Instant::now(), link, Class::Control, &[mark; 300])
-            .expect("room");
-        let got = nodes.event(to, "the frame", |event| match event {
-            LinkEvent::Frame {
-                link: on, bytes, ..
-            } if *on == link => Some(bytes.clone()),
-            _ => None,
-        });
-        assert_eq!(got.await, [mark; 300]);
-    }
 }

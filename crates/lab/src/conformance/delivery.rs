@@ -14,7 +14,11 @@ const MANY: u32 = 200;
 
 /// A frame that says its number and can be checked for damage.
 fn numbered(number: u32, class: Class) -> Vec<u8> {
-    let most = if class.is_reliable() { 4_000 } else { LOSSY_FRAME_MAX_BYTES };
+    let most = if class.is_reliable() {
+        4_000
+    } else {
+        LOSSY_FRAME_MAX_BYTES
+    };
     let len = 4 + (number as usize * 37) % (most - 4);
     let mut frame = number.to_be_bytes().to_vec();
     frame.resize(len, number as u8);
@@ -53,7 +57,9 @@ fn numbers_delivered<L: Links>(trial: &mut Trial<L>, class: Class) -> Vec<u32> {
 
 fn take_numbers(told: &mut Vec<LinkEvent>, wanted: Class, into: &mut Vec<u32>) {
     told.retain(|event| match event {
-        LinkEvent::Frame { class, bytes, .. } if *class == wanted && !bytes.starts_with(&[0xff; 4]) => {
+        LinkEvent::Frame { class, bytes, .. }
+            if *class == wanted && !bytes.starts_with(&[0xff; 4]) =>
+        {
             into.push(number_of(bytes, wanted));
             false
         }
@@ -70,7 +76,9 @@ pub fn every_class_carries_frames_both_ways_unchanged<L: Links>(links: L) {
             // A lossy class may lose one: it is sent until it comes.
             let got = trial.until("a frame", |links, told| {
                 let _ = links.send(from, LINK, class, &frame);
-                let at = told[to].iter().position(|e| matches!(e, LinkEvent::Frame { class: on, .. } if *on == class))?;
+                let at = told[to].iter().position(
+                    |e| matches!(e, LinkEvent::Frame { class: on, .. } if *on == class),
+                )?;
                 Some(told[to].remove(at))
             });
             assert!(matches!(got, LinkEvent::Frame { bytes, .. } if bytes == frame));
@@ -103,8 +111,16 @@ pub fn lossy_classes_deliver_at_most_once_and_unchanged<L: Links>(links: L) {
     for class in Class::ALL.into_iter().filter(|class| !class.is_reliable()) {
         let got = numbers_delivered(&mut trial, class);
         let distinct: BTreeSet<u32> = got.iter().copied().collect();
-        assert_eq!(distinct.len(), got.len(), "{class:?} delivered a frame twice");
-        assert!(got.len() * 2 > MANY as usize, "{class:?} lost most of its frames: {}", got.len());
+        assert_eq!(
+            distinct.len(),
+            got.len(),
+            "{class:?} delivered a frame twice"
+        );
+        assert!(
+            got.len() * 2 > MANY as usize,
+            "{class:?} lost most of its frames: {}",
+            got.len()
+        );
     }
 }
 
@@ -112,15 +128,24 @@ pub fn lossy_classes_deliver_at_most_once_and_unchanged<L: Links>(links: L) {
 pub fn the_largest_frame_passes_and_one_byte_more_is_refused<L: Links>(links: L) {
     let mut trial = Trial::linked(links);
     for class in Class::ALL {
-        let limit = if class.is_reliable() { FRAME_MAX_BYTES } else { LOSSY_FRAME_MAX_BYTES };
+        let limit = if class.is_reliable() {
+            FRAME_MAX_BYTES
+        } else {
+            LOSSY_FRAME_MAX_BYTES
+        };
         let refused = trial.links.send(0, LINK, class, &vec![1; limit + 1]);
         assert_eq!(refused, Err(SendError::TooLarge), "{class:?}");
         let largest = vec![2; limit];
         let got = trial.until("the largest frame", |links, told| {
             let _ = links.send(0, LINK, class, &largest);
-            told[1].iter().position(|e| matches!(e, LinkEvent::Frame { class: on, .. } if *on == class))
+            told[1]
+                .iter()
+                .position(|e| matches!(e, LinkEvent::Frame { class: on, .. } if *on == class))
         });
         let got = trial.rest(1).swap_remove(got);
-        assert!(matches!(got, LinkEvent::Frame { bytes, .. } if bytes == largest), "{class:?}");
+        assert!(
+            matches!(got, LinkEvent::Frame { bytes, .. } if bytes == largest),
+            "{class:?}"
+        );
     }
 }

@@ -20,7 +20,10 @@ pub fn closing_tells_the_peer_and_nothing_to_the_closer<L: Links>(links: L) {
     trial.rest(0);
     trial.links.command(0, LinkCommand::Close { link: LINK });
     let reason = down(&mut trial, 1);
-    assert!(matches!(reason, DownReason::ClosedByPeer | DownReason::IceFailed), "{reason:?}");
+    assert!(
+        matches!(reason, DownReason::ClosedByPeer | DownReason::IceFailed),
+        "{reason:?}"
+    );
     for _ in 0..20 {
         trial.links.step();
     }
@@ -35,7 +38,10 @@ pub fn a_closed_link_takes_nothing<L: Links>(links: L) {
     down(&mut trial, 1);
     for node in [0, 1] {
         assert_eq!(trial.links.room(node, LINK), 0);
-        assert_eq!(trial.links.send(node, LINK, Class::Control, b"late"), Err(SendError::Closed));
+        assert_eq!(
+            trial.links.send(node, LINK, Class::Control, b"late"),
+            Err(SendError::Closed)
+        );
     }
 }
 
@@ -45,8 +51,16 @@ pub fn commands_for_a_link_that_ended_are_ignored<L: Links>(links: L) {
     let offer = trial.offer(0, LINK);
     let sdp = trial.accept(1, LINK, offer);
     trial.links.command(0, LinkCommand::Close { link: LINK });
-    trial.links.command(0, LinkCommand::Answer { link: LINK, sdp });
-    trial.links.command(0, LinkCommand::Candidate { link: LINK, candidate: "candidate:x".into() });
+    trial
+        .links
+        .command(0, LinkCommand::Answer { link: LINK, sdp });
+    trial.links.command(
+        0,
+        LinkCommand::Candidate {
+            link: LINK,
+            candidate: "candidate:x".into(),
+        },
+    );
     trial.links.command(0, LinkCommand::Close { link: LINK });
     for _ in 0..20 {
         trial.links.step();

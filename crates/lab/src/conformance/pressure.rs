@@ -19,7 +19,10 @@ fn fill<L: Links>(trial: &mut Trial<L>, frame: &[u8]) -> usize {
             Err(SendError::WouldBlock) => return taken,
             Err(error) => panic!("{error}"),
         }
-        assert!(taken * frame.len() < TOO_MUCH_BYTES, "a link without an answer takes everything");
+        assert!(
+            taken * frame.len() < TOO_MUCH_BYTES,
+            "a link without an answer takes everything"
+        );
     }
 }
 
@@ -31,18 +34,26 @@ pub fn a_link_whose_peer_is_silent_takes_a_bounded_amount_and_then_would_block<L
     assert!(taken > 0);
     for _ in 0..20 {
         trial.links.step();
-        assert_eq!(fill(&mut trial, &[5; FRAME_MAX_BYTES]), 0, "room came without an acknowledgement");
+        assert_eq!(
+            fill(&mut trial, &[5; FRAME_MAX_BYTES]),
+            0,
+            "room came without an acknowledgement"
+        );
     }
 }
 
 /// After would-block comes `Writable`, and everything that was taken arrives.
-pub fn a_sender_that_was_refused_hears_when_there_is_room_and_nothing_taken_is_lost<L: Links>(links: L) {
+pub fn a_sender_that_was_refused_hears_when_there_is_room_and_nothing_taken_is_lost<L: Links>(
+    links: L,
+) {
     let mut trial = Trial::linked(links);
     trial.links.cut();
     let taken = fill(&mut trial, &[6; 3_000]);
     trial.links.step();
     trial.links.heal();
-    trial.event(0, "room", |event| matches!(event, LinkEvent::Writable { .. }).then_some(()));
+    trial.event(0, "room", |event| {
+        matches!(event, LinkEvent::Writable { .. }).then_some(())
+    });
     assert!(trial.links.room(0, LINK) >= 3_000);
     for _ in 0..taken {
         assert_eq!(trial.frame(1, LINK, Class::Control), [6; 3_000]);
@@ -55,11 +66,17 @@ pub fn room_shrinks_by_what_is_sent<L: Links>(links: L) {
     trial.links.cut();
     let before = trial.links.room(0, LINK);
     for class in [Class::Control, Class::Tasks] {
-        trial.links.send(0, LINK, class, &[1; 1_000]).expect("there is room for two");
+        trial
+            .links
+            .send(0, LINK, class, &[1; 1_000])
+            .expect("there is room for two");
     }
     assert!(trial.links.room(0, LINK) <= before - 2_000);
     let left = trial.links.room(0, LINK);
     if left < FRAME_MAX_BYTES {
-        assert_eq!(trial.links.send(0, LINK, Class::Bulk, &vec![1; left + 1]), Err(SendError::WouldBlock));
+        assert_eq!(
+            trial.links.send(0, LINK, Class::Bulk, &vec![1; left + 1]),
+            Err(SendError::WouldBlock)
+        );
     }
 }

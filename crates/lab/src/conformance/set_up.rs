@@ -13,11 +13,18 @@ pub fn a_link_comes_up_once_on_both_sides_and_has_room_only_then<L: Links>(links
     assert_eq!(trial.links.room(0, LINK), 0);
     let offer = trial.offer(0, LINK);
     assert_eq!(trial.links.room(0, LINK), 0);
-    assert_eq!(trial.links.send(0, LINK, Class::Control, b"early"), Err(SendError::WouldBlock));
+    assert_eq!(
+        trial.links.send(0, LINK, Class::Control, b"early"),
+        Err(SendError::WouldBlock)
+    );
     let sdp = trial.accept(1, LINK, offer);
-    trial.links.command(0, LinkCommand::Answer { link: LINK, sdp });
+    trial
+        .links
+        .command(0, LinkCommand::Answer { link: LINK, sdp });
     for node in [0, 1] {
-        trial.event(node, "up", |event| matches!(event, LinkEvent::Up { .. }).then_some(()));
+        trial.event(node, "up", |event| {
+            matches!(event, LinkEvent::Up { .. }).then_some(())
+        });
         assert!(trial.links.room(node, LINK) > 0);
     }
     for (from, to) in [(0, 1), (1, 0)] {
@@ -26,7 +33,12 @@ pub fn a_link_comes_up_once_on_both_sides_and_has_room_only_then<L: Links>(links
     }
     for node in [0, 1] {
         let rest = trial.rest(node);
-        assert!(!rest.iter().any(|event| matches!(event, LinkEvent::Up { .. })), "{rest:?}");
+        assert!(
+            !rest
+                .iter()
+                .any(|event| matches!(event, LinkEvent::Up { .. })),
+            "{rest:?}"
+        );
     }
 }
 
@@ -44,7 +56,12 @@ fn still_carries<L: Links>(trial: &mut Trial<L>, link: LinkId) {
 }
 
 /// Descriptions that no implementation may take.
-const GARBAGE: [&str; 4] = ["", "garbage", "v=0\r\n", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"];
+const GARBAGE: [&str; 4] = [
+    "",
+    "garbage",
+    "v=0\r\n",
+    "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n",
+];
 
 /// A link that is asked to accept nonsense ends; the one beside it does not.
 pub fn a_garbage_offer_is_refused_and_other_links_live_on<L: Links>(links: L) {
@@ -52,7 +69,13 @@ pub fn a_garbage_offer_is_refused_and_other_links_live_on<L: Links>(links: L) {
     let oversized = "x".repeat(100_000);
     for (number, sdp) in GARBAGE.into_iter().chain([oversized.as_str()]).enumerate() {
         let link = LinkId::new(100 + number as u64);
-        trial.links.command(1, LinkCommand::Accept { link, sdp: sdp.into() });
+        trial.links.command(
+            1,
+            LinkCommand::Accept {
+                link,
+                sdp: sdp.into(),
+            },
+        );
         trial.event(1, "the refusal", |event| refused(event, link));
     }
     still_carries(&mut trial, LINK);
@@ -64,9 +87,18 @@ pub fn a_garbage_answer_is_refused_and_other_links_live_on<L: Links>(links: L) {
     for (number, sdp) in GARBAGE.into_iter().enumerate() {
         let link = LinkId::new(100 + number as u64);
         trial.offer(0, link);
-        trial.links.command(0, LinkCommand::Answer { link, sdp: sdp.into() });
+        trial.links.command(
+            0,
+            LinkCommand::Answer {
+                link,
+                sdp: sdp.into(),
+            },
+        );
         trial.event(0, "the refusal", |event| refused(event, link));
-        assert_eq!(trial.links.send(0, link, Class::Control, b"x"), Err(SendError::Closed));
+        assert_eq!(
+            trial.links.send(0, link, Class::Control, b"x"),
+            Err(SendError::Closed)
+        );
     }
     still_carries(&mut trial, LINK);
 }
@@ -76,7 +108,13 @@ pub fn a_garbage_candidate_ends_a_link_that_is_being_made<L: Links>(links: L) {
     let mut trial = Trial::linked(links);
     trial.offer(0, OTHER);
     let candidate = "candidate:what 1 is this".to_owned();
-    trial.links.command(0, LinkCommand::Candidate { link: OTHER, candidate });
+    trial.links.command(
+        0,
+        LinkCommand::Candidate {
+            link: OTHER,
+            candidate,
+        },
+    );
     trial.event(0, "the refusal", |event| refused(event, OTHER));
     still_carries(&mut trial, LINK);
 }
@@ -86,7 +124,13 @@ pub fn a_garbage_candidate_does_not_end_a_link_that_is_up<L: Links>(links: L) {
     let mut trial = Trial::linked(links);
     for node in [0, 1] {
         let candidate = "candidate:what 1 is this".to_owned();
-        trial.links.command(node, LinkCommand::Candidate { link: LINK, candidate });
+        trial.links.command(
+            node,
+            LinkCommand::Candidate {
+                link: LINK,
+                candidate,
+            },
+        );
     }
     still_carries(&mut trial, LINK);
 }
@@ -97,10 +141,20 @@ pub fn a_second_answer_is_ignored<L: Links>(links: L) {
     let offer = trial.offer(0, LINK);
     let sdp = trial.accept(1, LINK, offer);
     for _ in 0..2 {
-        trial.links.command(0, LinkCommand::Answer { link: LINK, sdp: sdp.clone() });
+        trial.links.command(
+            0,
+            LinkCommand::Answer {
+                link: LINK,
+                sdp: sdp.clone(),
+            },
+        );
     }
-    trial.event(0, "up", |event| matches!(event, LinkEvent::Up { .. }).then_some(()));
-    trial.links.command(0, LinkCommand::Answer { link: LINK, sdp });
+    trial.event(0, "up", |event| {
+        matches!(event, LinkEvent::Up { .. }).then_some(())
+    });
+    trial
+        .links
+        .command(0, LinkCommand::Answer { link: LINK, sdp });
     still_carries(&mut trial, LINK);
 }
 

@@ -54,8 +54,19 @@ impl FakeNet {
         end.wire_free = Some(departs);
         let counter = &mut end.sent[usize::from(class.channel_id())];
         let turn = std::mem::replace(counter, *counter + 1);
-        let frame = Frame { from, to, class, turn, bytes, sent: now, attempts: 1 };
-        self.fly(departs + weather.delay + jitter, Flight::Frame(Box::new(frame)));
+        let frame = Frame {
+            from,
+            to,
+            class,
+            turn,
+            bytes,
+            sent: now,
+            attempts: 1,
+        };
+        self.fly(
+            departs + weather.delay + jitter,
+            Flight::Frame(Box::new(frame)),
+        );
     }
 
     /// Handles something whose time has come.
@@ -66,7 +77,11 @@ impl FakeNet {
             Flight::Acknowledged { place, bytes } => self.release(place, bytes),
             Flight::Up { place } => self.come_up(at, place),
             Flight::Patience { place } => {
-                if self.ends.get(&place).is_some_and(|end| end.stage != Stage::Up) {
+                if self
+                    .ends
+                    .get(&place)
+                    .is_some_and(|end| end.stage != Stage::Up)
+                {
                     self.end(place, DownReason::IceFailed);
                 }
             }
@@ -134,7 +149,14 @@ impl FakeNet {
             return;
         };
         if end.stage == Stage::Up {
-            self.tell(to.0, LinkEvent::Frame { link: to.1, class, bytes });
+            self.tell(
+                to.0,
+                LinkEvent::Frame {
+                    link: to.1,
+                    class,
+                    bytes,
+                },
+            );
         } else {
             end.early.push_back((class, bytes));
         }
@@ -142,7 +164,11 @@ impl FakeNet {
 
     fn release(&mut self, place: Place, bytes: usize) {
         let window = self.weather_of(place).window_bytes;
-        if self.ends.get_mut(&place).is_some_and(|end| end.release(bytes, window)) {
+        if self
+            .ends
+            .get_mut(&place)
+            .is_some_and(|end| end.release(bytes, window))
+        {
             self.tell(place.0, LinkEvent::Writable { link: place.1 });
         }
     }
@@ -161,16 +187,35 @@ impl FakeNet {
         };
         end.stage = Stage::Up;
         let early = std::mem::take(&mut end.early);
-        self.tell(place.0, LinkEvent::Up { link: place.1, pair: pair(place, other) });
+        self.tell(
+            place.0,
+            LinkEvent::Up {
+                link: place.1,
+                pair: pair(place, other),
+            },
+        );
         for (class, bytes) in early {
-            self.tell(place.0, LinkEvent::Frame { link: place.1, class, bytes });
+            self.tell(
+                place.0,
+                LinkEvent::Frame {
+                    link: place.1,
+                    class,
+                    bytes,
+                },
+            );
         }
     }
 
     fn end(&mut self, place: Place, reason: DownReason) {
         if self.ends.contains_key(&place) {
             self.forget(place);
-            self.tell(place.0, LinkEvent::Down { link: place.1, reason });
+            self.tell(
+                place.0,
+                LinkEvent::Down {
+                    link: place.1,
+                    reason,
+                },
+            );
         }
     }
 }

@@ -49,6 +49,14 @@ const RECORD_HEADER_BYTES: usize = 13;
 /// The content type of handshake records (RFC 5246 §6.2.1).
 const HANDSHAKE: u8 = 22;
 
+/// The content type of alerts, the goodbye among them (RFC 5246 §6.2.1).
+const ALERT: u8 = 21;
+
+/// Whether a datagram starts with an alert.
+pub(super) fn is_alert(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&ALERT)
+}
+
 /// Whether a datagram starts with a record of a handshake: plain (epoch 0), or its encrypted end.
 fn is_handshake(datagram: &[u8]) -> bool {
     matches!(datagram, [_, _, _, 0, 0, ..] | [HANDSHAKE, ..])

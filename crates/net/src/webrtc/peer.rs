@@ -20,7 +20,7 @@ use super::SendError;
 use super::candidates::RemoteCandidates;
 use super::channels::Channels;
 use super::counters::Counters;
-use super::demux::{Demux, Packet};
+use super::demux::{self, Demux, Packet};
 use super::description;
 use super::timers::Alarm;
 use super::transmit::TransmitQueue;
@@ -33,6 +33,10 @@ const NO_PAIR_GRACE: Duration = Duration::from_secs(5);
 /// Bytes of frames that may arrive before this side knows that the link is up:
 /// what the peer's first window holds, on each of its channels.
 const EARLY_MAX_BYTES: usize = 256 * 1024;
+
+/// How often a link's goodbye is sent: nothing repeats it when it is lost, and
+/// DTLS drops what it has seen already (RFC 6347 §4.1.2.6).
+const GOODBYE_COPIES: usize = 3;
 
 /// Where a drain puts what comes out of a session.
 pub(super) struct Outputs<'a> {
@@ -335,13 +339,17 @@ impl Peer {
             }
             _ => {}
         }
-        out.transmits.push(
-            source,
-            destination,
-            &transmit.contents,
-            out.max_segments,
-            out.counters,
-        );
+        let is_goodbye = matches!(self.stage, Stage::Ending) && demux::is_alert(&transmit.contents);
+        let copies = if is_goodbye { GOODBYE_COPIES } else { 1 };
+        for _ in 0..copies {
+            out.transmits.push(
+                source,
+                destination,
+                &transmit.contents,
+                out.max_segments,
+                out.counters,
+            );
+        }
     }
 
     fn handle_event(

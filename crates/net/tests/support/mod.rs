@@ -5,20 +5,21 @@
 use std::time::{Duration, Instant};
 
 use waymesh_net::webrtc::{Endpoint, EndpointConfig};
+use waymesh_proto::class::Class;
 use waymesh_proto::ids::LinkId;
-use waymesh_proto::link::{LinkCommand, LinkEvent};
+use waymesh_proto::link::{DownReason, LinkCommand, LinkEvent};
 
 /// Longest time that any step of a test may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Endpoints in one task; events are kept for each until a test takes them.
-pub struct Nodes {
-    pub endpoints: Vec<Endpoint>,
-    pub events: Vec<Vec<LinkEvent>>,
+pub(crate) struct Nodes {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) events: Vec<Vec<LinkEvent>>,
 }
 
 impl Nodes {
-    pub fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let config = || EndpointConfig {
             loopback_only: true,
             ..EndpointConfig::default()
@@ -30,12 +31,12 @@ impl Nodes {
         Self { endpoints, events }
     }
 
-    pub fn command(&mut self, node: usize, command: LinkCommand) {
+    pub(crate) fn command(&mut self, node: usize, command: LinkCommand) {
         self.endpoints[node].handle_command(Instant::now(), command);
     }
 
     /// Lets the endpoints run until `done`, or panics when it takes too long.
-    pub async fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let give_up = Instant::now() + PATIENCE;
         loop {
             self.collect();
@@ -57,7 +58,7 @@ impl Nodes {
     }
 
     /// Waits for a datagram or a deadline at any endpoint and handles it.
-    pub async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         let deadline = self
             .endpoints
             .iter()
@@ -91,7 +92,7 @@ impl Nodes {
     }
 
     /// Takes the first event of a node that `pick` turns into something.
-    pub async fn event<T>(
+    pub(crate) async fn event<T>(
         &mut self,
         node: usize,
         what: &str,
@@ -109,7 +110,7 @@ impl Nodes {
     }
 
     /// Exchanges descriptions for a link from node `a` to node `b`.
-    pub async fn describe(&mut self, a: usize, b: usize, link: LinkId) {
+    pub(crate) async fn describe(&mut self, a: usize, b: usize, link: LinkId) {
         self.command(a, LinkCommand::Offer { link });
         let sdp = self
             .event(a, "the offer", |event| offered(event, link))
@@ -122,7 +123,7 @@ impl Nodes {
     }
 
     /// Makes a link from node `a` to node `b` and waits until both say that it is up.
-    pub async fn connect(&mut self, a: usize, b: usize, link: LinkId) {
+    pub(crate) async fn connect(&mut self, a: usize, b: usize, link: LinkId) {
         self.describe(a, b, link).await;
         for node in [a, b] {
             self.event(node, "up", |event| is_up(event, link)).await;
@@ -130,20 +131,42 @@ impl Nodes {
     }
 }
 
-pub fn offered(event: &LinkEvent, wanted: LinkId) -> Option<String> {
+pub(crate) fn offered(event: &LinkEvent, wanted: LinkId) -> Option<String> {
     match event {
         LinkEvent::Offered { link, sdp } if *link == wanted => Some(sdp.clone()),
         _ => None,
     }
 }
 
-pub fn answered(event: &LinkEvent, wanted: LinkId) -> Option<String> {
+pub(crate) fn answered(event: &LinkEvent, wanted: LinkId) -> Option<String> {
     match event {
         LinkEvent::Answered { link, sdp } if *link == wanted => Some(sdp.clone()),
         _ => None,
     }
 }
 
-pub fn is_up(event: &LinkEvent, wanted: LinkId) -> Option<()> {
+pub(crate) fn is_up(event: &LinkEvent, wanted: LinkId) -> Option<()> {
     matches!(event, LinkEvent::Up { link, .. } if *link == wanted).then_some(())
+}
+
+pub(crate) fn down(event: &LinkEvent, wanted: LinkId) -> Option<DownReason> {
+    match event {
+        LinkEvent::Down { link, reason } if *link == wanted => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+/// Sends a marked frame both ways between nodes 0 and 1.
+pub(crate) async fn exchange(nodes: &mut Nodes, link: LinkId, mark: u8) {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let sent = nodes.endpoints[from].send(Instant::now(), link, Class::Control, &[mark; 300]);
+        sent.expect("an idle link has room");
+        let got = nodes.event(to, "the frame", |event| match event {
+            LinkEvent::Frame {
+                link: on, bytes, ..
+            } if *on == link => Some(bytes.clone()),
+            _ => None,
+        });
+        assert_eq!(got.await, [mark; 300]);
+    }
 }

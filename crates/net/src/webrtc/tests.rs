@@ -1,0 +1,125 @@
+//! Datagrams that only this crate can forge: from the address of a peer.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const LINK: LinkId = LinkId::new(1);
+
+/// Lets both endpoints run until `done`.
+async fn run_until(ends: &mut [Endpoint; 2], mut done: impl FnMut(&mut [Endpoint; 2]) -> bool) {
+    let begin = Instant::now();
+    while !done(ends) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "waited too long");
+        for end in ends.iter_mut() {
+            end.flush();
+        }
+        let pause = Duration::from_millis(5);
+        let [a, b] = &*ends;
+        tokio::select! {
+            _ = a.readable() => {}
+            _ = b.readable() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        for end in ends.iter_mut() {
+            while end.receive(Instant::now()).expect("the socket lives") {}
+            end.handle_timeout(Instant::now());
+        }
+    }
+}
+
+fn take_up(end: &mut Endpoint) -> Option<SocketAddr> {
+    std::iter::from_fn(|| end.poll_event()).find_map(|event| match event {
+        LinkEvent::Up { pair, .. } => Some(pair.remote_addr),
+        _ => None,
+    })
+}
+
+/// Two endpoints with a link, and the address at which the first sees the second.
+async fn linked() -> ([Endpoint; 2], SocketAddr) {
+    let config = || EndpointConfig {
+        loopback_only: true,
+        ..EndpointConfig::default()
+    };
+    let mut ends = [0, 1].map(|_| Endpoint::bind(config()).expect("a port"));
+    let now = Instant::now();
+    ends[0].handle_command(now, LinkCommand::Offer { link: LINK });
+    let Some(LinkEvent::Offered { sdp, .. }) = ends[0].poll_event() else {
+        panic!("no offer");
+    };
+    ends[1].handle_command(now, LinkCommand::Accept { link: LINK, sdp });
+    let Some(LinkEvent::Answered { sdp, .. }) = ends[1].poll_event() else {
+        panic!("no answer");
+    };
+    ends[0].handle_command(now, LinkCommand::Answer { link: LINK, sdp });
+    let (mut address, mut other_is_up) = (None, false);
+    run_until(&mut ends, |[a, b]| {
+        address = address.or_else(|| take_up(a));
+        other_is_up |= take_up(b).is_some();
+        address.is_some() && other_is_up
+    })
+    .await;
+    (ends, address.expect("the link is up"))
+}
+
+#[tokio::test]
+async fn garbage_that_claims_the_address_of_a_peer_does_not_end_its_link() {
+    let (mut ends, source) = linked().await;
+    for content_type in 0..=255_u8 {
+        for (epoch, length) in [(0_u8, 13), (0, 60), (1, 13), (1, 60), (1, 1_100)] {
+            let mut bytes = vec![
+                content_type,
+                0xfe,
+                0xfd,
+                0,
+                epoch,
+                0,
+                0,
+                0,
+                0,
+                0,
+                99,
+                0,
+                length as u8,
+            ];
+            bytes.resize(13 + length, content_type ^ 0x5a);
+            let datagram = Datagram {
+                source,
+                local_ip: None,
+                bytes: &bytes,
+            };
+            ends[0].handle_datagram(Instant::now(), &datagram);
+        }
+    }
+    assert_eq!(ends[0].counters().stack_panics, 0);
+    ends[1]
+        .send(Instant::now(), LINK, Class::Control, b"alive")
+        .expect("the link has room");
+    run_until(&mut ends, |[a, _]| match a.poll_event() {
+        Some(LinkEvent::Frame { bytes, .. }) => bytes == b"alive",
+        Some(LinkEvent::Down { reason, .. }) => panic!("garbage ended the link: {reason}"),
+        _ => false,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn commands_and_frames_for_unknown_links_do_nothing() {
+    let mut end = Endpoint::bind(EndpointConfig::default()).expect("a port");
+    let now = Instant::now();
+    end.handle_command(now, LinkCommand::Close { link: LINK });
+    end.handle_command(
+        now,
+        LinkCommand::Answer {
+            link: LINK,
+            sdp: String::new(),
+        },
+    );
+    assert_eq!(
+        end.send(now, LINK, Class::Bulk, b"x"),
+        Err(SendError::Closed)
+    );
+    assert_eq!(end.room(LINK), 0);
+    assert_eq!(end.poll_event(), None);
+}
