@@ -38,6 +38,10 @@ use crate::peer::{Peer, PeerKey};
 pub use commands::LOSSY_MESSAGE_MAX_BYTES;
 pub use frames::Outgoing;
 
+/// Peers that a node knows at a time, misspelt names included; one more is
+/// refused with `queue_full`. Chosen: ten times the largest mesh that is meant.
+pub const PEERS_MAX: usize = 10_000;
+
 /// When links are made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Topology {
@@ -317,17 +321,21 @@ impl Mesh {
         if let Some(key) = self.by_name.get(name) {
             return *key;
         }
+        if self.registry_up {
+            let name = name.clone();
+            self.registry_commands
+                .push_back(RegistryCommand::Resolve { name });
+        }
+        self.add_peer(name)
+    }
+
+    fn add_peer(&mut self, name: &Name) -> PeerKey {
         let key = PeerKey(self.next_peer);
         self.next_peer += 1;
         self.peers.insert(key, Peer::new(name.clone()));
         self.by_name.insert(name.clone(), key);
         if let Some(id) = self.pins.get(name).copied() {
             self.identify(key, id);
-        }
-        if self.registry_up && self.config.topology == Topology::OnDemand {
-            let name = name.clone();
-            self.registry_commands
-                .push_back(RegistryCommand::Resolve { name });
         }
         key
     }

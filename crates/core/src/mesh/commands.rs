@@ -12,7 +12,7 @@ use waymesh_proto::limits::{
     TTL_DEFAULT_MS,
 };
 
-use super::{Mesh, Sent, Skill, clamped, faults};
+use super::{Mesh, PEERS_MAX, Sent, Skill, clamped, faults};
 use crate::app::{ClientId, Command, Event, InboundId, RegistryCommand};
 use crate::calls::OpenCall;
 use crate::peer::{PeerKey, Waiter, Wanted};
@@ -190,6 +190,9 @@ impl Mesh {
         }
         if *to == self.config.name {
             return Err(faults::to_self());
+        }
+        if self.peers.len() >= PEERS_MAX && !self.by_name.contains_key(to) {
+            return Err(faults::queue_full(to));
         }
         let key = self.peer_named(to);
         if self.is_outbox_full(key, bytes) {

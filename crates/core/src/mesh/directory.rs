@@ -7,7 +7,7 @@ use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, Name, SessionId};
 use waymesh_proto::signaling::{Signal, SignalBody};
 
-use super::{Mesh, Topology, faults};
+use super::{Mesh, PEERS_MAX, Topology, faults};
 use crate::app::{Event, RegistryCommand, RegistryEvent};
 use crate::peer::{PeerKey, Presence};
 
@@ -47,15 +47,13 @@ impl Mesh {
     fn handle_connected(&mut self, now: Instant) {
         self.registry_up = true;
         self.publish_skills();
-        match self.config.topology {
-            Topology::FullMesh => self.registry_commands.push_back(RegistryCommand::WatchAll),
-            Topology::OnDemand => {
-                for name in self.by_name.keys() {
-                    let name = name.clone();
-                    self.registry_commands
-                        .push_back(RegistryCommand::Resolve { name });
-                }
-            }
+        if self.config.topology == Topology::FullMesh {
+            self.registry_commands.push_back(RegistryCommand::WatchAll);
+        }
+        for name in self.by_name.keys() {
+            let name = name.clone();
+            self.registry_commands
+                .push_back(RegistryCommand::Resolve { name });
         }
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
@@ -80,10 +78,11 @@ impl Mesh {
             return;
         }
         let wanted = self.config.topology == Topology::FullMesh;
-        if !wanted && !self.by_name.contains_key(&record.name) {
-            return;
-        }
-        let key = self.peer_named(&record.name);
+        let key = match self.by_name.get(&record.name) {
+            Some(key) => *key,
+            None if wanted && self.peers.len() < PEERS_MAX => self.add_peer(&record.name),
+            None => return,
+        };
         if !self.accept_identity(now, key, record.agent_id) {
             return;
         }
@@ -196,6 +195,10 @@ impl Mesh {
     fn handle_signal(&mut self, now: Instant, from_name: &Name, body: SignalBody) {
         let key = match self.by_id.get(&body.from) {
             Some(key) => *key,
+            None if self.peers.len() >= PEERS_MAX && !self.by_name.contains_key(from_name) => {
+                self.counters.stale_signals += 1;
+                return;
+            }
             None => {
                 let key = self.peer_named(from_name);
                 if !self.accept_identity(now, key, body.from) {

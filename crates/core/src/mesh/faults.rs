@@ -23,9 +23,9 @@ pub(super) fn not_reached(
     if sent {
         return Fault::new(
             late,
-            format!("{name} got {what} but did not answer within {waited}"),
+            format!("{what} was sent to {name}, but no answer came within {waited}"),
         )
-        .with_hint("ask for more time with --timeout, or look at the peer's log")
+        .with_hint("`waymesh peers` shows whether it is still linked; --timeout gives it more time")
         .with_executed(Executed::Unknown);
     }
     let fault = match peer.presence {
