@@ -30,7 +30,8 @@ fn a_node_that_was_killed_is_reachable_at_once_when_it_is_back() {
     let _alice = mesh.node("alice");
     for life in 0..3 {
         let bob = mesh.node("bob");
-        let ran = mesh.at("alice", &["call", "bob", "echo", "--data", "1"]);
+        let call = ["call", "bob", "echo", "--data", "1", "--idempotent"];
+        let ran = mesh.at("alice", &call);
         assert_eq!(ran.code, Some(0), "life {life}: {ran:?}");
         bob.kill();
     }
