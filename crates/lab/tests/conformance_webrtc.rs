@@ -143,7 +143,7 @@ mod over_a_bad_network {
     use super::{Impairment, RealLinks};
 
     const BAD: Impairment = Impairment {
-        loss_per_mille: 20,
+        loss_per_mille: 10,
         delay: Duration::from_millis(2),
         jitter: Duration::from_millis(3),
     };

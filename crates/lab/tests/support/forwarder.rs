@@ -12,15 +12,15 @@ use waymesh_lab::dice::Dice;
 
 /// What the forwarder does to datagrams.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Impairment {
-    pub loss_per_mille: u32,
-    pub delay: Duration,
-    pub jitter: Duration,
+pub(crate) struct Impairment {
+    pub(crate) loss_per_mille: u32,
+    pub(crate) delay: Duration,
+    pub(crate) jitter: Duration,
 }
 
 /// Two ports: each node sends to the one of its number, and hears from it.
 #[derive(Debug)]
-pub struct Forwarder {
+pub(crate) struct Forwarder {
     ports: [UdpSocket; 2],
     /// Where each node is, learnt from its description.
     nodes: [Option<SocketAddr>; 2],
@@ -28,11 +28,11 @@ pub struct Forwarder {
     dice: Dice,
     waiting: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
     serial: u64,
-    pub is_cut: bool,
+    pub(crate) is_cut: bool,
 }
 
 impl Forwarder {
-    pub async fn bind(seed: u64, impairment: Impairment) -> io::Result<Self> {
+    pub(crate) async fn bind(seed: u64, impairment: Impairment) -> io::Result<Self> {
         let ports = [
             UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?,
             UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?,
@@ -49,7 +49,7 @@ impl Forwarder {
     }
 
     /// Rewrites the description of a node so that the other one sends to the forwarder.
-    pub fn rewrite(&mut self, of: usize, sdp: &str) -> String {
+    pub(crate) fn rewrite(&mut self, of: usize, sdp: &str) -> String {
         let mut lines = Vec::new();
         for line in sdp.lines() {
             match line.strip_prefix("a=candidate:") {
@@ -82,7 +82,7 @@ impl Forwarder {
     }
 
     /// Waits until a datagram is at a port.
-    pub async fn readable(&self) {
+    pub(crate) async fn readable(&self) {
         tokio::select! {
             _ = self.ports[0].readable() => {}
             _ = self.ports[1].readable() => {}
@@ -90,12 +90,12 @@ impl Forwarder {
     }
 
     /// When the next datagram must be passed on.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.waiting.keys().next().map(|(at, _)| *at)
     }
 
     /// Takes in what has come and passes on what is due.
-    pub fn run(&mut self, now: Instant) {
+    pub(crate) fn run(&mut self, now: Instant) {
         let mut buffer = [0; 2_048];
         for from in [0, 1] {
             while let Ok((len, _)) = self.ports[from].try_recv_from(&mut buffer) {
