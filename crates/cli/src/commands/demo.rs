@@ -174,11 +174,19 @@ fn summary(
         all_direct: work.not_direct == 0 && links.iter().all(Link::is_direct),
         delegations: work.delegations,
         workers,
-        top_words: counted
-            .top(TOP_WORDS)
-            .into_iter()
-            .map(|(word, times)| (word.to_owned(), times))
-            .collect(),
+        top_words: top_words(counted),
         elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
     }
+}
+
+/// The most frequent words; what is nothing but punctuation, such as the bars of a table,
+/// says nothing about a text.
+fn top_words(counted: &WordCount) -> Vec<(String, u64)> {
+    counted
+        .top(counted.counts.len())
+        .into_iter()
+        .filter(|(word, _)| word.contains(char::is_alphanumeric))
+        .take(TOP_WORDS)
+        .map(|(word, times)| (word.to_owned(), times))
+        .collect()
 }
