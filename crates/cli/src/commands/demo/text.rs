@@ -9,6 +9,8 @@ use waymesh_proto::{Code, Fault};
 const OWN: &str = concat!(
     include_str!("../../../../../README.md"),
     "\n",
+    include_str!("../../../../../ARCHITECTURE.md"),
+    "\n",
     include_str!("../../../../../CHANGELOG.md"),
     "\n",
     include_str!("../../../../../spec/README.md"),
