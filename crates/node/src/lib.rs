@@ -23,4 +23,5 @@ pub use driver::Condition;
 pub use home::{Home, HomeError};
 pub use node::{Node, NodeConfig, NodeInfo, StartError};
 pub use waymesh_core::Topology;
+pub use waymesh_core::app::{Command, Event, InboundId};
 pub use waymesh_net::webrtc::EndpointConfig;

@@ -56,7 +56,10 @@ fn next_frame(
     room: &impl Fn(LinkId) -> usize,
 ) -> Option<Outgoing> {
     let link = peer.link.as_mut()?;
-    let data = peer.streams.next_frame();
+    // While the peer may have a newer life, this link is only questioned: what
+    // goes out on it now might be neither lost nor answered.
+    let doubted = peer.incarnation > Some(link.incarnation);
+    let data = peer.streams.next_frame().filter(|_| !doubted);
     let due = !link.said_hello
         || link.probe.is_some()
         || !link.echoes.is_empty()

@@ -231,6 +231,8 @@ impl Mesh {
                 link.echoes.push(*token);
             }
             Section::Echo(token) => {
+                // Whoever answers lives: the registry was wrong about a newer life.
+                peer.incarnation = Some(link.incarnation);
                 let rtt = link.liveness.handle_echo(now, *token);
                 if let Some(rtt) = rtt {
                     self.answer_pings(key, *token, rtt);
