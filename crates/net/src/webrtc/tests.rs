@@ -36,13 +36,16 @@ fn take_up(end: &mut Endpoint) -> Option<SocketAddr> {
     })
 }
 
-/// Two endpoints with a link, and the address at which the first sees the second.
-async fn linked() -> ([Endpoint; 2], SocketAddr) {
-    let config = || EndpointConfig {
+fn loopback() -> EndpointConfig {
+    EndpointConfig {
         loopback_only: true,
         ..EndpointConfig::default()
-    };
-    let mut ends = [0, 1].map(|_| Endpoint::bind(config()).expect("a port"));
+    }
+}
+
+/// Two endpoints with a link, and the address at which the first sees the second.
+async fn linked(config: EndpointConfig) -> ([Endpoint; 2], SocketAddr) {
+    let mut ends = [0, 1].map(|_| Endpoint::bind(config.clone()).expect("a port"));
     let now = Instant::now();
     ends[0].handle_command(now, LinkCommand::Offer { link: LINK });
     let Some(LinkEvent::Offered { sdp, .. }) = ends[0].poll_event() else {
@@ -65,7 +68,7 @@ async fn linked() -> ([Endpoint; 2], SocketAddr) {
 
 #[tokio::test]
 async fn garbage_that_claims_the_address_of_a_peer_does_not_end_its_link() {
-    let (mut ends, source) = linked().await;
+    let (mut ends, source) = linked(loopback()).await;
     for content_type in 0..=255_u8 {
         for (epoch, length) in [(0_u8, 13), (0, 60), (1, 13), (1, 60), (1, 1_100)] {
             let mut bytes = vec![
@@ -122,4 +125,18 @@ async fn commands_and_frames_for_unknown_links_do_nothing() {
     );
     assert_eq!(end.room(LINK), 0);
     assert_eq!(end.poll_event(), None);
+}
+
+#[tokio::test]
+async fn endpoints_on_all_addresses_of_a_host_link() {
+    let (ends, source) = linked(EndpointConfig::default()).await;
+    assert!(
+        ends[1].addresses().contains(&source),
+        "{source} was never offered"
+    );
+    let is_loopback = |address: &SocketAddr| address.ip().is_loopback();
+    assert!(
+        ends[0].addresses().is_sorted_by_key(is_loopback),
+        "loopback is the last resort"
+    );
 }
