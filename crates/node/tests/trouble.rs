@@ -60,7 +60,10 @@ async fn host(who: &str, url: &str, topology: Topology) -> Host {
 
 async fn echo(from: &Host, to: &str) {
     let payload = Payload::json("\"hello\"");
-    let answer = from.agent.call(&name(to), &skill("echo"), payload.clone(), PATIENCE).await;
+    let answer = from
+        .agent
+        .call(&name(to), &skill("echo"), payload.clone(), PATIENCE)
+        .await;
     assert_eq!(answer.expect("an answer").payload, payload);
 }
 
@@ -91,10 +94,19 @@ async fn links_live_on_without_a_registry_that_comes_back_after_any_pause() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut keeper = registry(&dir, any_port()).await;
     let url = keeper.url().to_owned();
-    let listen: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
-    let (a, b) = (host("a", &url, Topology::OnDemand).await, host("b", &url, Topology::OnDemand).await);
+    let listen: SocketAddr = url
+        .trim_start_matches("http://")
+        .parse()
+        .expect("an address");
+    let (a, b) = (
+        host("a", &url, Topology::OnDemand).await,
+        host("b", &url, Topology::OnDemand).await,
+    );
     echo(&a, "b").await;
-    for (round, pause_ms) in [0, 1, 5, 20, 50, 120, 300, 700, 1_500, 2_500].into_iter().enumerate() {
+    for (round, pause_ms) in [0, 1, 5, 20, 50, 120, 300, 700, 1_500, 2_500]
+        .into_iter()
+        .enumerate()
+    {
         keeper.stop().await;
         let mut pause = std::pin::pin!(tokio::time::sleep(Duration::from_millis(pause_ms)));
         loop {
@@ -109,7 +121,10 @@ async fn links_live_on_without_a_registry_that_comes_back_after_any_pause() {
         echo(&newcomer, "a").await;
         echo(&newcomer, "b").await;
         let status = a.agent.peers().await.expect("peers");
-        let b = status.iter().find(|peer| peer.agent == name("b")).expect("b");
+        let b = status
+            .iter()
+            .find(|peer| peer.agent == name("b"))
+            .expect("b");
         assert_eq!(b.state, PeerState::Linked);
     }
     drop((a, b));
@@ -125,7 +140,11 @@ async fn a_reader_that_stops_holds_up_nobody_and_costs_bounded_memory() {
     let mut accepted = 0u32;
     let full = loop {
         let payload = Payload::json(vec![b'1'; 20_000]);
-        match a.agent.send(&name("b"), payload, SendOptions::default()).await {
+        match a
+            .agent
+            .send(&name("b"), payload, SendOptions::default())
+            .await
+        {
             Ok(_) => accepted += 1,
             Err(fault) => break fault,
         }
@@ -136,7 +155,9 @@ async fn a_reader_that_stops_holds_up_nobody_and_costs_bounded_memory() {
     assert!(b.node.metrics().inbox_bytes < NODE_INBOX_MAX_BYTES as u64 / 16);
     // The reader goes on, and everything that was accepted arrives.
     for _ in 0..accepted {
-        let message = tokio::time::timeout(PATIENCE, inbox.next()).await.expect("in time");
+        let message = tokio::time::timeout(PATIENCE, inbox.next())
+            .await
+            .expect("in time");
         message.expect("a message").ack().await.expect("the node");
     }
 }
@@ -160,14 +181,23 @@ async fn arguments_are_checked_and_a_handler_that_panics_fails_its_call_alone() 
     b.agent.offer(spec, handler).await.expect("the skill");
     let call = async |args: &str| {
         let payload = Payload::json(args);
-        let answer = a.agent.call(&name("b"), &skill("fragile"), payload, PATIENCE).await;
+        let answer = a
+            .agent
+            .call(&name("b"), &skill("fragile"), payload, PATIENCE)
+            .await;
         answer.map(|answer| answer.payload.bytes)
     };
     assert_eq!(call("12").await, Ok(b"12".to_vec()));
     let refused = call("\"twelve\"").await.expect_err("not an integer");
-    assert_eq!((refused.code, refused.executed), (Code::InvalidArguments, Some(Executed::No)));
+    assert_eq!(
+        (refused.code, refused.executed),
+        (Code::InvalidArguments, Some(Executed::No))
+    );
     let failed = call("13").await.expect_err("a panic");
-    assert_eq!((failed.code, failed.executed), (Code::HandlerFailed, Some(Executed::Unknown)));
+    assert_eq!(
+        (failed.code, failed.executed),
+        (Code::HandlerFailed, Some(Executed::Unknown))
+    );
     assert_eq!(call("14").await, Ok(b"14".to_vec()));
 }
 
@@ -195,7 +225,9 @@ async fn a_restarted_node_is_reached_by_a_plain_call_and_gets_what_it_had_not_ac
         let again = Node::start(config).await.expect("the node again");
         let agent = again.agent();
         let mut inbox = agent.inbox().await.expect("the inbox");
-        let message = tokio::time::timeout(PATIENCE, inbox.next()).await.expect("in time");
+        let message = tokio::time::timeout(PATIENCE, inbox.next())
+            .await
+            .expect("in time");
         message.expect("the message").ack().await.expect("the node");
         echo(&a, "b").await;
         (again, agent)
