@@ -34,4 +34,23 @@ impl Dice {
         let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.roll().checked_rem(nanos).unwrap_or(0))
     }
+
+    /// A number below `bound`, or zero when the bound is.
+    pub fn number_below(&mut self, bound: u64) -> u64 {
+        self.roll().checked_rem(bound).unwrap_or(0)
+    }
+
+    /// A number from `least` to `most`, inclusive.
+    pub fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.number_below(most - least + 1)
+    }
+
+    /// One of several things.
+    ///
+    /// # Panics
+    ///
+    /// When there is nothing to choose from.
+    pub fn pick<'a, T>(&mut self, things: &'a [T]) -> &'a T {
+        &things[self.number_below(things.len() as u64) as usize]
+    }
 }

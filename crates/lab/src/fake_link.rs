@@ -55,6 +55,7 @@ pub struct FakeNet {
     weather: Weather,
     weather_between: BTreeMap<(NodeIndex, NodeIndex), Weather>,
     partitions: BTreeSet<(NodeIndex, NodeIndex)>,
+    cut_one_way: BTreeSet<(NodeIndex, NodeIndex)>,
     ends: BTreeMap<Place, End>,
     /// Whose description a token is.
     tokens: BTreeMap<u64, Place>,
@@ -72,6 +73,7 @@ impl FakeNet {
             weather: Weather::default(),
             weather_between: BTreeMap::new(),
             partitions: BTreeSet::new(),
+            cut_one_way: BTreeSet::new(),
             ends: BTreeMap::new(),
             tokens: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -104,6 +106,16 @@ impl FakeNet {
     /// Ends a partition; what reliable classes hold goes on its way again.
     pub fn heal(&mut self, a: NodeIndex, b: NodeIndex) {
         self.partitions.remove(&sorted(a, b));
+    }
+
+    /// Lets nothing through from one node to another until [`FakeNet::heal_one_way`].
+    pub fn cut_one_way(&mut self, from: NodeIndex, to: NodeIndex) {
+        self.cut_one_way.insert((from, to));
+    }
+
+    /// Ends what [`FakeNet::cut_one_way`] began.
+    pub fn heal_one_way(&mut self, from: NodeIndex, to: NodeIndex) {
+        self.cut_one_way.remove(&(from, to));
     }
 
     /// Breaks a link: both ends hear of it, and what was on the way is lost.
@@ -394,8 +406,8 @@ impl FakeNet {
         own.copied().unwrap_or(self.weather)
     }
 
-    fn is_cut(&self, a: NodeIndex, b: NodeIndex) -> bool {
-        self.partitions.contains(&sorted(a, b))
+    fn is_cut(&self, from: NodeIndex, to: NodeIndex) -> bool {
+        self.partitions.contains(&sorted(from, to)) || self.cut_one_way.contains(&(from, to))
     }
 }
 

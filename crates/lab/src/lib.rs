@@ -2,8 +2,10 @@
 //!
 //! - [`conformance`]: what every implementation of links must do, as a suite.
 //! - [`fake_link`]: links in virtual time, with any weather.
-//! - [`dice`]: the seeded randomness of both.
+//! - [`world`]: whole nodes and a registry in trouble, against a reference model.
+//! - [`dice`]: the seeded randomness of all.
 
 pub mod conformance;
 pub mod dice;
 pub mod fake_link;
+pub mod world;

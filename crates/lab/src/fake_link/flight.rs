@@ -178,7 +178,7 @@ impl FakeNet {
         let Some(other) = other.filter(|other| self.ends.contains_key(other)) else {
             return;
         };
-        if self.is_cut(place.0, other.0) {
+        if self.is_cut(place.0, other.0) || self.is_cut(other.0, place.0) {
             let again = at + self.weather_of(place).retransmission();
             return self.fly(again, Flight::Up { place });
         }

@@ -1,0 +1,110 @@
+//! Who lived when, and who was missing from the registry when.
+
+use std::time::{Duration, Instant};
+
+/// One life of one host's node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Life {
+    /// The host.
+    pub host: usize,
+    /// Which of its lives, from 1.
+    pub number: u32,
+}
+
+/// How long before a call its peer's trouble may have begun: the caller's node
+/// may learn of it only later.
+const HINDSIGHT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Default)]
+struct Host {
+    number: u32,
+    alive: bool,
+    began: Vec<Instant>,
+    last_end: Option<Instant>,
+    last_absent: Option<Instant>,
+    registered: bool,
+}
+
+/// The lives of all hosts.
+#[derive(Debug)]
+pub struct Lives {
+    hosts: Vec<Host>,
+}
+
+impl Lives {
+    pub(super) fn new(hosts: usize) -> Self {
+        Self {
+            hosts: vec![Host::default(); hosts],
+        }
+    }
+
+    /// A node was started.
+    pub fn begin(&mut self, now: Instant, host: usize) -> Life {
+        let lived = &mut self.hosts[host];
+        lived.number += 1;
+        lived.alive = true;
+        lived.began.push(now);
+        Life {
+            host,
+            number: lived.number,
+        }
+    }
+
+    /// A node died or stopped.
+    pub fn end(&mut self, now: Instant, host: usize) {
+        let lived = &mut self.hosts[host];
+        lived.alive = false;
+        lived.last_end = Some(now);
+        self.set_registered(now, host, false);
+    }
+
+    /// The node's session at the registry began or ended.
+    pub fn set_registered(&mut self, now: Instant, host: usize, registered: bool) {
+        let lived = &mut self.hosts[host];
+        if lived.registered != registered || !registered {
+            lived.last_absent = Some(now);
+        }
+        lived.registered = registered;
+    }
+
+    /// Somebody was told that the host is not connected to the registry.
+    pub fn note_absent(&mut self, now: Instant, host: usize) {
+        self.hosts[host].last_absent = Some(now);
+    }
+
+    /// Whether this very life goes on.
+    pub fn is_alive(&self, life: Life) -> bool {
+        let lived = &self.hosts[life.host];
+        lived.alive && lived.number == life.number
+    }
+
+    /// The host's present life.
+    pub fn current(&self, host: usize) -> Option<Life> {
+        let lived = &self.hosts[host];
+        lived.alive.then_some(Life {
+            host,
+            number: lived.number,
+        })
+    }
+
+    /// When a life began.
+    pub fn began(&self, life: Life) -> Option<Instant> {
+        self.hosts[life.host]
+            .began
+            .get(life.number as usize - 1)
+            .copied()
+    }
+
+    /// Whether the host's node ended, or was missing at the registry, so
+    /// shortly before `since` that somebody may have learnt of it after.
+    pub fn may_seem_lost(&self, host: usize, since: Instant) -> bool {
+        let lived = &self.hosts[host];
+        let recent = |at: Option<Instant>| at.is_some_and(|at| at + HINDSIGHT >= since);
+        !lived.registered || recent(lived.last_end) || recent(lived.last_absent)
+    }
+
+    /// How many lives there have been.
+    pub fn count(&self) -> u64 {
+        self.hosts.iter().map(|host| host.began.len() as u64).sum()
+    }
+}
