@@ -259,8 +259,10 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&call.peer) else {
             return;
         };
-        if peer.streams.was_sent(Stream::Tasks, call.seq) == Some(false) {
-            peer.streams.withdraw(Stream::Tasks, call.seq);
+        let sent = peer.streams.was_sent(Stream::Tasks, call.seq);
+        // One that is on its way is not to come again, on another link or to a later life.
+        peer.streams.withdraw(Stream::Tasks, call.seq);
+        if sent == Some(false) {
             return;
         }
         let mut envelope = Envelope::new(Kind::Cancel, id, Payload::json(""));

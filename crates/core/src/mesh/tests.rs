@@ -547,3 +547,24 @@ fn a_skill_and_the_inbox_have_one_owner() {
         );
     }
 }
+
+#[test]
+fn a_call_that_was_withdrawn_does_not_come_again_when_the_peer_restarts() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    let first = lab.call(0, "b", "add", false);
+    assert!(lab.called(1).is_some());
+    // What is sent now is lost, and so is its withdrawal.
+    for host in &mut lab.hosts {
+        host.links.clear();
+    }
+    let id = lab.call(0, "b", "add", false);
+    for id in [first, id] {
+        lab.command(0, Command::Cancel { id });
+        assert!(matches!(lab.answer(0, id), Some(Err(_))));
+    }
+    lab.restart(1);
+    lab.offer_skill(1, "add");
+    lab.pass(5 * SECOND);
+    assert_eq!(lab.called(1), None);
+}
