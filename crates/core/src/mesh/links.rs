@@ -60,9 +60,15 @@ impl Mesh {
     }
 
     pub(super) fn connect_if_wanted(&mut self, now: Instant, key: PeerKey) {
+        let eager = self.config.topology == Topology::FullMesh;
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
+        let idle = peer.link.is_none() && !peer.sessions.is_trying();
+        if eager && idle && peer.eager_at.is_none() && peer.may_connect() {
+            // The last attempt failed, whatever it was for: the mesh is to become whole.
+            peer.eager_at = peer.sessions.not_before().or(Some(now));
+        }
         if peer.link.is_some() || !peer.wants_link(now) {
             return;
         }

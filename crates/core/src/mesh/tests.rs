@@ -568,3 +568,28 @@ fn a_call_that_was_withdrawn_does_not_come_again_when_the_peer_restarts() {
     lab.pass(5 * SECOND);
     assert_eq!(lab.called(1), None);
 }
+
+#[test]
+fn a_full_mesh_becomes_whole_although_the_first_offer_is_lost() {
+    let mut lab = Lab::new(&["a", "b"]);
+    let now = lab.now;
+    for at in 0..2 {
+        let other = lab.hosts[1 - at].record.clone();
+        let host = &mut lab.hosts[at];
+        host.mesh.config.topology = Topology::FullMesh;
+        host.mesh.handle_registry(now, RegistryEvent::Record(other));
+    }
+    while let Some(command) = lab.hosts[1].mesh.poll_link_command() {
+        lab.link(1, command);
+    }
+    while lab.hosts[1].mesh.poll_registry_command().is_some() {}
+    // The other side's turn is lost as well.
+    lab.now += SECOND;
+    lab.hosts[0].mesh.handle_timeout(lab.now);
+    while let Some(command) = lab.hosts[0].mesh.poll_link_command() {
+        lab.link(0, command);
+    }
+    while lab.hosts[0].mesh.poll_registry_command().is_some() {}
+    lab.pass(10 * SECOND);
+    assert!(lab.hosts.iter().all(|host| host.links.len() == 1));
+}
