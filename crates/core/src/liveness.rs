@@ -153,6 +153,10 @@ impl Liveness {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's time has to begin somewhere"
+)]
 mod tests {
     use super::*;
 

@@ -443,6 +443,10 @@ fn spans(set: &SeqSet, known: u64) -> impl Iterator<Item = (u64, u64)> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's time has to begin somewhere"
+)]
 mod tests {
     use super::*;
     use waymesh_proto::limits::FRAME_MAX_BYTES;

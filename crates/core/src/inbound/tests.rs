@@ -1,5 +1,10 @@
 //! Both halves of a stream, over a channel that can die with all that is on it.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's time has to begin somewhere"
+)]
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;

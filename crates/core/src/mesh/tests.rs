@@ -1,6 +1,11 @@
 //! Two nodes and a registry that always works, on a network without delay.
 //! The simulated world of the lab tests the same cores under trouble.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's time has to begin somewhere"
+)]
+
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 

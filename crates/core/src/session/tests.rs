@@ -1,3 +1,8 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's time has to begin somewhere"
+)]
+
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
