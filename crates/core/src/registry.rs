@@ -132,7 +132,7 @@ impl Registry {
         if self.connections.len() >= CONNECTIONS_MAX {
             self.connections.open(now, conn);
             let fault = Fault::new(Code::RateLimited, "the registry has too many connections")
-                .with_hint("Try again later.");
+                .with_hint("try again later");
             self.refuse(conn, fault, CloseReason::Refused);
             return;
         }
@@ -241,7 +241,7 @@ impl Registry {
                 Code::IdentityInUse,
                 "another process with a newer incarnation logged in as this agent",
             )
-            .with_hint("Give every node a data directory of its own.");
+            .with_hint("give every node a data directory of its own");
             self.refuse(old.conn, fault, CloseReason::Replaced);
         }
     }

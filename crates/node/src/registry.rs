@@ -112,7 +112,7 @@ pub fn spawn(config: LinkConfig) -> Result<RegistryLink, Fault> {
 }
 
 fn origin_of(url: &str) -> Result<Origin, Fault> {
-    let hint = "Give the URL that the registry prints at its start, such as http://127.0.0.1:4455.";
+    let hint = "give the URL that the registry prints at its start, such as http://127.0.0.1:7700";
     let origin: Origin = url
         .parse()
         .map_err(|e| Fault::new(Code::Usage, format!("{url:?} is {e}")).with_hint(hint))?;

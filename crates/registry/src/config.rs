@@ -86,14 +86,14 @@ impl StartError {
     const fn hint(&self) -> &'static str {
         match self {
             Self::NotLoopback(_) => {
-                "Listen on 127.0.0.1 or [::1]; other addresses come together with TLS."
+                "listen on 127.0.0.1 or [::1]; other addresses come together with TLS"
             }
-            Self::PublicUrl { .. } => "Give it as http://HOST:PORT or https://HOST.",
-            Self::DataDir { .. } => "Check the path and its owner, or choose another --data-dir.",
-            Self::InUse(_) => "Stop the other registry, or choose another --data-dir.",
-            Self::Key { .. } => "Restore the file from a backup, with mode 0600.",
-            Self::Storage(_) => "Restore the database from a backup, or choose another --data-dir.",
-            Self::Bind { .. } => "Choose another port; port 0 takes a free one.",
+            Self::PublicUrl { .. } => "give it as http://HOST:PORT or https://HOST",
+            Self::DataDir { .. } => "check the path and its owner, or choose another --data-dir",
+            Self::InUse(_) => "stop the other registry, or choose another --data-dir",
+            Self::Key { .. } => "restore the file from a backup, with mode 0600",
+            Self::Storage(_) => "restore the database from a backup, or choose another --data-dir",
+            Self::Bind { .. } => "choose another port; port 0 takes a free one",
         }
     }
 }

@@ -72,7 +72,7 @@ fn stopping() -> HttpError {
 
 async fn unknown_path() -> HttpError {
     let fault = Fault::new(Code::UnknownVerb, "nothing is served at this path")
-        .with_hint("Try /v1/agents or /v1/health.");
+        .with_hint("try /v1/agents or /v1/health");
     HttpError(StatusCode::NOT_FOUND, fault)
 }
 
@@ -145,7 +145,7 @@ async fn control(
 ) -> Result<Response, HttpError> {
     let upgrade = upgrade.map_err(|e| {
         let fault = Fault::new(Code::BadRequest, e.body_text())
-            .with_hint("This path speaks WebSocket (RFC 6455) only.");
+            .with_hint("this path speaks WebSocket (RFC 6455) only");
         HttpError(e.status(), fault)
     })?;
     let conn = ConnId(front.next_conn.fetch_add(1, Ordering::Relaxed));

@@ -85,7 +85,7 @@ impl Writer {
                 metrics.storage_failures.add();
                 tracing::error!(%error, "agents could not be stored");
                 Fault::new(Code::Storage, "the registry could not store the agent")
-                    .with_hint("Look at the registry's log and its disk.")
+                    .with_hint("look at the registry's log and its disk")
             });
             let tickets: Vec<_> = tickets.into_iter().flatten().collect();
             if !tickets.is_empty() {

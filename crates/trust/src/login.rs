@@ -69,13 +69,13 @@ impl LoginError {
         let fault = Fault::new(self.code(), self.to_string());
         match self {
             Self::RegistryChanged { .. } => fault.with_hint(
-                "If the registry was set up anew on purpose, start the node with a new data directory.",
+                "if the registry was set up anew on purpose, start the node with a new data directory",
             ),
             Self::WrongMesh { .. } => {
-                fault.with_hint("Connect to the registry that this node belongs to.")
+                fault.with_hint("connect to the registry that this node belongs to")
             }
             Self::WrongOrigin { .. } => fault.with_hint(
-                "Connect to the URL that the registry prints at its start, or give that registry this one as --public-url.",
+                "connect to the URL that the registry prints at its start, or give that registry this one as --public-url",
             ),
             Self::BadSignature { .. } => fault,
         }

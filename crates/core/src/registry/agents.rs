@@ -78,7 +78,7 @@ impl Agents {
                 Code::NameTaken,
                 format!("the name {} belongs to another key", login.name),
             )
-            .with_hint("Choose another name, or use the data directory that first took it.")),
+            .with_hint("choose another name, or use the data directory that first took it")),
             None if self.by_name.len() >= AGENTS_MAX => Err(Fault::new(
                 Code::RateLimited,
                 "the registry knows as many agents as it can",
@@ -106,7 +106,7 @@ impl Agents {
                     login.name, life.incarnation, login.incarnation
                 ),
             )
-            .with_hint("Give every node a data directory of its own."));
+            .with_hint("give every node a data directory of its own"));
         }
         Ok(())
     }

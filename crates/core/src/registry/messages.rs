@@ -60,7 +60,7 @@ impl Registry {
     fn resolve(&mut self, conn: ConnId, name: Name) {
         if self.watchers.watch(conn, &name).is_err() {
             let fault = Fault::new(Code::QueueFull, "this connection watches too many names")
-                .with_hint("Send watch_all instead.");
+                .with_hint("send watch_all instead");
             return self.complain(conn, fault);
         }
         let answer = match self.agents.record(&name) {
