@@ -76,6 +76,8 @@ pub(super) struct Link {
     pinned: Option<Pin>,
     signals: Signals,
     backoff: Backoff,
+    /// Whether the log has said that the registry is away.
+    told_away: bool,
     pub(super) counters: Arc<Counters>,
     pub(super) news: mpsc::Sender<News>,
 }
@@ -98,6 +100,7 @@ impl Link {
             },
             pinned: config.pinned,
             backoff: Backoff::new(REGISTRY_PAUSE_MAX),
+            told_away: false,
             counters,
             news,
         }
@@ -108,9 +111,7 @@ impl Link {
         let ended = loop {
             match self.attempt(&mut commands).await {
                 Trouble::Final(ended) => break ended,
-                Trouble::Passing(why) => {
-                    tracing::debug!(%why, registry = %self.origin, "registry not connected");
-                }
+                Trouble::Passing(why) => self.log_away(&why),
             }
             self.counters.failed_attempts.add();
             self.backoff
@@ -122,6 +123,16 @@ impl Link {
         if let Ended::Fatal(fault) = ended {
             // The driver may have gone at the same moment.
             let _ = self.news.send(News::Fatal(fault)).await;
+        }
+    }
+
+    /// Says once in the log that the registry is away, however often it is tried.
+    fn log_away(&mut self, why: &str) {
+        let registry = &self.origin;
+        if std::mem::replace(&mut self.told_away, true) {
+            tracing::debug!(why, %registry, "the registry is still not connected");
+        } else {
+            tracing::warn!(why, %registry, "the registry is not connected; trying again until it is");
         }
     }
 
@@ -150,6 +161,9 @@ impl Link {
         commands: &mut mpsc::Receiver<RegistryCommand>,
     ) -> Trouble {
         self.counters.logins.add();
+        if std::mem::take(&mut self.told_away) {
+            tracing::info!(registry = %self.origin, "the registry is connected again");
+        }
         if self.pinned.replace(pin).is_none() && self.news.send(News::Pinned(pin)).await.is_err() {
             return Trouble::Final(Ended::ByDriver);
         }
@@ -268,7 +282,7 @@ pub(super) fn unreachable_answer(id: MessageId) -> News {
         Code::RegistryUnreachable,
         "the registry is not connected at the moment",
     )
-    .with_hint("The node tries again by itself; check that the registry runs.");
+    .with_hint("the node tries again by itself; check that the registry runs");
     let outcome = Err(fault);
     News::Event(RegistryEvent::Found { id, outcome })
 }
