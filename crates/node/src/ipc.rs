@@ -1,9 +1,9 @@
 //! The IPC server: agents' programs on a Unix socket become clients of the node.
 //!
-//! [`socket`] owns the file and who may open it, [`server`] accepts, and one
-//! task a connection ([`connection`]) moves bytes: lines become requests,
-//! [`session`] turns requests into core's commands and core's events into
-//! lines. [`client`] is the other end of the socket, for the command line.
+//! `socket` owns the file and who may open it, `server` accepts, and one
+//! task a connection (`connection`) moves bytes: lines become requests,
+//! `session` turns requests into core's commands and core's events into
+//! lines. `client` is the other end of the socket, for the command line.
 //! What the words are is proto's; what they do is core's.
 //!
 //! Invariant: a client that does not read costs at most [`connection::Limits`]

@@ -1,9 +1,9 @@
 //! The waymesh node: one agent's identity and links, as a library and as the
 //! sidecar process that agents in other languages attach to.
 //!
-//! [`driver`] is the one loop; [`client`] is how programs reach it, [`ipc`] how
+//! `driver` is the one loop; `client` is how programs reach it, [`ipc`] how
 //! other processes do; [`registry`] keeps the connection to the control plane;
-//! [`home`] is what outlives the process. Core decides, net moves bytes, trust
+//! `home` is what outlives the process. Core decides, net moves bytes, trust
 //! proves; they meet only here.
 
 mod agent;

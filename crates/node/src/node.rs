@@ -118,6 +118,10 @@ impl Node {
     /// # Errors
     ///
     /// [`StartError`]; nothing is left running.
+    #[expect(
+        clippy::unused_async,
+        reason = "its tasks need a runtime: awaiting proves one, and a plain function would panic without"
+    )]
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let home = Home::open(&config.data_dir)?;
         let incarnation = home.next_incarnation(unix_ms())?;
