@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use waymesh_core::app::{Command, InboundId};
+use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{MessageId, Name};
@@ -50,6 +51,7 @@ enum Open {
 struct Sending {
     id: Option<RequestId>,
     to: Name,
+    class: Class,
     wait: Wait,
 }
 
@@ -187,6 +189,7 @@ impl Session {
                 let open = Open::Send(Sending {
                     id: request,
                     to: to.clone(),
+                    class,
                     wait,
                 });
                 (
@@ -214,7 +217,11 @@ impl Session {
                     class,
                     priority,
                     ttl,
-                    wait,
+                    wait: if class.is_reliable() {
+                        wait
+                    } else {
+                        Wait::Queued
+                    },
                 };
                 (Open::Broadcast(Box::new(spread)), Command::ListPeers { id })
             }

@@ -331,6 +331,30 @@ async fn a_send_is_answered_when_queued_and_its_failure_is_still_told() {
 }
 
 #[tokio::test]
+async fn a_lossy_message_is_answered_when_queued_and_remembered_no_longer() {
+    let mut world = World::start(Limits::default());
+    let (mut raw, mut node) = world.raw().await;
+    let open_at_once = 16 * waymesh_proto::limits::OUTBOX_MAX_MESSAGES;
+    for _ in 0..=open_at_once {
+        raw.write(b"{\"type\":\"send\",\"id\":\"t\",\"target_peer\":\"bob\",\"message\":1,\"class\":\"telemetry\",\"wait\":\"delivered\"}\n")
+            .await;
+        let Command::Send { id, .. } = node.command().await else {
+            panic!("not a send");
+        };
+        let state = SendState::Queued;
+        node.tell(Event::State {
+            id,
+            state,
+            path: None,
+            fault: None,
+        })
+        .await;
+        let answer = raw.next().await;
+        assert!(matches!(answer, Some(ipc::Event::State { last: true, .. })));
+    }
+}
+
+#[tokio::test]
 async fn a_broadcast_goes_to_every_linked_peer_and_tells_what_became_of_each() {
     let mut world = World::start(Limits::default());
     let (mut tool, mut node) = world.tool().await;

@@ -168,11 +168,13 @@ impl Session {
             return None;
         };
         let is_final = known.state.is_final();
-        let last = is_final || sending.wait == Wait::Queued;
+        // Nobody learns what becomes of a lossy message.
+        let is_over = is_final || !sending.class.is_reliable();
+        let last = is_over || sending.wait == Wait::Queued;
         let is_bad_news = is_final && known.state != SendState::Delivered;
         let request = sending.id.take_if(|_| last).or_else(|| sending.id.clone());
         let to = sending.to.clone();
-        if is_final {
+        if is_over {
             self.open.remove(&id);
         }
         if last {
