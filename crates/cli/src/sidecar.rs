@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use waymesh_node::ipc::{IpcClient, SOCKET_NAME};
-use waymesh_proto::api::{AgentRecord, PeerStatus, SendState};
+use waymesh_proto::api::{AgentRecord, PeerState, PeerStatus, SendState};
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::ids::{Name, SkillName};
 use waymesh_proto::ipc::{Agents, Event, Hello, Outcome, Pong, RequestId, Route, Verb};
@@ -102,6 +102,7 @@ impl Sidecar {
         until: Until,
         limit: Duration,
     ) -> Result<Outcome, Fault> {
+        let to = receiver(&verb);
         let id = self.client.submit(verb).await?;
         let mut known = SendState::Queued;
         let far_enough = async {
@@ -114,9 +115,13 @@ impl Sidecar {
                     Event::State {
                         id: Some(of),
                         outcome,
-                        ..
+                        last,
                     } if of == id => {
                         known = outcome.state;
+                        // A lossy message: more is not to be known.
+                        if last && known == SendState::Queued {
+                            return Ok(outcome);
+                        }
                         if let Some(outcome) = settled(outcome, until)? {
                             return Ok(outcome);
                         }
@@ -127,8 +132,33 @@ impl Sidecar {
         };
         match timeout(limit, far_enough).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(still_waiting(known, limit)),
+            Err(_) => Err(self.still_waiting(to, known, limit).await),
         }
+    }
+
+    /// Why a message has not got far enough yet, as far as the node knows.
+    async fn still_waiting(
+        &mut self,
+        to: Option<Name>,
+        known: SendState,
+        limit: Duration,
+    ) -> Fault {
+        let peers = self.peers(Duration::ZERO).await.unwrap_or_default();
+        let peer = peers.iter().find(|peer| Some(&peer.agent) == to.as_ref());
+        let (why, hint) = match peer {
+            Some(peer) if peer.state == PeerState::Linked => (
+                format!(": {} is linked, but no program there took it", peer.agent),
+                "attach a program to the peer's inbox; the node keeps the message until --ttl is over",
+            ),
+            Some(peer) => (
+                format!(": {}", peer.reason),
+                "the node goes on trying until --ttl is over; to wait longer, use --timeout",
+            ),
+            None => (String::new(), "to wait longer, use --timeout"),
+        };
+        let known = crate::output::word(&known);
+        let message = format!("the message is only {known} after {limit:?}{why}");
+        Fault::new(Code::Timeout, message).with_hint(hint)
     }
 
     /// Calls a skill as `verb` says.
@@ -202,13 +232,11 @@ fn settled(outcome: Outcome, until: Until) -> Result<Option<Outcome>, Fault> {
     }))
 }
 
-fn still_waiting(known: SendState, limit: Duration) -> Fault {
-    let known = crate::output::word(&known);
-    Fault::new(
-        Code::Timeout,
-        format!("the message is only {known} after {limit:?}"),
-    )
-    .with_hint("the node goes on trying until --ttl is over; to wait longer, use --timeout")
+fn receiver(verb: &Verb) -> Option<Name> {
+    match verb {
+        Verb::Send { to, .. } => Some(to.clone()),
+        _ => None,
+    }
 }
 
 fn answer(event: Event) -> Result<Answer, Fault> {

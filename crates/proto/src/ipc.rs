@@ -103,7 +103,7 @@ fn duration(field: &str, ms: u64) -> Result<Duration, Fault> {
 
 /// A duration for a line, in milliseconds with a fraction.
 fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
+    duration.as_nanos() as f64 / 1e6
 }
 
 /// A duration for a line, in whole milliseconds.

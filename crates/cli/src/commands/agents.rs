@@ -33,13 +33,17 @@ pub(crate) struct Args {
 
 /// One agent is one line of JSON; for people all are one table.
 #[derive(Debug, Serialize)]
-struct Agents(Vec<AgentRecord>);
+struct Agents {
+    found: Vec<AgentRecord>,
+    filtered: bool,
+}
 
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 struct Agent<'a>(&'a AgentRecord);
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
+    let filtered = args.name.is_some() || args.skill.is_some();
     let found = match &args.registry {
         Some(url) => {
             let (name, skill) = (args.name.as_ref(), args.skill.as_ref());
@@ -57,7 +61,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
             .iter()
             .for_each(|agent| context.out.tell(&Agent(agent)));
     } else {
-        context.out.tell(&Agents(found));
+        context.out.tell(&Agents { found, filtered });
     }
     Ok(Outcome::Done)
 }
@@ -70,10 +74,14 @@ impl Tell for Agent<'_> {
 
 impl Tell for Agents {
     fn text(&self, look: Look) -> String {
-        if self.0.is_empty() {
-            return "No agents. Start one with waymesh node --name NAME --registry URL.".to_owned();
+        if self.found.is_empty() {
+            return match self.filtered {
+                true => "No such agent; without --name and --skill all are listed.",
+                false => "No agents. Start one with waymesh node --name NAME --registry URL.",
+            }
+            .to_owned();
         }
-        let rows = self.0.iter().map(row).collect();
+        let rows = self.found.iter().map(row).collect();
         table(look, &["agent", "online", "skills", "agent id"], rows)
     }
 }

@@ -9,7 +9,7 @@ use waymesh_proto::{Fault, Priority};
 
 use super::Context;
 use crate::Outcome;
-use crate::output::{Look, Tell, or_dash, word};
+use crate::output::{Look, Tell, millis, or_dash, word};
 use crate::payload::{PayloadArgs, as_json};
 use crate::sidecar::Sidecar;
 
@@ -86,7 +86,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
         result: as_json(&answer.payload),
         path: answer.route.path,
         request_path: answer.route.request_path,
-        elapsed_ms: answer.route.elapsed.as_secs_f64() * 1e3,
+        elapsed_ms: millis(answer.route.elapsed),
         id: answer.route.message_id,
     });
     Ok(Outcome::Done)

@@ -20,7 +20,7 @@ use self::stage::{Actor, Stage};
 use self::work::{Work, delegate};
 use super::Context;
 use crate::Outcome;
-use crate::output::{Look, Tell};
+use crate::output::{Look, Tell, millis};
 use crate::stop::{self, StdinGuard};
 
 const COORDINATOR: &str = "coordinator";
@@ -175,7 +175,7 @@ fn summary(
         delegations: work.delegations,
         workers,
         top_words: top_words(counted),
-        elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
+        elapsed_ms: millis(start.elapsed()),
     }
 }
 

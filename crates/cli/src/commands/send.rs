@@ -22,8 +22,10 @@ Examples:
   waymesh send bob --data '{\"temperature\": 21.5}' --class telemetry
   waymesh send bob --data @report.json --class bulk --wait --ttl 1h
 
-Without --wait it is enough that the message is stored for the receiver; with it, the
-receiving program must have acknowledged it.";
+Delivered is what the receiving program has acknowledged; where no program reads the
+messages of the peer, none is. Mailboxes are not built yet: until then a send waits for
+that with and without --wait. Of the lossy classes events, telemetry and live
+no more is known than that the message was queued.";
 
 /// Send a message to a peer and say what became of it
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,7 @@ use waymesh_proto::{Code, Fault, Priority};
 
 use super::report::Delegation;
 use super::stage::Actor;
-use crate::output::Output;
+use crate::output::{Output, millis};
 use crate::sidecar::Answer;
 
 const SKILL: &str = "wordcount";
@@ -108,7 +108,7 @@ fn read(
         words: counted.words,
         path: answer.route.path,
         request_path: answer.route.request_path,
-        elapsed_ms: answer.route.elapsed.as_secs_f64() * 1e3,
+        elapsed_ms: millis(answer.route.elapsed),
     };
     Ok((delegation, counted))
 }
