@@ -118,7 +118,7 @@ class Message:
     redelivered: bool
     path: Path
     content_type: str | None
-    _ack: Callable[[], None] | None
+    _ack: Callable[[], None] | None = dataclasses.field(repr=False, compare=False)
 
     async def ack(self) -> None:
         """Tells the sender that the message was taken. Again is harmless."""
