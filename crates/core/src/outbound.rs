@@ -237,10 +237,17 @@ impl Outbound {
         Ok(settled)
     }
 
-    /// The peer refused a message.
+    /// The peer refused a message. Where an earlier incarnation of it may have
+    /// had the message, that says nothing of what became of it there.
     pub fn handle_refused(&mut self, seq: u64, code: Code) -> Option<(MessageId, Verdict)> {
-        self.remove(seq)
-            .map(|entry| (entry.id, Verdict::Refused(code)))
+        self.remove(seq).map(|entry| {
+            let verdict = if entry.redelivered {
+                Verdict::Unconfirmed
+            } else {
+                Verdict::Refused(code)
+            };
+            (entry.id, verdict)
+        })
     }
 
     /// Settles what has outlived its life.

@@ -351,3 +351,20 @@ fn a_sender_past_its_window_is_an_abuser() {
     }
     assert!((WINDOW_MAX_BYTES..WINDOW_MAX_BYTES + WINDOW_SLACK_BYTES).contains(&sent));
 }
+
+#[test]
+fn a_refusal_by_a_later_life_of_the_receiver_does_not_say_what_the_earlier_one_did() {
+    let mut pair = Pair::new(Stream::Control);
+    pair.push(10, LIFE);
+    pair.send();
+    pair.arrive(0);
+    pair.take(false);
+    // The acknowledgement is lost with the receiver.
+    pair.step(&Step::Restart);
+    pair.send();
+    pair.arrive(0);
+    pair.receiver.refuse(pair.now, 1, Code::Expired);
+    pair.ack();
+    let id = MessageId::new(1, [0; 10]);
+    assert_eq!(pair.verdicts, [(id, Verdict::Unconfirmed)]);
+}
