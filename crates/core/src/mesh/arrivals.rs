@@ -71,7 +71,7 @@ impl Mesh {
         }
     }
 
-    fn dispatch(&mut self, now: Instant, arrived: Arrived) {
+    pub(super) fn dispatch(&mut self, now: Instant, arrived: Arrived) {
         match arrived.envelope.kind {
             Kind::Message => {
                 if self.inbox.push(arrived).is_some() {
@@ -97,6 +97,11 @@ impl Mesh {
         let Some(skill) = self.skills.get_mut(&name) else {
             return self.answer_unknown_skill(now, &arrived, &name);
         };
+        if arrived.expires <= now {
+            // Sent again after its caller gave up: nobody waits for the work.
+            self.counters.expired_in += 1;
+            return self.refuse(now, &arrived, Code::Expired);
+        }
         let owner = skill.owner;
         if self.works.owned_by(owner) >= WORKS_MAX || !skill.waiting.is_empty() {
             skill.waiting.push_back(arrived);

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use waymesh_proto::api::{AgentRecord, SendState};
-use waymesh_proto::class::Class;
-use waymesh_proto::envelope::{Payload, Priority};
+use waymesh_proto::class::{Class, Stream};
+use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
 use waymesh_proto::error::{Code, Executed, Fault};
 use waymesh_proto::ids::MeshId;
 use waymesh_proto::link::{CandidateKind, CandidatePair, LinkEvent, LinkProtocol};
@@ -597,4 +597,30 @@ fn a_full_mesh_becomes_whole_although_the_first_offer_is_lost() {
     while lab.hosts[0].mesh.poll_registry_command().is_some() {}
     lab.pass(10 * SECOND);
     assert!(lab.hosts.iter().all(|host| host.links.len() == 1));
+}
+
+#[test]
+fn a_call_that_arrives_after_its_deadline_enters_no_handler() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    lab.call(0, "b", "add", false);
+    assert!(lab.called(1).is_some());
+    let now = lab.now;
+    let key = *lab.hosts[1].mesh.by_name.values().next().expect("a peer");
+    let mut envelope = Envelope::new(Kind::CapabilityCall, lab.id(), Payload::json("42"));
+    envelope.skill = Some("add".parse().expect("a name"));
+    let late = Arrived {
+        peer: key,
+        incarnation: Incarnation::new(1),
+        stream: Stream::Tasks,
+        seq: 2,
+        envelope,
+        expires: now,
+        redelivered: false,
+        path: waymesh_proto::link::Path::Direct,
+    };
+    lab.hosts[1].mesh.dispatch(now, late);
+    lab.run();
+    assert_eq!(lab.called(1), None);
+    assert_eq!(lab.hosts[1].mesh.counters().expired_in, 1);
 }
