@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use tokio::task::JoinSet;
 use waymesh_proto::{Code, Fault};
 
 use crate::args::Cli;
@@ -64,7 +65,15 @@ fn run(cli: Cli) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(commands::run(cli, out));
+    // As a task: what wakes the future of `block_on` itself costs a system call each time.
+    let mut main = JoinSet::new();
+    main.spawn_on(commands::run(cli, out), runtime.handle());
+    let ended = match runtime.block_on(main.join_next()) {
+        Some(Ok(ended)) => ended,
+        // A panic; its message went to standard error.
+        _ => Err(Fault::new(Code::Internal, "the command broke off")
+            .with_hint("please report what standard error says")),
+    };
     runtime.shutdown_timeout(LINGER);
     match ended {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -329,7 +329,7 @@ impl FakeNet {
         let vanished = self.ends.get(&place).is_some_and(|end| end.vanished);
         let other = self.forget(place);
         if let Some(events) = self.events.get_mut(&place.0) {
-            events.retain(|event| subject(event) != place.1);
+            events.retain(|event| event.link() != place.1);
         }
         let Some(other) = other.filter(|_| !vanished) else {
             return;
@@ -427,18 +427,5 @@ fn pair(place: Place, other: Place) -> CandidatePair {
         protocol: LinkProtocol::Udp,
         local_addr: address(place.0),
         remote_addr: address(other.0),
-    }
-}
-
-fn subject(event: &LinkEvent) -> LinkId {
-    match event {
-        LinkEvent::Offered { link, .. }
-        | LinkEvent::Answered { link, .. }
-        | LinkEvent::Candidate { link, .. }
-        | LinkEvent::Up { link, .. }
-        | LinkEvent::PairChanged { link, .. }
-        | LinkEvent::Frame { link, .. }
-        | LinkEvent::Writable { link }
-        | LinkEvent::Down { link, .. } => *link,
     }
 }

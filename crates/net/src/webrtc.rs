@@ -341,7 +341,7 @@ impl Endpoint {
             Ok(())
         });
         self.events.truncate(quiet_from);
-        self.events.retain(|event| subject(event) != link);
+        self.events.retain(|event| event.link() != link);
     }
 
     /// Lets `act` mutate one link, drains it, and ends it if that failed.
@@ -502,20 +502,6 @@ fn is_passing(error: &io::Error) -> bool {
             | HostUnreachable
             | NetworkUnreachable
     )
-}
-
-/// The link that an event is about.
-fn subject(event: &LinkEvent) -> LinkId {
-    match event {
-        LinkEvent::Offered { link, .. }
-        | LinkEvent::Answered { link, .. }
-        | LinkEvent::Candidate { link, .. }
-        | LinkEvent::Up { link, .. }
-        | LinkEvent::PairChanged { link, .. }
-        | LinkEvent::Frame { link, .. }
-        | LinkEvent::Writable { link }
-        | LinkEvent::Down { link, .. } => *link,
-    }
 }
 
 #[cfg(test)]

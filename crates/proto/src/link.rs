@@ -108,6 +108,22 @@ pub enum LinkEvent {
     },
 }
 
+impl LinkEvent {
+    /// The link that it is about.
+    pub const fn link(&self) -> LinkId {
+        match self {
+            Self::Offered { link, .. }
+            | Self::Answered { link, .. }
+            | Self::Candidate { link, .. }
+            | Self::Up { link, .. }
+            | Self::PairChanged { link, .. }
+            | Self::Frame { link, .. }
+            | Self::Writable { link }
+            | Self::Down { link, .. } => *link,
+        }
+    }
+}
+
 /// Why net ended a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownReason {

@@ -21,16 +21,7 @@ const IDLE_CLOSE: Duration = Duration::from_secs(600);
 impl Mesh {
     /// Something happened on the network.
     pub fn handle_link(&mut self, now: Instant, event: LinkEvent) {
-        let link = match &event {
-            LinkEvent::Offered { link, .. }
-            | LinkEvent::Answered { link, .. }
-            | LinkEvent::Candidate { link, .. }
-            | LinkEvent::Up { link, .. }
-            | LinkEvent::PairChanged { link, .. }
-            | LinkEvent::Frame { link, .. }
-            | LinkEvent::Writable { link }
-            | LinkEvent::Down { link, .. } => *link,
-        };
+        let link = event.link();
         let Some(key) = self.by_link.get(&link).copied() else {
             self.counters.stray_frames += 1;
             return;

@@ -133,11 +133,21 @@ impl Socket {
         let mut slots = bytes.chunks_exact_mut(RECEIVE_SLOT_BYTES);
         let mut slots: [IoSliceMut<'_>; RECEIVE_SLOTS] =
             std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
-        *filled = self.io.try_io(Interest::READABLE, || {
-            self.state
-                .recv(UdpSockRef::from(&self.io), &mut slots, meta)
-        })?;
-        Ok(())
+        let result = self.io.try_io(Interest::READABLE, || {
+            *filled = self
+                .state
+                .recv(UdpSockRef::from(&self.io), &mut slots, meta)?;
+            // Slots left over: nothing more waits. Tokio learns it without another call;
+            // what arrives from now on is a new event.
+            match *filled {
+                RECEIVE_SLOTS => Ok(()),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        });
+        match result {
+            Err(_) if *filled > 0 => Ok(()),
+            other => other,
+        }
     }
 
     /// Writes one burst; [`io::ErrorKind::WouldBlock`] when the kernel's buffer is full.
