@@ -406,7 +406,7 @@ fn check_frame(class: Class, bytes: &[u8]) -> Checked {
         bytes.len()
     );
     let sections = FrameReader::new(bytes)
-        .and_then(|reader| reader.map(|s| s.map(|_| ())).collect::<Result<(), _>>());
+        .and_then(|mut reader| reader.try_for_each(|section| section.map(drop)));
     hold!(
         sections.is_ok(),
         Frames,

@@ -87,6 +87,10 @@ struct Conn {
 
 /// From a node to the registry.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all that is sent are messages"
+)]
 pub(super) enum Up {
     Open,
     Login,
