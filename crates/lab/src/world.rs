@@ -114,6 +114,8 @@ pub struct World {
     counts: Counts,
     trace: Trace,
     is_over: bool,
+    /// The model does not hear of acknowledgements: see [`World::deafen_model`].
+    is_deaf: bool,
 }
 
 /// When every world begins: only differences matter.
@@ -152,6 +154,7 @@ impl World {
             counts: Counts::default(),
             trace,
             is_over: false,
+            is_deaf: false,
             plan,
         };
         world.fill_agenda();
@@ -179,6 +182,12 @@ impl World {
     fn later(&mut self, at: Instant, due: Due) {
         self.serial += 1;
         self.agenda.insert((at, self.serial), due);
+    }
+
+    /// Keeps from the model what readers acknowledge, so that the truth looks
+    /// like a violation: proof that the checks can fail.
+    pub fn deafen_model(&mut self) {
+        self.is_deaf = true;
     }
 
     /// Plays the schedule to its end.

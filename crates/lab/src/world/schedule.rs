@@ -27,6 +27,13 @@ pub enum Flavor {
     Mixed,
 }
 
+impl Flavor {
+    /// Whether all links and processes live on.
+    pub const fn is_gentle(self) -> bool {
+        matches!(self, Self::Calm | Self::RegistryTrouble)
+    }
+}
+
 /// How a host's application treats its inbox until the world heals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {

@@ -13,7 +13,7 @@ use waymesh_proto::ids::{MessageId, SkillName};
 use super::host::{AgentsAndPeers, life_of, name_of};
 use super::model::{Arrival, CallRecord, Letter, Life};
 use super::report::{Checked, Invariant, Violation, hold};
-use super::schedule::{Flavor, Reading};
+use super::schedule::Reading;
 use super::{Due, World};
 
 /// A find is answered by the registry or by its absence, which may take a while to notice.
@@ -147,7 +147,7 @@ impl Skill {
 
 /// The content of a message: every page of it differs, so that pieces in the
 /// wrong place are seen.
-pub(super) fn content(tag: u64, len: usize) -> Vec<u8> {
+pub fn content(tag: u64, len: usize) -> Vec<u8> {
     const PAGE: usize = 256;
     let mut bytes = vec![tag as u8; len];
     for (number, page) in bytes.chunks_mut(PAGE).enumerate() {
@@ -423,6 +423,9 @@ impl World {
                 .letters
                 .handle_state(now, id, state, fault.as_ref()),
             Event::Answer { id, outcome, .. } => {
+                let lost = outcome.as_ref().is_err_and(|fault| fault.code == Code::PeerLost);
+                let gentle = self.plan.flavor.is_gentle();
+                hold!(!lost || !gentle, PeerLostIsTrue, "{id} was lost, but no link ever broke");
                 let went = self
                     .model
                     .calls
@@ -496,7 +499,7 @@ impl World {
             }
             Event::Gap { missing, .. } => self.model.letters.handle_gap(missing),
             Event::PeerDisconnected { peer } => {
-                let gentle = matches!(self.plan.flavor, Flavor::Calm | Flavor::RegistryTrouble);
+                let gentle = self.plan.flavor.is_gentle();
                 let whole = self.hosts[at].last_link_lived >= LINK_IS_WHOLE;
                 hold!(
                     !gentle || !whole,
@@ -546,7 +549,9 @@ impl World {
             return;
         }
         if let Some(id) = self.hosts[life.host].in_hand.remove(&inbound) {
-            self.model.letters.handle_acked(id, life);
+            if !self.is_deaf {
+                self.model.letters.handle_acked(id, life);
+            }
             self.command(life.host, client, Command::Consumed { message: inbound });
         }
     }

@@ -11,9 +11,12 @@ pub struct Life {
     pub number: u32,
 }
 
-/// How long before a call its peer's trouble may have begun: the caller's node
-/// may learn of it only later.
-const HINDSIGHT: Duration = Duration::from_secs(30);
+/// How long before a call its peer's earlier life may have ended: the caller's
+/// node may find out only when it uses the link that it still has.
+const END_HINDSIGHT: Duration = Duration::from_secs(30);
+
+/// How long before a call its peer may have come back to the registry.
+const ABSENCE_HINDSIGHT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Default)]
 struct Host {
@@ -23,6 +26,8 @@ struct Host {
     last_end: Option<Instant>,
     last_absent: Option<Instant>,
     registered: bool,
+    /// Whether this life has been registered.
+    was_registered: bool,
 }
 
 /// The lives of all hosts.
@@ -43,6 +48,7 @@ impl Lives {
         let lived = &mut self.hosts[host];
         lived.number += 1;
         lived.alive = true;
+        lived.was_registered = false;
         lived.began.push(now);
         Life {
             host,
@@ -61,10 +67,11 @@ impl Lives {
     /// The node's session at the registry began or ended.
     pub fn set_registered(&mut self, now: Instant, host: usize, registered: bool) {
         let lived = &mut self.hosts[host];
-        if lived.registered != registered || !registered {
+        if lived.was_registered {
             lived.last_absent = Some(now);
         }
         lived.registered = registered;
+        lived.was_registered |= registered;
     }
 
     /// Somebody was told that the host is not connected to the registry.
@@ -99,8 +106,10 @@ impl Lives {
     /// shortly before `since` that somebody may have learnt of it after.
     pub fn may_seem_lost(&self, host: usize, since: Instant) -> bool {
         let lived = &self.hosts[host];
-        let recent = |at: Option<Instant>| at.is_some_and(|at| at + HINDSIGHT >= since);
-        !lived.registered || recent(lived.last_end) || recent(lived.last_absent)
+        let recent = |at: Option<Instant>, most| at.is_some_and(|at| at + most >= since);
+        !lived.registered
+            || recent(lived.last_end, END_HINDSIGHT)
+            || recent(lived.last_absent, ABSENCE_HINDSIGHT)
     }
 
     /// How many lives there have been.
