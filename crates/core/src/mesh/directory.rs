@@ -251,8 +251,10 @@ impl Mesh {
         };
         peer.presence = Presence::Online;
         peer.wanted_since.get_or_insert(now);
-        if peer.sessions.handle_offer(now, session, sdp, link).is_err() {
-            self.counters.replayed_offers += 1;
+        let taken = peer.sessions.handle_offer(now, session, sdp, link);
+        self.counters.replayed_offers += u64::from(taken.is_err());
+        if taken != Ok(true) {
+            self.by_link.remove(&link);
         }
     }
 

@@ -13,9 +13,9 @@ use waymesh_proto::api::{AgentRecord, SendState};
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
 use waymesh_proto::error::{Code, Executed, Fault};
-use waymesh_proto::ids::MeshId;
+use waymesh_proto::ids::{MeshId, SessionId};
 use waymesh_proto::link::{CandidateKind, CandidatePair, LinkEvent, LinkProtocol};
-use waymesh_proto::signaling::SignalBody;
+use waymesh_proto::signaling::{Signal, SignalBody};
 
 use super::*;
 use crate::app::{Command, RegistryEvent};
@@ -415,6 +415,33 @@ fn both_sides_offering_at_the_same_moment_end_with_one_link() {
             }
         )));
     }
+}
+
+#[test]
+fn an_offer_that_comes_again_is_counted_and_leaves_nothing() {
+    let mut lab = Lab::new(&["a", "b"]);
+    let (a, b) = (lab.hosts[0].record.clone(), lab.hosts[1].record.clone());
+    let body = SignalBody {
+        mesh: MeshId::from_bytes([0; 16]),
+        from: b.agent_id,
+        from_incarnation: b.incarnation,
+        to: a.agent_id,
+        to_incarnation: a.incarnation,
+        session: SessionId::from_bytes([7; 16]),
+        seq: 0,
+        issued_ms: 0,
+        signal: Signal::Offer { sdp: "x".into() },
+    };
+    for _ in 0..3 {
+        let event = RegistryEvent::Signal {
+            from_name: b.name.clone(),
+            body: body.clone(),
+        };
+        let now = lab.now;
+        lab.hosts[0].mesh.handle_registry(now, event);
+    }
+    assert_eq!(lab.hosts[0].mesh.counters().replayed_offers, 2);
+    assert_eq!(lab.hosts[0].mesh.by_link.len(), 1);
 }
 
 #[test]
