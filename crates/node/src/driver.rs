@@ -237,11 +237,12 @@ impl Driver {
         let Self {
             mesh,
             endpoint,
+            registry,
             metrics,
             ..
         } = self;
         metrics.send_if_modified(|metrics| {
-            metrics.observe(mesh, endpoint);
+            metrics.observe(mesh, endpoint, registry.counters());
             false
         });
     }

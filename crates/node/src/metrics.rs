@@ -3,6 +3,8 @@
 use waymesh_core::Mesh;
 use waymesh_net::webrtc::{Counters as NetCounters, Endpoint};
 
+use crate::registry::CountersSnapshot as RegistryCounters;
+
 /// A node's metrics; a snapshot is a copy.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Metrics {
@@ -16,14 +18,17 @@ pub struct Metrics {
     pub core: waymesh_core::counters::Counters,
     /// What the sockets dropped, by reason.
     pub net: NetCounters,
+    /// What the connection to the registry did and dropped, by reason.
+    pub registry: RegistryCounters,
 }
 
 impl Metrics {
-    pub(crate) fn observe(&mut self, mesh: &Mesh, endpoint: &Endpoint) {
+    pub(crate) fn observe(&mut self, mesh: &Mesh, endpoint: &Endpoint, registry: RegistryCounters) {
         let (outbox, inbox) = mesh.backlog();
         self.outbox_bytes = outbox as u64;
         self.inbox_bytes = inbox;
         self.core = *mesh.counters();
         self.net = endpoint.counters();
+        self.registry = registry;
     }
 }

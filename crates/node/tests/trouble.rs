@@ -1,71 +1,17 @@
 //! Whole nodes and a real registry in one process, in trouble.
 
+mod support;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tempfile::TempDir;
+use support::{PATIENCE, any_port, echo, host, name, registry, skill};
 use waymesh_node::skills::Builtin;
-use waymesh_node::{Agent, EndpointConfig, Node, NodeConfig, SendOptions, Topology, Wait};
+use waymesh_node::{Node, NodeConfig, SendOptions, Topology, Wait};
 use waymesh_proto::api::{PeerState, SendState, SkillSpec};
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Executed};
-use waymesh_proto::ids::{Name, SkillName};
 use waymesh_proto::limits::NODE_INBOX_MAX_BYTES;
-use waymesh_registry::{Registry, RegistryConfig};
-
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn name(text: &str) -> Name {
-    text.parse().expect("a name")
-}
-
-fn skill(text: &str) -> SkillName {
-    text.parse().expect("a skill name")
-}
-
-async fn registry(dir: &TempDir, listen: SocketAddr) -> Registry {
-    let config = RegistryConfig {
-        listen,
-        data_dir: dir.path().to_owned(),
-        public_url: None,
-    };
-    Registry::start(config).await.expect("a registry")
-}
-
-fn any_port() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-struct Host {
-    node: Node,
-    agent: Agent,
-    dir: TempDir,
-}
-
-async fn host(who: &str, url: &str, topology: Topology) -> Host {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut config = NodeConfig::new(name(who), url, dir.path());
-    config.topology = topology;
-    config.builtins = Builtin::ALL.into();
-    config.ipc = false;
-    config.endpoint = EndpointConfig {
-        loopback_only: true,
-        ..EndpointConfig::default()
-    };
-    let node = Node::start(config).await.expect("a node");
-    let agent = node.agent();
-    Host { node, agent, dir }
-}
-
-async fn echo(from: &Host, to: &str) {
-    let payload = Payload::json("\"hello\"");
-    let answer = from
-        .agent
-        .call(&name(to), &skill("echo"), payload.clone(), PATIENCE)
-        .await;
-    assert_eq!(answer.expect("an answer").payload, payload);
-}
 
 #[tokio::test]
 async fn ten_nodes_started_at_the_same_moment_are_all_linked() {
@@ -86,6 +32,27 @@ async fn ten_nodes_started_at_the_same_moment_are_all_linked() {
         let peers = host.agent.peers().await.expect("peers");
         let linked = peers.iter().filter(|peer| peer.state == PeerState::Linked);
         assert_eq!(linked.count(), NODES - 1);
+    }
+}
+
+#[tokio::test]
+async fn both_sides_offering_at_the_same_moment_end_with_one_link_that_works() {
+    const PAIRS: usize = 20;
+    let dir = tempfile::tempdir().expect("a directory");
+    let registry = registry(&dir, any_port()).await;
+    for pair in 0..PAIRS {
+        let (left, right) = (format!("left-{pair}"), format!("right-{pair}"));
+        let mut a = host(&left, registry.url(), Topology::OnDemand).await;
+        let mut b = host(&right, registry.url(), Topology::OnDemand).await;
+        a.node.registered().await.expect("registered");
+        b.node.registered().await.expect("registered");
+        // Each first call makes an offer; which one comes first is up to the machine.
+        tokio::join!(echo(&a, &right), echo(&b, &left));
+        for host in [&a, &b] {
+            let peers = host.agent.peers().await.expect("peers");
+            assert_eq!(peers.len(), 1);
+            assert_eq!(peers[0].state, PeerState::Linked, "{}", peers[0].reason);
+        }
     }
 }
 
