@@ -110,7 +110,11 @@ fn refuse(error: &clap::Error, json: bool) -> ExitCode {
 }
 
 fn usage_fault(error: &clap::Error) -> Fault {
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    let is_missing = matches!(
+        error.kind(),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if is_missing {
         return Fault::new(Code::Usage, "a command is missing")
             .with_hint("waymesh --help lists the commands");
     }

@@ -59,11 +59,17 @@ fn a_call_tells_its_result_and_the_way_it_took() {
 fn a_message_is_delivered_when_the_receiving_program_says_so() {
     let mesh = Mesh::start();
     let (_alice, _bob) = (mesh.node("alice"), mesh.node("bob"));
+    assert_eq!(mesh.at("alice", &["ping", "bob"]).code, Some(0));
     let ran = mesh.at(
         "alice",
         &["send", "bob", "--text", "1", "--timeout", "300ms"],
     );
     assert_eq!((ran.code, ran.error_code()), (Some(1), "timeout"));
+    let message = ran.last()["error"]["message"].as_str().expect("a text");
+    assert!(
+        message.ends_with("bob is linked, but no program there took it"),
+        "{message}"
+    );
     let mut program = mesh.program("bob");
     program.tell(&json!({"type": "attach", "id": "1"}));
     let first = program.told("message");
@@ -76,6 +82,17 @@ fn a_message_is_delivered_when_the_receiving_program_says_so() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(ran.last()["state"], "delivered");
     assert_eq!(ran.last()["path"], "direct");
+}
+
+#[test]
+fn of_a_lossy_message_no_more_is_known_than_that_it_was_queued() {
+    let mesh = Mesh::start();
+    let (_alice, _bob) = (mesh.node("alice"), mesh.node("bob"));
+    for class in ["events", "telemetry", "live"] {
+        let ran = mesh.at("alice", &["send", "bob", "--text", "1", "--class", class]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(ran.last()["state"], "queued");
+    }
 }
 
 #[test]

@@ -41,6 +41,8 @@ fn what_is_missing_is_named() {
     let ran = run(["call", "bob"]);
     let message = ran.last()["error"]["message"].as_str().expect("a text");
     assert!(message.contains("<SKILL>"), "{message}");
+    let ran = run::<&str>([]);
+    assert_eq!(ran.last()["error"]["message"], "a command is missing");
 }
 
 #[test]

@@ -365,6 +365,25 @@ async def test_a_program_that_stops_reading_holds_up_nobody(mesh: Mesh) -> None:
 
 
 @in_mesh
+async def test_a_loop_that_takes_no_more_messages_holds_up_nobody(mesh: Mesh) -> None:
+    bob = await mesh.join("bob", add)
+    alice = await mesh.join("alice")
+    messages = bob.messages()
+    await alice.send("bob", b"first")
+    assert (await anext(messages)).data == b"first"
+    sent: list[int] = []
+    await _flood(alice, sent)
+    assert bob.node_pid is not None
+    full = _rss_bytes(bob.node_pid)
+    for number in range(50):
+        assert await alice.call("bob", "add", {"a": number}) == number + 1
+        await _flood(alice, sent)
+    assert _rss_bytes(bob.node_pid) < full + 8 * 1024 * 1024
+    for _ in sent:
+        assert len((await anext(messages)).data) == 64 * 1024
+
+
+@in_mesh
 async def test_ten_agents_that_start_at_once_all_reach_each_other(mesh: Mesh) -> None:
     names = [f"agent-{number}" for number in range(10)]
     agents = await asyncio.gather(*(mesh.join(name, add) for name in names))
