@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use waymesh_proto::error::{Executed, Fault};
 use waymesh_proto::ids::{AgentId, Incarnation, MessageId, SkillName};
 
 use crate::app::{ClientId, InboundId};
@@ -25,11 +26,22 @@ pub(crate) struct OpenCall {
     pub(crate) repeat: Option<Vec<u8>>,
     /// Whether the peer's application has taken the request.
     pub(crate) entered: bool,
+    /// Whether an earlier life of the peer may have run it.
+    pub(crate) may_have_run: bool,
 }
 
 impl OpenCall {
     pub(crate) fn deadline(&self) -> Instant {
         self.started + self.timeout
+    }
+
+    /// What a fault says of the call as a whole: that it did not run now does
+    /// not say that an earlier life of the peer did not run it.
+    pub(crate) fn fault_of(&self, mut fault: Fault) -> Fault {
+        if self.may_have_run {
+            fault.executed = Some(Executed::Unknown);
+        }
+        fault
     }
 }
 

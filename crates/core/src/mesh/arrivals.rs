@@ -183,7 +183,7 @@ impl Mesh {
             peer.streams.withdraw(Stream::Tasks, call.seq);
         }
         let outcome = match envelope.fault {
-            Some(fault) => Err(fault),
+            Some(fault) => Err(call.fault_of(fault)),
             None => Ok(envelope.payload),
         };
         let elapsed = now.saturating_duration_since(call.started);

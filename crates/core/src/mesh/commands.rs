@@ -239,6 +239,7 @@ impl Mesh {
             seq,
             repeat,
             entered: false,
+            may_have_run: false,
         };
         self.calls.insert(id, call);
         Ok(())

@@ -90,7 +90,7 @@ impl Mesh {
                 let fault = Fault::new(code, format!("the peer refused the call: {code}"))
                     .with_executed(Executed::No);
                 let elapsed = now.saturating_duration_since(call.started);
-                self.tell_answer(call.client, id, Err(fault), None, elapsed);
+                self.tell_answer(call.client, id, Err(call.fault_of(fault)), None, elapsed);
             }
             // The call's own deadline tells.
             Verdict::Refused(_) | Verdict::Expired | Verdict::Unconfirmed => {}
@@ -112,7 +112,13 @@ impl Mesh {
             Code::Timeout,
         );
         self.withdraw_call(now, id, call);
-        self.tell_answer(call.client, id, Err(fault), None, call.timeout);
+        self.tell_answer(
+            call.client,
+            id,
+            Err(call.fault_of(fault)),
+            None,
+            call.timeout,
+        );
         self.settle(now, call.peer);
     }
 
@@ -157,7 +163,6 @@ impl Mesh {
         let name = peer.name.clone();
         let taken = |call: &OpenCall| {
             call.peer == key
-                && call.repeat.is_none()
                 && peer
                     .streams
                     .was_sent(Stream::Tasks, call.seq)
@@ -165,7 +170,11 @@ impl Mesh {
         };
         for id in self.calls.of(taken) {
             let fault = faults::peer_lost(&name, why, Executed::Unknown);
-            self.end_call(now, id, fault);
+            match self.calls.get_mut(&id) {
+                // It may be repeated, so it goes on.
+                Some(call) if call.repeat.is_some() => call.may_have_run = true,
+                _ => self.end_call(now, id, fault),
+            }
         }
     }
 
@@ -177,7 +186,7 @@ impl Mesh {
             peer.streams.withdraw(Stream::Tasks, call.seq);
         }
         let elapsed = now.saturating_duration_since(call.started);
-        self.tell_answer(call.client, id, Err(fault), None, elapsed);
+        self.tell_answer(call.client, id, Err(call.fault_of(fault)), None, elapsed);
     }
 
     /// Sends a request again that the peer's earlier incarnation had taken.

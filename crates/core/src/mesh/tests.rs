@@ -651,3 +651,19 @@ fn a_call_that_arrives_after_its_deadline_enters_no_handler() {
     assert_eq!(lab.called(1), None);
     assert_eq!(lab.hosts[1].mesh.counters().expired_in, 1);
 }
+
+#[test]
+fn a_repeated_call_that_fails_may_have_run_before_the_peer_restarted() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    let id = lab.call(0, "b", "add", true);
+    assert!(lab.called(1).is_some());
+    // Something waits for the new life, so that a link to it is made.
+    lab.send(0, "b", Class::Control, 10);
+    lab.restart(1);
+    lab.pass(5 * SECOND);
+    // The new life does not offer the skill.
+    let fault = lab.answer(0, id).expect("an answer").expect_err("no skill");
+    assert_eq!(fault.code, Code::UnknownSkill);
+    assert_eq!(fault.executed, Some(Executed::Unknown));
+}
