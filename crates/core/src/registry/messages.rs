@@ -61,7 +61,8 @@ impl Registry {
         if self.watchers.watch(conn, &name).is_err() {
             let fault = Fault::new(Code::QueueFull, "this connection watches too many names")
                 .with_hint("send watch_all instead");
-            return self.complain(conn, fault);
+            // A limit of the registry's own is no abuse: the node cannot know how near it is.
+            return self.send(vec![conn], ServerMessage::Error { error: fault });
         }
         let answer = match self.agents.record(&name) {
             Some(record) => ServerMessage::Records {

@@ -530,6 +530,20 @@ fn a_connection_watches_as_many_names_as_the_limit_and_not_one_more() {
 }
 
 #[test]
+fn whoever_asks_for_more_names_than_the_limit_is_refused_but_never_closed_for_it() {
+    let mut bench = Bench::new();
+    bench.connect(1, login("a", 1, 1));
+    for n in 0..WATCHED_NAMES_MAX {
+        bench.say(1, resolve(&format!("n{n}")));
+    }
+    for n in 0..=2 * REFUSED_MESSAGES_MAX {
+        let effects = bench.say(1, resolve(&format!("more{n}")));
+        assert_eq!(error_of(&effects, 1), Some(Code::QueueFull));
+        assert_eq!(close_of(&effects, 1), None);
+    }
+}
+
+#[test]
 fn as_many_connections_as_the_limit_are_taken_and_one_more_is_not() {
     let mut bench = Bench::new();
     let limit = u64::try_from(CONNECTIONS_MAX).expect("small");
