@@ -8,6 +8,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -21,6 +22,7 @@ use waymesh_proto::{Code, Fault, MeshId};
 
 use crate::connection::{self, Identity, READ_MAX_BYTES};
 use crate::driver::Input;
+use crate::guard::guard;
 use crate::metrics::Metrics;
 
 /// What the handlers share.
@@ -34,6 +36,7 @@ pub(crate) struct Front {
 
 /// All routes. Request bodies are not read by any of them.
 pub(crate) fn router(front: Front) -> Router {
+    let front = Arc::new(front);
     Router::new()
         .route("/v1/health", get(health))
         .route("/v1/agents", get(agents))
@@ -41,11 +44,12 @@ pub(crate) fn router(front: Front) -> Router {
         .route(CONTROL_PATH, get(control))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Arc::new(front))
+        .layer(from_fn_with_state(Arc::clone(&front), guard))
+        .with_state(front)
 }
 
 /// An error as the body `{"error": …}`.
-struct HttpError(StatusCode, Fault);
+pub(crate) struct HttpError(pub(crate) StatusCode, pub(crate) Fault);
 
 #[derive(Serialize)]
 struct ErrorBody {

@@ -19,6 +19,7 @@ mod config;
 mod connection;
 mod data_dir;
 mod driver;
+mod guard;
 mod http;
 mod listener;
 mod metrics;

@@ -61,6 +61,8 @@ metrics! {
     closed_abuse: Counter = "waymesh_registry_closed_abuse_total";
     /// Connections closed because they did not read what was sent to them.
     closed_slow_reader: Counter = "waymesh_registry_closed_slow_reader_total";
+    /// HTTP requests refused because a web page may have sent them.
+    http_refused: Counter = "waymesh_registry_http_refused_total";
     /// Messages that were refused with an error.
     messages_refused: Counter = "waymesh_registry_messages_refused_total";
     /// Signals that were passed on.

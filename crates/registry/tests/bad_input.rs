@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{House, Raw, http};
+use support::{House, Raw, http, http_with};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -186,4 +186,53 @@ async fn a_client_that_does_not_read_is_cut_off_and_does_not_hold_up_others() {
     );
     bob.say(&ClientMessage::WatchAll).await;
     assert!(matches!(bob.next().await, ServerMessage::Records { .. }));
+}
+
+#[tokio::test]
+async fn a_web_page_can_neither_open_a_control_connection_nor_ask_over_http() {
+    let house = House::start().await;
+    let addr = house.registry.local_addr();
+    let port = addr.port();
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (headers, status, code) in [
+        (
+            format!("host: {addr}\r\norigin: http://evil.example\r\n"),
+            403,
+            "unauthorized",
+        ),
+        (
+            format!("host: {addr}\r\norigin: null\r\n"),
+            403,
+            "unauthorized",
+        ),
+        (
+            format!("host: {addr}\r\norigin: http://{addr}\r\n"),
+            403,
+            "unauthorized",
+        ),
+        (
+            format!("host: evil.example:{port}\r\n"),
+            421,
+            "wrong_registry",
+        ),
+    ] {
+        for (path, more) in [
+            ("/v1/control", upgrade),
+            ("/v1/agents", ""),
+            ("/metrics", ""),
+        ] {
+            let line = format!("GET {path}");
+            let (got, body) = http_with(addr, &line, &format!("{headers}{more}")).await;
+            assert_eq!(got, status, "{path} {headers}");
+            assert!(body.contains(code), "{body}");
+        }
+    }
+    let localhost = format!("host: localhost:{port}\r\n");
+    let (status, _) = http_with(addr, "GET /v1/health", &localhost).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        metric(&house.registry, "waymesh_registry_http_refused_total").await,
+        12
+    );
 }

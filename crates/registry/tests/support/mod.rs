@@ -182,8 +182,17 @@ impl Raw {
 
 /// Sends one HTTP request and gives the status line's code and the body.
 pub(crate) async fn http(addr: SocketAddr, request_line: &str) -> (u16, String) {
+    http_with(addr, request_line, &format!("host: {addr}\r\n")).await
+}
+
+/// The same with these headers.
+pub(crate) async fn http_with(
+    addr: SocketAddr,
+    request_line: &str,
+    headers: &str,
+) -> (u16, String) {
     let mut stream = TcpStream::connect(addr).await.expect("a connection");
-    let request = format!("{request_line} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
+    let request = format!("{request_line} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .await
