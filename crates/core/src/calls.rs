@@ -50,9 +50,17 @@ impl OpenCall {
 pub(crate) struct OpenCalls {
     calls: BTreeMap<MessageId, OpenCall>,
     deadlines: BTreeSet<(Instant, MessageId)>,
+    by_peer: BTreeSet<(PeerKey, MessageId)>,
 }
 
 impl OpenCalls {
+    /// Whether a client waits for an answer of this peer.
+    pub(crate) fn await_peer(&self, key: PeerKey) -> bool {
+        let first = MessageId::from_bytes([0; 16]);
+        let next = self.by_peer.range((key, first)..).next();
+        next.is_some_and(|(peer, _)| *peer == key)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.calls.len()
     }
@@ -63,6 +71,7 @@ impl OpenCalls {
 
     pub(crate) fn insert(&mut self, id: MessageId, call: OpenCall) {
         self.deadlines.insert((call.deadline(), id));
+        self.by_peer.insert((call.peer, id));
         self.calls.insert(id, call);
     }
 
@@ -81,6 +90,7 @@ impl OpenCalls {
         }
         let call = self.calls.remove(id)?;
         self.deadlines.remove(&(call.deadline(), *id));
+        self.by_peer.remove(&(call.peer, *id));
         Some(call)
     }
 
@@ -90,7 +100,9 @@ impl OpenCalls {
             return None;
         }
         self.deadlines.pop_first();
-        Some((id, self.calls.remove(&id)?))
+        let call = self.calls.remove(&id)?;
+        self.by_peer.remove(&(call.peer, id));
+        Some((id, call))
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

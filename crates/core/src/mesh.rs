@@ -258,6 +258,9 @@ impl Mesh {
 
     /// Brings everything that follows from a peer's state up to date.
     fn settle(&mut self, now: Instant, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.awaited = self.calls.await_peer(key);
+        }
         self.connect_if_wanted(now, key);
         self.carry_out_steps(key);
         self.report_settled(now, key);

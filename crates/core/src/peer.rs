@@ -76,6 +76,8 @@ pub(crate) struct Peer {
     pub(crate) link: Option<Link>,
     pub(crate) streams: Streams,
     pub(crate) waiters: Vec<Waiter>,
+    /// A client waits for an answer: only a link tells whether it can still come.
+    pub(crate) awaited: bool,
     /// When a link is made without being asked for (`full_mesh`).
     pub(crate) eager_at: Option<Instant>,
     /// When the peer counts as lost unless it shows up again.
@@ -100,6 +102,7 @@ impl Peer {
             link: None,
             streams: Streams::default(),
             waiters: Vec::new(),
+            awaited: false,
             eager_at: None,
             lost_at: None,
             wanted_since: None,
@@ -121,6 +124,7 @@ impl Peer {
     /// Whether something waits that only a link can carry.
     pub(crate) fn wants_link(&self, now: Instant) -> bool {
         self.streams.wants_link()
+            || self.awaited
             || !self.waiters.is_empty()
             || self.eager_at.is_some_and(|at| at <= now)
     }

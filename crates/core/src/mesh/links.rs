@@ -296,7 +296,7 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let busy = peer.streams.wants_link() || !peer.waiters.is_empty();
+        let busy = peer.streams.wants_link() || peer.awaited || !peer.waiters.is_empty();
         let Some(link) = &mut peer.link else {
             return;
         };

@@ -667,3 +667,16 @@ fn a_repeated_call_that_fails_may_have_run_before_the_peer_restarted() {
     assert_eq!(fault.code, Code::UnknownSkill);
     assert_eq!(fault.executed, Some(Executed::Unknown));
 }
+
+#[test]
+fn a_call_that_a_handler_had_when_its_peer_restarted_fails_before_its_deadline() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    let id = lab.call(0, "b", "add", false);
+    // The call is taken and acknowledged: nothing waits to be sent any more.
+    lab.pass(SECOND);
+    lab.restart(1);
+    lab.pass(5 * SECOND);
+    let fault = lab.answer(0, id).expect("an answer").expect_err("lost");
+    assert_eq!(fault.code, Code::PeerLost);
+}
