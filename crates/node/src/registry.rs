@@ -59,7 +59,9 @@ pub enum News {
     /// The first login succeeded: this registry is to be remembered.
     Pinned(Pin),
     /// The task has ended, because trying again would not help: `name_taken`,
-    /// `identity_in_use`, `wrong_registry` or `registry_identity_changed`.
+    /// `identity_in_use`, `wrong_registry` or `registry_identity_changed`. Once
+    /// a registry is known, only that registry itself can say so, but for the
+    /// first login of a process, which finds out whether it still is there.
     Fatal(Fault),
 }
 

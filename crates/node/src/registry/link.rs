@@ -45,24 +45,25 @@ pub(super) enum Ended {
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// It may go better next time.
-    Passing(String),
+    Passing(Fault),
     /// The link ends too.
     Final(Ended),
 }
 
 impl Trouble {
     pub(super) fn passing(error: impl std::fmt::Display) -> Self {
-        Self::Passing(error.to_string())
+        Self::Passing(Fault::new(Code::RegistryUnreachable, error.to_string()))
     }
 
-    /// What an error of the registry means for the connection.
+    /// What an error means that is known to be the registry's own, or that
+    /// comes before there is a registry to lose.
     pub(super) fn from_fault(fault: Fault) -> Self {
         match fault.code {
             Code::NameTaken
             | Code::IdentityInUse
             | Code::WrongRegistry
             | Code::RegistryIdentityChanged => Self::Final(Ended::Fatal(fault)),
-            _ => Self::Passing(format!("{}: {}", fault.code, fault.message)),
+            _ => Self::Passing(fault),
         }
     }
 }
@@ -74,10 +75,13 @@ pub(super) struct Link {
     keypair: Keypair,
     who: Who,
     pinned: Option<Pin>,
+    /// Whether this process has been logged in: links may exist that no
+    /// stranger on the registry's port may end.
+    has_logged_in: bool,
     signals: Signals,
     backoff: Backoff,
-    /// Whether the log has said that the registry is away.
-    told_away: bool,
+    /// Why the registry is away, as the log has said it.
+    told_away: Option<Code>,
     pub(super) counters: Arc<Counters>,
     pub(super) news: mpsc::Sender<News>,
 }
@@ -100,7 +104,8 @@ impl Link {
             },
             pinned: config.pinned,
             backoff: Backoff::new(REGISTRY_PAUSE_MAX),
-            told_away: false,
+            has_logged_in: false,
+            told_away: None,
             counters,
             news,
         }
@@ -111,7 +116,7 @@ impl Link {
         let ended = loop {
             match self.attempt(&mut commands).await {
                 Trouble::Final(ended) => break ended,
-                Trouble::Passing(why) => self.log_away(&why),
+                Trouble::Passing(fault) => self.log_away(&fault),
             }
             self.counters.failed_attempts.add();
             self.backoff
@@ -126,13 +131,13 @@ impl Link {
         }
     }
 
-    /// Says once in the log that the registry is away, however often it is tried.
-    fn log_away(&mut self, why: &str) {
-        let registry = &self.origin;
-        if std::mem::replace(&mut self.told_away, true) {
-            tracing::debug!(why, %registry, "the registry is still not connected");
+    /// Says in the log that the registry is away, once for each reason, however often it is tried.
+    fn log_away(&mut self, fault: &Fault) {
+        let (registry, code) = (&self.origin, fault.code);
+        if self.told_away.replace(code) == Some(code) {
+            tracing::debug!(%code, why = %fault, %registry, "the registry is still not connected");
         } else {
-            tracing::warn!(why, %registry, "the registry is not connected; trying again until it is");
+            tracing::warn!(%code, why = %fault, %registry, "the registry is not connected; trying again until it is");
         }
     }
 
@@ -161,7 +166,8 @@ impl Link {
         commands: &mut mpsc::Receiver<RegistryCommand>,
     ) -> Trouble {
         self.counters.logins.add();
-        if std::mem::take(&mut self.told_away) {
+        self.has_logged_in = true;
+        if self.told_away.take().is_some() {
             tracing::info!(registry = %self.origin, "the registry is connected again");
         }
         if self.pinned.replace(pin).is_none() && self.news.send(News::Pinned(pin)).await.is_err() {
@@ -183,7 +189,7 @@ impl Link {
             .map_err(Trouble::passing)?;
         let challenge = match next_message(&mut socket).await? {
             ServerMessage::Challenge(challenge) => check_version(challenge)?,
-            other => return Err(unexpected(other)),
+            other => return Err(self.unexpected(other)),
         };
         let nonce = Nonce::from_bytes(rand::random());
         let pinned = self.pinned.as_ref();
@@ -195,7 +201,7 @@ impl Link {
             pinned,
             nonce,
         )
-        .map_err(|e| Trouble::from_fault(e.fault()))?;
+        .map_err(|e| self.distrusted(e.fault()))?;
         let text = ClientMessage::Login(login).encode();
         socket
             .send(text, SEND_TIMEOUT)
@@ -204,10 +210,30 @@ impl Link {
         let pin = match next_message(&mut socket).await? {
             ServerMessage::Welcome(welcome) => pending
                 .verify(&welcome)
-                .map_err(|e| Trouble::from_fault(e.fault()))?,
-            other => return Err(unexpected(other)),
+                .map_err(|e| self.distrusted(e.fault()))?,
+            other => return Err(self.unexpected(other)),
         };
         Ok((socket, pin))
+    }
+
+    /// What it means that the other side is not who it should be: at the start
+    /// the user has to know, later it may be anybody on the registry's port.
+    fn distrusted(&self, fault: Fault) -> Trouble {
+        if self.has_logged_in {
+            Trouble::Passing(fault)
+        } else {
+            Trouble::from_fault(fault)
+        }
+    }
+
+    /// What it means that the other side refuses the login. It has proved
+    /// nothing by then, so it cannot end a node that knows its registry.
+    fn unexpected(&self, message: ServerMessage) -> Trouble {
+        match message {
+            ServerMessage::Error { error } if self.pinned.is_some() => Trouble::Passing(error),
+            ServerMessage::Error { error } => Trouble::from_fault(error),
+            _ => Trouble::passing("the other side does not follow the login"),
+        }
     }
 
     async fn pause(&self, commands: &mut mpsc::Receiver<RegistryCommand>) -> Result<(), Ended> {
@@ -223,17 +249,10 @@ fn check_version(challenge: Challenge) -> Result<Challenge, Trouble> {
     if challenge.version == CONTROL_VERSION {
         return Ok(challenge);
     }
-    Err(Trouble::Passing(format!(
+    Err(Trouble::passing(format_args!(
         "the registry speaks version {} of the protocol, this node version {CONTROL_VERSION}",
         challenge.version
     )))
-}
-
-fn unexpected(message: ServerMessage) -> Trouble {
-    match message {
-        ServerMessage::Error { error } => Trouble::from_fault(error),
-        _ => Trouble::Passing("the registry does not follow the login".into()),
-    }
 }
 
 /// The next message of a login.
@@ -247,7 +266,7 @@ async fn next_message(socket: &mut ControlSocket) -> Result<ServerMessage, Troub
     };
     tokio::time::timeout(LOGIN_TIMEOUT, message)
         .await
-        .map_err(|_| Trouble::Passing("the registry does not answer the login".into()))?
+        .map_err(|_| Trouble::passing("the registry does not answer the login"))?
 }
 
 /// Runs a future while the registry is away: what core wants is answered or

@@ -85,7 +85,7 @@ impl<'a> Session<'a> {
                         Ok(Ok(Received::Text(text))) => self.handle_text(&text).await,
                         Ok(Ok(Received::Alive)) => Ok(()),
                         Ok(Err(error)) => Err(Trouble::passing(error)),
-                        Err(_) => Err(Trouble::Passing("the registry is silent".into())),
+                        Err(_) => Err(Trouble::passing("the registry is silent")),
                     }
                 }
             };
@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
             }
             ServerMessage::Error { error } => self.handle_error(error),
             ServerMessage::Challenge(_) | ServerMessage::Welcome(_) => {
-                Err(Trouble::Passing("the registry repeats the login".into()))
+                Err(Trouble::passing("the registry repeats the login"))
             }
         }
     }
@@ -233,8 +233,9 @@ impl<'a> Session<'a> {
     fn handle_error(&self, error: Fault) -> Outcome {
         self.counters.messages_refused.add();
         match Trouble::from_fault(error) {
-            Trouble::Passing(why) => {
-                tracing::debug!(%why, "the registry refuses a message");
+            Trouble::Passing(fault) => {
+                let code = fault.code;
+                tracing::debug!(%code, why = %fault, "the registry refuses a message");
                 Ok(())
             }
             fatal @ Trouble::Final(_) => Err(fatal),

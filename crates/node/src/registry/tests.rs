@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_tungstenite::accept_async;
+use tokio_tungstenite::tungstenite::Message;
 use waymesh_proto::api::SkillSpec;
+use waymesh_proto::control::{CONTROL_VERSION, Challenge, Nonce, RegistryKey, ServerMessage};
 use waymesh_proto::signaling::Signal;
 use waymesh_proto::{AgentId, MessageId, SessionId};
 use waymesh_registry::{Registry, RegistryConfig};
@@ -281,6 +285,98 @@ async fn a_node_does_not_follow_another_registry_at_the_same_url() {
     });
     let mut moved = spawn(moved).expect("a link");
     assert_eq!(fatal(&mut moved).await, Code::WrongRegistry);
+}
+
+/// A stranger on the registry's port, who knows what everybody can know of the registry.
+struct Stranger {
+    listener: TcpListener,
+    challenge: Challenge,
+}
+
+impl Stranger {
+    async fn in_place_of(registry: Registry) -> Self {
+        let challenge = Challenge {
+            version: CONTROL_VERSION,
+            mesh: registry.mesh(),
+            registry: registry.key(),
+            nonce: Nonce::from_bytes([7; 32]),
+        };
+        let addr = registry.local_addr();
+        registry.stop().await;
+        let listener = TcpListener::bind(addr).await.expect("the registry's port");
+        Self {
+            listener,
+            challenge,
+        }
+    }
+
+    /// Waits for the node and says this to it.
+    async fn say(&self, messages: &[ServerMessage]) {
+        let said = async {
+            let (stream, _) = self.listener.accept().await.expect("a node");
+            let mut ws = accept_async(stream).await.expect("a handshake");
+            for message in messages {
+                let text = Message::Text(message.encode().into());
+                ws.send(text).await.expect("a node that listens");
+            }
+            while let Some(Ok(_)) = ws.next().await {}
+        };
+        timeout(PATIENCE, said).await.expect("the node comes back");
+    }
+
+    /// Refuses the login without having proved anything.
+    async fn refuse(&self, code: Code) {
+        let challenge = ServerMessage::Challenge(self.challenge.clone());
+        let error = Fault::new(code, "so says a stranger");
+        self.say(&[challenge, ServerMessage::Error { error }]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_on_the_registrys_port_cannot_end_a_link() {
+    let (dir, registry) = fresh().await;
+    let addr = registry.local_addr();
+    let mut alice = open(registry.url(), "alice", 1);
+    connected(&mut alice).await;
+    let mut stranger = Stranger::in_place_of(registry).await;
+    for code in [Code::IdentityInUse, Code::NameTaken, Code::WrongRegistry] {
+        stranger.refuse(code).await;
+    }
+    let known = stranger.challenge.registry;
+    stranger.challenge.registry = RegistryKey::from_bytes([8; 32]);
+    assert_ne!(stranger.challenge.registry, known);
+    let other = ServerMessage::Challenge(stranger.challenge.clone());
+    stranger.say(&[other]).await;
+    drop(stranger);
+    let registry = self::registry(&dir, addr).await;
+    until(&mut alice, |news| match news {
+        News::Event(RegistryEvent::Connected) => Some(()),
+        News::Fatal(fault) => panic!("a stranger ended the link: {fault}"),
+        _ => None,
+    })
+    .await;
+    alice.close().await;
+    registry.stop().await;
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_refuse_a_node_that_has_a_pin_from_an_earlier_life() {
+    let (dir, registry) = fresh().await;
+    let addr = registry.local_addr();
+    let mut settings = config(registry.url(), "alice", 1, 1);
+    settings.pinned = Some(Pin {
+        registry: registry.key(),
+        mesh: registry.mesh(),
+    });
+    let stranger = Stranger::in_place_of(registry).await;
+    let mut alice = spawn(settings).expect("a link");
+    stranger.refuse(Code::IdentityInUse).await;
+    stranger.refuse(Code::NameTaken).await;
+    drop(stranger);
+    let registry = self::registry(&dir, addr).await;
+    connected(&mut alice).await;
+    alice.close().await;
+    registry.stop().await;
 }
 
 #[tokio::test]
