@@ -35,6 +35,10 @@ impl OpenCall {
         self.started + self.timeout
     }
 
+    fn kept_bytes(&self) -> usize {
+        self.repeat.as_ref().map_or(0, Vec::len)
+    }
+
     /// What a fault says of the call as a whole: that it did not run now does
     /// not say that an earlier life of the peer did not run it.
     pub(crate) fn fault_of(&self, mut fault: Fault) -> Fault {
@@ -49,6 +53,7 @@ impl OpenCall {
 #[derive(Debug, Default)]
 pub(crate) struct OpenCalls {
     calls: BTreeMap<MessageId, OpenCall>,
+    kept_bytes: usize,
     deadlines: BTreeSet<(Instant, MessageId)>,
     by_peer: BTreeSet<(PeerKey, MessageId)>,
 }
@@ -69,9 +74,14 @@ impl OpenCalls {
         self.calls.contains_key(id)
     }
 
+    /// Bytes of requests that are kept to be repeated.
+    pub(crate) const fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
     pub(crate) fn insert(&mut self, id: MessageId, call: OpenCall) {
         self.deadlines.insert((call.deadline(), id));
-        self.by_peer.insert((call.peer, id));
+        self.kept_bytes += call.kept_bytes();
         self.calls.insert(id, call);
     }
 
@@ -90,7 +100,7 @@ impl OpenCalls {
         }
         let call = self.calls.remove(id)?;
         self.deadlines.remove(&(call.deadline(), *id));
-        self.by_peer.remove(&(call.peer, *id));
+        self.kept_bytes -= call.kept_bytes();
         Some(call)
     }
 
@@ -99,10 +109,7 @@ impl OpenCalls {
         if deadline > now {
             return None;
         }
-        self.deadlines.pop_first();
-        let call = self.calls.remove(&id)?;
-        self.by_peer.remove(&(call.peer, id));
-        Some((id, call))
+        Some((id, self.remove_if(&id, |_| true)?))
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -38,4 +38,12 @@ counters! {
     expired_in,
     /// Frames of links that had ended.
     stray_frames,
+    /// Frames that net did not take; each ends its link.
+    unsent_frames,
+    /// Messages refused because too much of all peers waits for applications.
+    inbox_full,
+    /// Messages of peers' earlier lives that made room.
+    orphans_dropped,
+    /// Peers forgotten to make room for others.
+    peers_forgotten,
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use waymesh_proto::class::Stream;
 use waymesh_proto::error::Code;
 use waymesh_proto::frame::{Ack, Header, Piece, Section};
-use waymesh_proto::limits::{ENVELOPE_OVERHEAD_MAX_BYTES, MESSAGE_MAX_BYTES};
+use waymesh_proto::limits::{ENVELOPE_OVERHEAD_MAX_BYTES, MESSAGE_MAX_BYTES, TTL_MAX_MS};
 use waymesh_proto::seqset::SeqSet;
 
 /// Messages after which an acknowledgement does not wait any longer. DESIGN.
@@ -29,8 +29,9 @@ pub const WINDOW_MAX_BYTES: u64 = 1024 * 1024;
 /// Holes that a sender may leave before its link is closed for abuse. Chosen:
 /// four times what a well-behaved one can have on its way.
 const HOLES_MAX: usize = 4_096;
-/// Refusals that one frame tells; they take at most 4 KiB of it. Chosen.
-const REFUSALS_PER_FRAME: usize = 256;
+/// Refusals of a stream that one frame tells. Chosen: with the acknowledgements
+/// of all streams they take less than half a frame.
+const REFUSALS_PER_FRAME: usize = 64;
 /// Bytes past the window that are still tolerated: one message sent into an
 /// empty window, and one whose window shrank while it was under way.
 const WINDOW_SLACK_BYTES: u64 = 2 * (MESSAGE_MAX_BYTES + ENVELOPE_OVERHEAD_MAX_BYTES) as u64;
@@ -173,7 +174,7 @@ impl Inbound {
             let partial = Partial {
                 buffer,
                 have: SeqSet::default(),
-                expires: now + Duration::from_millis(header.life_ms),
+                expires: now + life(header.life_ms),
             };
             self.partials.insert(header.seq, partial);
         }
@@ -265,7 +266,7 @@ impl Inbound {
         let released = Released {
             seq: header.seq,
             envelope,
-            expires: now + Duration::from_millis(header.life_ms),
+            expires: now + life(header.life_ms),
             redelivered: header.redelivered,
             missing: 0,
         };
@@ -275,7 +276,7 @@ impl Inbound {
             let gap = header.previous > self.last_released;
             let held = Held {
                 previous: header.previous,
-                wait_until: now + Duration::from_millis(header.wait_ms),
+                wait_until: now + life(header.wait_ms),
                 released,
             };
             self.held.insert(header.seq, held);
@@ -326,6 +327,9 @@ impl Inbound {
     /// The message will not be delivered.
     pub fn refuse(&mut self, now: Instant, seq: u64, code: Code) {
         self.discharge(seq);
+        if !self.stream.class().is_reliable() {
+            return;
+        }
         // Not consumed, whatever order the frames arrive in: `delivered` must be true.
         if !self.consumed.contains(seq) && self.refused.insert(seq, code).is_none() {
             self.untold.push(seq);
@@ -421,6 +425,11 @@ impl Inbound {
         let lives = self.partials.values().map(|partial| partial.expires);
         waits.chain(lives).min()
     }
+}
+
+/// A life as a peer gave it, within the limits.
+fn life(ms: u64) -> Duration {
+    Duration::from_millis(ms.min(TTL_MAX_MS))
 }
 
 #[cfg(test)]

@@ -110,6 +110,27 @@ impl Inbox {
         dropped
     }
 
+    /// A peer has a new life: of what waits from earlier ones only the newest
+    /// `keep` bytes stay. Gives how many messages made room.
+    pub(crate) fn evict_orphans(&mut self, peer: PeerKey, life: Incarnation, keep: u64) -> usize {
+        let before = self.waiting.len();
+        let mut room = keep;
+        let mut kept = VecDeque::with_capacity(before);
+        while let Some(arrived) = self.waiting.pop_back() {
+            let bytes = arrived.envelope.payload.bytes.len() as u64;
+            let orphan = arrived.peer == peer && arrived.incarnation != life;
+            if orphan && bytes > room {
+                room = 0;
+                self.lossy_waiting -= usize::from(!arrived.stream.class().is_reliable());
+                continue;
+            }
+            room -= if orphan { bytes } else { 0 };
+            kept.push_front(arrived);
+        }
+        self.waiting = kept;
+        before - self.waiting.len()
+    }
+
     /// The next message for the owner, if it may have one more.
     pub(crate) fn hand_out(&mut self, inbound: InboundId) -> Option<(ClientId, &Arrived)> {
         let owner = self.owner?;

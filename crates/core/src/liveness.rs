@@ -87,6 +87,7 @@ impl Liveness {
     /// Asks the peer now; without an answer within `patience` the link is dead.
     pub fn handle_doubt(&mut self, now: Instant, patience: Duration) {
         let until = now + patience;
+        self.last_probe = None;
         self.ultimatum = Some(self.ultimatum.map_or(until, |old| old.min(until)));
     }
 

@@ -87,6 +87,8 @@ pub struct Mesh {
     config: MeshConfig,
     rng: SmallRng,
     registry_up: bool,
+    /// When a peer's absence from the registry means something again.
+    presence_trusted_at: Option<Instant>,
     clients: BTreeSet<ClientId>,
     peers: BTreeMap<PeerKey, Peer>,
     by_name: BTreeMap<Name, PeerKey>,
@@ -133,6 +135,7 @@ impl Mesh {
             config,
             rng: SmallRng::seed_from_u64(seed),
             registry_up: false,
+            presence_trusted_at: None,
             clients: BTreeSet::new(),
             peers: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -241,6 +244,7 @@ impl Mesh {
             self.end_overdue_work(inbound, &work);
         }
         self.expire_arrivals(now);
+        self.dispatch_waiting(now);
     }
 
     fn handle_peer_timeout(&mut self, now: Instant, key: PeerKey) {
@@ -265,6 +269,7 @@ impl Mesh {
         self.carry_out_steps(key);
         self.report_settled(now, key);
         self.take_arrivals(now, key);
+        self.dispatch_waiting(now);
         self.account(key);
         self.enqueue(key);
         self.set_timer(now, key);
@@ -316,7 +321,7 @@ impl Mesh {
         let streams = self.peers.get(&key).map(|peer| &peer.streams);
         streams.is_some_and(|s| {
             s.waiting() >= OUTBOX_MAX_MESSAGES || s.bytes() + bytes > OUTBOX_MAX_BYTES
-        }) || self.outbox_bytes + bytes > NODE_OUTBOX_MAX_BYTES
+        }) || self.outbox_bytes + self.calls.kept_bytes() + bytes > NODE_OUTBOX_MAX_BYTES
     }
 
     /// The peer of a name, asked about if it is new.
@@ -330,6 +335,24 @@ impl Mesh {
                 .push_back(RegistryCommand::Resolve { name });
         }
         self.add_peer(name)
+    }
+
+    /// Whether a peer of this name is known or may be added; makes room if it can.
+    fn has_place(&mut self, name: &Name) -> bool {
+        if self.peers.len() < PEERS_MAX || self.by_name.contains_key(name) {
+            return true;
+        }
+        let blank = self.peers.iter().find(|(_, peer)| peer.is_blank());
+        let Some(key) = blank.map(|(key, _)| *key) else {
+            return false;
+        };
+        self.counters.peers_forgotten += 1;
+        if let Some(peer) = self.peers.remove(&key) {
+            self.by_name.remove(&peer.name);
+            self.by_id.retain(|_, of| *of != key);
+            self.timers.retain(|(_, of)| *of != key);
+        }
+        true
     }
 
     fn add_peer(&mut self, name: &Name) -> PeerKey {

@@ -73,6 +73,8 @@ pub struct Outbound {
     window_messages: u64,
     window_bytes: u64,
     in_flight_messages: u64,
+    /// Of those on their way, the ones that the peer has not said to have.
+    unreceived: u64,
     in_flight_bytes: u64,
     consumed: SeqSet,
 }
@@ -90,6 +92,7 @@ impl Outbound {
             window_messages: WINDOW_INITIAL_MESSAGES,
             window_bytes: WINDOW_INITIAL_BYTES,
             in_flight_messages: 0,
+            unreceived: 0,
             in_flight_bytes: 0,
             consumed: SeqSet::default(),
         }
@@ -110,9 +113,9 @@ impl Outbound {
         self.bytes
     }
 
-    /// Whether something is on its way to the peer and unanswered.
-    pub const fn has_in_flight(&self) -> bool {
-        self.in_flight_messages > 0
+    /// Whether something is on its way that the peer has not said to have.
+    pub const fn is_unanswered(&self) -> bool {
+        self.unreceived > 0
     }
 
     /// Whether the message may have reached the peer; `None` when it is settled.
@@ -171,6 +174,7 @@ impl Outbound {
     pub fn handle_link_up(&mut self, same_peer: bool) {
         self.in_flight_messages = 0;
         self.in_flight_bytes = 0;
+        self.unreceived = 0;
         self.unsent.clear();
         if !same_peer {
             self.window_messages = WINDOW_INITIAL_MESSAGES;
@@ -220,6 +224,7 @@ impl Outbound {
             for (seq, entry) in self.entries.range_mut(start..=end) {
                 if !entry.received {
                     entry.received = true;
+                    self.unreceived -= u64::from(entry.in_flight);
                     // Received on an earlier link, told on this one: no need to send it again.
                     if entry.sent < entry.envelope.len() {
                         self.unsent
@@ -366,6 +371,7 @@ impl Outbound {
         entry.chunks += 1;
         if !entry.in_flight {
             entry.in_flight = true;
+            self.unreceived += 1;
             self.in_flight_messages += 1;
             self.in_flight_bytes += entry.envelope.len() as u64;
         }
@@ -385,7 +391,7 @@ impl Outbound {
             .range(..seq)
             .next_back()
             .map_or(0, |(seq, _)| *seq);
-        let lowest = self.entries.first_key_value().map_or(seq, |(seq, _)| *seq);
+        let lowest = self.lowest(seq);
         let entry = self.entries.get(&seq);
         let left = |until: Instant| until.saturating_duration_since(now).as_millis() as u64;
         Header {
@@ -399,6 +405,16 @@ impl Outbound {
         }
     }
 
+    /// The lowest that is alive. What is unordered and not kept may still be
+    /// overtaken on its way: the last few count as alive.
+    fn lowest(&self, seq: u64) -> u64 {
+        let class = self.stream.class();
+        if !class.is_reliable() && !class.is_ordered() {
+            return seq.saturating_sub(OVERTAKEN_MAX).max(1);
+        }
+        self.entries.first_key_value().map_or(seq, |(seq, _)| *seq)
+    }
+
     fn remove(&mut self, seq: u64) -> Option<Entry> {
         let entry = self.entries.remove(&seq)?;
         self.unsent.remove(&self.turn(seq, &entry));
@@ -406,6 +422,7 @@ impl Outbound {
         self.deadlines.remove(&(entry.expires + VERDICT_GRACE, seq));
         self.bytes -= entry.envelope.len();
         if entry.in_flight {
+            self.unreceived -= u64::from(!entry.received);
             self.in_flight_messages -= 1;
             self.in_flight_bytes -= entry.envelope.len() as u64;
         }
@@ -427,6 +444,10 @@ impl Outbound {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an acknowledgement of a message that was never sent")]
 pub struct AckOutOfRange;
+
+/// How many later messages of an unordered lossy stream may overtake one. Chosen:
+/// more than a link holds at a time.
+const OVERTAKEN_MAX: u64 = 256;
 
 /// Smallest piece worth a chunk header, bytes. Chosen.
 const MIN_PIECE_BYTES: usize = 512;

@@ -113,6 +113,14 @@ impl Peer {
         }
     }
 
+    /// Whether forgetting the peer loses nothing.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.link.is_none()
+            && !self.sessions.is_trying()
+            && self.waiters.is_empty()
+            && self.streams.is_blank()
+    }
+
     pub(crate) fn path(&self) -> Option<Path> {
         self.link.as_ref().map(|link| link.pair.path())
     }

@@ -22,6 +22,9 @@ const SEEN_MAX: usize = 64;
 /// Candidates that may arrive before their offer or answer. Chosen: more than a host has.
 const EARLY_MAX: usize = 64;
 
+/// Longest candidate that is taken, bytes. Chosen: twice what the longest address needs.
+const CANDIDATE_MAX_BYTES: usize = 512;
+
 /// What an attempt wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -84,11 +87,6 @@ impl Sessions {
     /// Whether an attempt is under way.
     pub const fn is_trying(&self) -> bool {
         self.attempt.is_some()
-    }
-
-    /// When the attempt under way began.
-    pub fn trying_since(&self) -> Option<Instant> {
-        self.attempt.as_ref().map(|attempt| attempt.since)
     }
 
     /// When the next attempt may start; `None` is at once.
@@ -179,6 +177,9 @@ impl Sessions {
 
     /// A verified candidate arrived; kept when it came before its description.
     pub fn handle_candidate(&mut self, session: SessionId, candidate: String) {
+        if candidate.len() > CANDIDATE_MAX_BYTES {
+            return;
+        }
         let ready = self
             .attempt
             .as_ref()
@@ -259,6 +260,8 @@ impl Sessions {
     fn give_up(&mut self) {
         if let Some(attempt) = self.attempt.take() {
             let link = attempt.link;
+            self.early
+                .retain(|(session, _)| *session != attempt.session);
             self.steps
                 .push_back(Step::Link(LinkCommand::Close { link }));
         }

@@ -66,6 +66,16 @@ impl Streams {
         self.outbound.values().map(Outbound::bytes).sum()
     }
 
+    /// Bytes of envelopes of one stream that wait for this peer, sent or not.
+    pub fn bytes_of(&self, stream: Stream) -> usize {
+        self.outbound.get(&stream).map_or(0, Outbound::bytes)
+    }
+
+    /// Whether nothing was ever sent to or heard from this peer.
+    pub fn is_blank(&self) -> bool {
+        self.outbound.is_empty() && self.inbound.is_empty()
+    }
+
     /// Bytes of envelopes of this peer that no application has consumed.
     pub fn unconsumed_bytes(&self) -> u64 {
         self.inbound.values().map(Inbound::unconsumed_bytes).sum()
@@ -274,10 +284,8 @@ impl Streams {
     }
 
     /// Whether the peer owes an acknowledgement.
-    pub fn has_in_flight(&self) -> bool {
-        self.outbound
-            .iter()
-            .any(|(stream, o)| stream.class().is_reliable() && o.has_in_flight())
+    pub fn is_unanswered(&self) -> bool {
+        self.outbound.values().any(Outbound::is_unanswered)
     }
 
     /// The channel whose turn it is, and the bytes that its frame could use.

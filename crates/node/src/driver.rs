@@ -8,6 +8,7 @@
 //! client. Nothing here decides, and nothing here waits but [`Driver::wait`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -15,18 +16,25 @@ use tokio::sync::{mpsc, oneshot, watch};
 use waymesh_core::Mesh;
 use waymesh_core::app::{ClientId, Command, Event};
 use waymesh_net::webrtc::Endpoint;
+use waymesh_proto::api::SkillSpec;
 use waymesh_proto::error::Fault;
+use waymesh_proto::ids::{MessageId, SkillName};
 
 use crate::client::{Change, Hall};
 use crate::home::Home;
 use crate::metrics::Metrics;
+use crate::pins::PinBook;
 use crate::registry::{News, RegistryLink};
-use crate::schemas::Schemas;
+use crate::schema::Schema;
 
 /// Commands that one turn takes before the network is heard again. Chosen.
 const COMMANDS_A_TURN: usize = 256;
 /// News of the registry that one turn takes.
 const NEWS_A_TURN: usize = 256;
+
+/// Events that may wait for an observer before copies of messages are dropped:
+/// copies have no credit, and each may be a message of the largest size. Chosen.
+const OBSERVER_BACKLOG: usize = 64;
 
 /// How a node is doing, for those who wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +54,10 @@ pub(crate) struct Driver {
     pub(crate) registry: RegistryLink,
     pub(crate) hall: Hall,
     pub(crate) clients: BTreeMap<ClientId, mpsc::Sender<Event>>,
-    pub(crate) schemas: Schemas,
-    pub(crate) home: Home,
+    /// Of the skills that are offered, and of some that were.
+    pub(crate) schemas: BTreeMap<SkillName, Schema>,
+    pub(crate) home: Arc<Home>,
+    pub(crate) pins: PinBook,
     pub(crate) condition: watch::Sender<Condition>,
     pub(crate) metrics: watch::Sender<Metrics>,
     pub(crate) stop: oneshot::Receiver<()>,
@@ -73,6 +83,7 @@ impl Driver {
         };
         self.leave();
         self.registry.close().await;
+        self.pins.close().await;
         self.condition.send_replace(Condition::Stopped(fault));
     }
 
@@ -154,17 +165,31 @@ impl Driver {
         if !self.clients.contains_key(&client) {
             return;
         }
-        if let Command::OfferSkill { id, spec } = &command
-            && let Err(fault) = self.schemas.add(spec)
-        {
-            let event = Event::Done {
-                id: *id,
-                outcome: Err(fault),
-            };
-            self.deliver(now, client, event);
-            return;
+        match command {
+            Command::OfferSkill { id, spec } => self.offer_skill(now, client, id, spec),
+            other => self.mesh.handle_command(now, client, other),
         }
-        self.mesh.handle_command(now, client, command);
+    }
+
+    /// The schema is compiled before the skill is offered, and used only if it
+    /// is this client's skill then.
+    fn offer_skill(&mut self, now: Instant, client: ClientId, id: MessageId, spec: SkillSpec) {
+        let name = spec.name.clone();
+        let schema = match Schema::compile(&spec) {
+            Ok(schema) => schema,
+            Err(fault) => {
+                let outcome = Err(fault);
+                self.deliver(now, client, Event::Done { id, outcome });
+                return;
+            }
+        };
+        self.mesh
+            .handle_command(now, client, Command::OfferSkill { id, spec });
+        if self.mesh.skill_owner(&name) == Some(client) {
+            self.schemas
+                .retain(|name, _| self.mesh.skill_owner(name).is_some());
+            self.schemas.insert(name, schema);
+        }
     }
 
     fn hear_registry(&mut self, now: Instant) -> Result<(), Fault> {
@@ -217,8 +242,9 @@ impl Driver {
             let Self { mesh, endpoint, .. } = self;
             while let Some(frame) = mesh.poll_frame(now, |link| endpoint.room(link)) {
                 if let Err(error) = endpoint.send(now, frame.link, frame.class, &frame.bytes) {
-                    // The link is ending: its `Down` follows and core sends again.
                     tracing::debug!(link = %frame.link, %error, "a frame was not taken");
+                    mesh.handle_unsent(now, frame.link);
+                    quiet = false;
                 }
             }
             while let Some(event) = self.endpoint.poll_event() {
@@ -233,7 +259,9 @@ impl Driver {
             }
         }
         self.tell_registry();
-        self.keep_pins();
+        while let Some(pin) = self.mesh.poll_pin() {
+            self.pins.add(pin);
+        }
         let Self {
             mesh,
             endpoint,
@@ -266,7 +294,8 @@ impl Driver {
                 payload,
                 ..
             } = &event
-                && let Err(fault) = self.schemas.check(skill, payload)
+                && let Some(schema) = self.schemas.get(skill)
+                && let Err(fault) = schema.check(skill, payload)
             {
                 let (call, outcome) = (*call, Err(fault));
                 self.mesh
@@ -284,6 +313,13 @@ impl Driver {
         let Some(events) = self.clients.get(&client) else {
             return true;
         };
+        let is_copy = matches!(event, Event::Message { inbound: None, .. });
+        let behind = events.max_capacity() - events.capacity();
+        if is_copy && behind >= OBSERVER_BACKLOG {
+            self.metrics
+                .send_modify(|metrics| metrics.copies_dropped += 1);
+            return true;
+        }
         let Err(error) = events.try_send(event) else {
             return true;
         };
@@ -295,23 +331,6 @@ impl Driver {
         self.clients.remove(&client);
         self.mesh.remove_client(now, client);
         false
-    }
-
-    fn keep_pins(&mut self) {
-        let mut pins = Vec::new();
-        while let Some(pin) = self.mesh.poll_pin() {
-            pins.push(pin);
-        }
-        if pins.is_empty() {
-            return;
-        }
-        let kept = self.home.pins().and_then(|mut all| {
-            all.extend(pins);
-            self.home.store_pins(&all)
-        });
-        if let Err(error) = kept {
-            tracing::error!(%error, "the names that were learnt could not be kept");
-        }
     }
 
     /// Says goodbye on every link, so that peers need not find out.

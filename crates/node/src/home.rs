@@ -4,9 +4,9 @@
 //! 0600), `incarnation`, `pins.json` (name to agent id), `registry.json` (the
 //! registry's key and mesh, learnt at the first login). Each is replaced whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -84,7 +84,11 @@ impl Home {
             path: dir.to_owned(),
             source,
         };
-        fs::create_dir_all(dir).map_err(failed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(failed)?;
         let lock = private_file(&dir.join(LOCK_FILE)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -226,6 +230,16 @@ fn load_or_make_key(path: &Path) -> Result<Keypair, HomeError> {
     };
     match File::open(path) {
         Ok(mut file) => {
+            let mode = file.metadata().map_err(failed)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                return Err(HomeError::Damaged {
+                    path: path.to_owned(),
+                    why: format!(
+                        "its mode {:03o} lets others read it; chmod 600 it",
+                        mode & 0o777
+                    ),
+                });
+            }
             let mut seed = Vec::new();
             file.read_to_end(&mut seed).map_err(failed)?;
             let seed = <[u8; 32]>::try_from(seed.as_slice()).map_err(|_| HomeError::Damaged {
@@ -246,7 +260,6 @@ fn load_or_make_key(path: &Path) -> Result<Keypair, HomeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn an_identity_outlives_its_process_and_incarnations_grow() {
@@ -276,7 +289,7 @@ mod tests {
     #[test]
     fn a_damaged_key_is_named_and_not_replaced() {
         let dir = tempfile::tempdir().expect("a directory");
-        fs::write(dir.path().join(KEY_FILE), b"short").expect("a file");
+        replace(&dir.path().join(KEY_FILE), b"short").expect("a file");
         let refused = Home::open(dir.path()).expect_err("damaged");
         assert!(matches!(refused, HomeError::Damaged { .. }));
         assert_eq!(

@@ -13,8 +13,9 @@ mod home;
 pub mod ipc;
 pub mod metrics;
 mod node;
+mod pins;
 pub mod registry;
-mod schemas;
+mod schema;
 pub mod skills;
 
 pub use agent::{Agent, Answer, Call, Inbox, Message, SendOptions, Sent, Wait};

@@ -10,6 +10,8 @@ use crate::registry::CountersSnapshot as RegistryCounters;
 pub struct Metrics {
     /// Clients that were given up because they did not take their events.
     pub slow_clients: u64,
+    /// Copies of messages that observers were too slow for.
+    pub copies_dropped: u64,
     /// Bytes of messages that wait for peers.
     pub outbox_bytes: u64,
     /// Bytes of peers' messages that applications have not acknowledged.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -17,8 +18,8 @@ use crate::driver::{Condition, Driver};
 use crate::home::{Home, HomeError};
 use crate::ipc::{self, IpcServer};
 use crate::metrics::Metrics;
+use crate::pins::PinBook;
 use crate::registry::{self, LinkConfig};
-use crate::schemas::Schemas;
 use crate::skills::{self, Builtin};
 
 /// How a node is set up.
@@ -123,7 +124,7 @@ impl Node {
         reason = "its tasks need a runtime: awaiting proves one, and a plain function would panic without"
     )]
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let home = Home::open(&config.data_dir)?;
+        let home = Arc::new(Home::open(&config.data_dir)?);
         let incarnation = home.next_incarnation(unix_ms())?;
         let agent_id = home.keypair().agent_id();
         let endpoint = Endpoint::bind(config.endpoint)?;
@@ -147,12 +148,13 @@ impl Node {
             ipc: server.as_ref().map(|server| server.path().to_owned()),
             version: env!("CARGO_PKG_VERSION"),
         };
+        let pins = PinBook::open(Arc::clone(&home))?;
         let mesh = MeshConfig {
             agent_id,
             name: config.name,
             incarnation,
             topology: config.topology,
-            pins: home.pins()?,
+            pins: pins.known(),
         };
         let (door, hall) = entrance();
         let (condition_in, condition) = watch::channel(Condition::Unregistered);
@@ -164,8 +166,9 @@ impl Node {
             registry,
             hall,
             clients: BTreeMap::new(),
-            schemas: Schemas::default(),
+            schemas: BTreeMap::new(),
             home,
+            pins,
             condition: condition_in,
             metrics: metrics_in,
             stop: stopped,

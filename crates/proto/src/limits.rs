@@ -31,6 +31,9 @@ pub const NODE_OUTBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// whole node. Chosen equal to what a node may have waiting to go out.
 pub const NODE_INBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// Longest content type of a payload, bytes (RFC 6838 §4.2: 127 for each part).
+pub const CONTENT_TYPE_MAX_BYTES: usize = 255;
+
 /// Lifetime of a message when the sender names none, milliseconds.
 pub const TTL_DEFAULT_MS: u64 = 300_000;
 

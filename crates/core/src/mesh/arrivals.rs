@@ -7,17 +7,21 @@ use waymesh_proto::class::Stream;
 use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{AgentId, Incarnation, MessageId, Name, SkillName};
+use waymesh_proto::limits::{MESSAGE_MAX_BYTES, NODE_INBOX_MAX_BYTES};
 use waymesh_proto::link::Path;
 
 use super::{Mesh, faults};
 use crate::app::{ClientId, Event};
 use crate::calls::Work;
-use crate::inbound::Released;
+use crate::inbound::{Released, WINDOW_MAX_BYTES};
 use crate::inbox::Arrived;
 use crate::peer::PeerKey;
 
 /// Calls that one client works on at a time; more wait unacknowledged. Chosen.
 const WORKS_MAX: usize = 256;
+/// Bytes of answers that may wait for one peer before its further calls wait
+/// too. Chosen: four of the largest.
+const REPLIES_MAX_BYTES: usize = 4 * MESSAGE_MAX_BYTES;
 
 impl Mesh {
     pub(super) fn take_arrivals(&mut self, now: Instant, key: PeerKey) {
@@ -72,10 +76,16 @@ impl Mesh {
     }
 
     pub(super) fn dispatch(&mut self, now: Instant, arrived: Arrived) {
+        let waits = matches!(arrived.envelope.kind, Kind::Message | Kind::CapabilityCall);
+        if waits && self.inbox_bytes > NODE_INBOX_MAX_BYTES as u64 {
+            self.counters.inbox_full += 1;
+            return self.refuse(now, &arrived, Code::QueueFull);
+        }
         match arrived.envelope.kind {
             Kind::Message => {
-                if self.inbox.push(arrived).is_some() {
+                if let Some(dropped) = self.inbox.push(arrived) {
                     self.counters.lossy_dropped_in += 1;
+                    self.consume(now, &dropped);
                 }
                 self.hand_out(now);
             }
@@ -102,12 +112,14 @@ impl Mesh {
             self.counters.expired_in += 1;
             return self.refuse(now, &arrived, Code::Expired);
         }
-        let owner = skill.owner;
-        if self.works.owned_by(owner) >= WORKS_MAX || !skill.waiting.is_empty() {
-            skill.waiting.push_back(arrived);
-        } else {
-            self.enter(now, owner, name, arrived);
-        }
+        skill.waiting.push_back(arrived);
+        self.dispatch_waiting(now);
+    }
+
+    /// Whether so many answers to a peer wait that it gets no more work done first.
+    fn owes_too_much(&self, key: PeerKey) -> bool {
+        let peer = self.peers.get(&key);
+        peer.is_some_and(|peer| peer.streams.bytes_of(Stream::Replies) > REPLIES_MAX_BYTES)
     }
 
     /// The handler is entered: from here on the call counts as taken.
@@ -142,7 +154,8 @@ impl Mesh {
         self.tell(owner, event);
     }
 
-    /// Enters handlers for calls that waited until their owner had a hand free.
+    /// Enters handlers for calls whose owner has a hand free and whose caller
+    /// takes its answers. The others wait, unacknowledged.
     pub(super) fn dispatch_waiting(&mut self, now: Instant) {
         let names: Vec<SkillName> = self
             .skills
@@ -156,7 +169,13 @@ impl Mesh {
                 if self.works.owned_by(owner) >= WORKS_MAX {
                     break;
                 }
-                let Some(arrived) = skill.waiting.pop_front() else {
+                let waiting = std::mem::take(&mut skill.waiting);
+                let ready = waiting.iter().position(|a| !self.owes_too_much(a.peer));
+                let Some(skill) = self.skills.get_mut(&name) else {
+                    break;
+                };
+                skill.waiting = waiting;
+                let Some(arrived) = ready.and_then(|at| skill.waiting.remove(at)) else {
                     break;
                 };
                 let key = arrived.peer;
@@ -216,12 +235,29 @@ impl Mesh {
         }
     }
 
+    /// A peer has a new life: nobody waits for the calls of its earlier ones,
+    /// and of its earlier messages only so many are kept.
+    pub(super) fn drop_orphans(&mut self, key: PeerKey, life: Incarnation) {
+        let orphan = |a: &Arrived| a.peer == key && a.incarnation != life;
+        for skill in self.skills.values_mut() {
+            let before = skill.waiting.len();
+            skill.waiting.retain(|arrived| !orphan(arrived));
+            self.counters.orphans_dropped += (before - skill.waiting.len()) as u64;
+        }
+        let evicted = self.inbox.evict_orphans(key, life, WINDOW_MAX_BYTES);
+        self.counters.orphans_dropped += evicted as u64;
+    }
+
     pub(super) fn answer_unknown_skill(
         &mut self,
         now: Instant,
         arrived: &Arrived,
         name: &SkillName,
     ) {
+        if self.owes_too_much(arrived.peer) {
+            self.refuse(now, arrived, Code::UnknownSkill);
+            return self.refresh_after_consume(now, arrived.peer);
+        }
         self.consume(now, arrived);
         let known: Vec<&str> = self.skills.keys().map(SkillName::as_str).collect();
         let fault = faults::unknown_skill(&self.config.name, name, &known);

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use waymesh_proto::api::{SendState, SkillSpec};
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
-use waymesh_proto::error::{Code, Fault};
+use waymesh_proto::error::{Code, Executed, Fault};
+use waymesh_proto::frame::HEADER_MAX_BYTES;
 use waymesh_proto::ids::{MessageId, Name, SkillName};
 use waymesh_proto::limits::{
-    LOSSY_FRAME_MAX_BYTES, MESSAGE_MAX_BYTES, OPEN_CALLS_MAX, SKILL_MAX_BYTES, SKILLS_MAX,
-    TTL_DEFAULT_MS,
+    CONTENT_TYPE_MAX_BYTES, LOSSY_FRAME_MAX_BYTES, MESSAGE_MAX_BYTES, OPEN_CALLS_MAX,
+    SKILL_MAX_BYTES, SKILLS_MAX, TTL_DEFAULT_MS,
 };
 
-use super::{Mesh, PEERS_MAX, Sent, Skill, clamped, faults};
+use super::{Mesh, Sent, Skill, clamped, faults};
 use crate::app::{ClientId, Command, Event, InboundId, RegistryCommand};
 use crate::calls::OpenCall;
 use crate::peer::{PeerKey, Waiter, Wanted};
@@ -21,6 +22,23 @@ use crate::peer::{PeerKey, Waiter, Wanted};
 pub const LOSSY_MESSAGE_MAX_BYTES: usize = LOSSY_FRAME_MAX_BYTES - 160;
 /// Messages of a lossy class that wait for a link; the oldest makes room. Chosen.
 const LOSSY_OUTBOX_MAX: usize = 256;
+
+/// The bytes of an envelope, if they fit what its channel carries.
+fn encoded(envelope: &Envelope, class: Class) -> Result<Vec<u8>, Fault> {
+    let kind = envelope.payload.content_type.as_deref();
+    if kind.is_some_and(|kind| kind.len() > CONTENT_TYPE_MAX_BYTES) {
+        return Err(faults::bad_content_type());
+    }
+    let bytes = envelope.encode();
+    // A frame on a lossy channel holds a message whole, with the frame's first byte and headers.
+    if !class.is_reliable() && bytes.len() + HEADER_MAX_BYTES + 1 > LOSSY_FRAME_MAX_BYTES {
+        return Err(faults::too_large(
+            envelope.payload.bytes.len(),
+            LOSSY_MESSAGE_MAX_BYTES,
+        ));
+    }
+    Ok(bytes)
+}
 
 impl Mesh {
     /// A client came.
@@ -168,13 +186,13 @@ impl Mesh {
         let key = self.admit(to, payload.bytes.len(), limit)?;
         let mut envelope = Envelope::new(Kind::Message, id, payload);
         envelope.priority = priority;
+        let envelope = encoded(&envelope, class)?;
         let Some(peer) = self.peers.get_mut(&key) else {
             return Ok(());
         };
         let stream = Stream::from(class);
         let lives = (now, now + clamped(ttl));
-        peer.streams
-            .push(stream, id, envelope.encode(), priority, lives);
+        peer.streams.push(stream, id, envelope, priority, lives);
         if class.is_reliable() {
             self.sent.insert(id, Sent { client, peer: key });
         } else if peer.streams.drop_oldest_beyond(stream, LOSSY_OUTBOX_MAX) {
@@ -191,7 +209,7 @@ impl Mesh {
         if *to == self.config.name {
             return Err(faults::to_self());
         }
-        if self.peers.len() >= PEERS_MAX && !self.by_name.contains_key(to) {
+        if !self.has_place(to) {
             return Err(faults::queue_full(to));
         }
         let key = self.peer_named(to);
@@ -223,7 +241,7 @@ impl Mesh {
         let mut envelope = Envelope::new(Kind::CapabilityCall, id, payload);
         envelope.priority = priority;
         envelope.skill = Some(skill.clone());
-        let bytes = envelope.encode();
+        let bytes = encoded(&envelope, Class::Tasks)?;
         let repeat = idempotent.then(|| bytes.clone());
         let Some(peer) = self.peers.get_mut(&key) else {
             return Ok(());
@@ -291,10 +309,14 @@ impl Mesh {
         let Some(work) = self.works.remove(call) else {
             return;
         };
-        let outcome = outcome.and_then(|payload| match payload.bytes.len() {
-            ..=MESSAGE_MAX_BYTES => Ok(payload),
-            bytes => Err(faults::too_large(bytes, MESSAGE_MAX_BYTES)
-                .with_executed(waymesh_proto::error::Executed::Unknown)),
+        let outcome = outcome.and_then(|payload| {
+            let kind = payload.content_type.as_deref().unwrap_or_default();
+            let fault = match payload.bytes.len() {
+                bytes if bytes > MESSAGE_MAX_BYTES => faults::too_large(bytes, MESSAGE_MAX_BYTES),
+                _ if kind.len() > CONTENT_TYPE_MAX_BYTES => faults::bad_content_type(),
+                _ => return Ok(payload),
+            };
+            Err(fault.with_executed(Executed::Unknown))
         });
         self.send_reply(
             now,
@@ -399,6 +421,11 @@ impl Mesh {
             }
             self.publish_skills();
         }
+    }
+
+    /// The client that offers a skill.
+    pub fn skill_owner(&self, name: &SkillName) -> Option<ClientId> {
+        self.skills.get(name).map(|skill| skill.owner)
     }
 
     pub(super) fn publish_skills(&mut self) {

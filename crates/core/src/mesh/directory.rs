@@ -7,8 +7,9 @@ use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, Name, SessionId};
 use waymesh_proto::signaling::{Signal, SignalBody};
 
-use super::{Mesh, PEERS_MAX, Topology, faults};
+use super::{Mesh, Topology, faults};
 use crate::app::{Event, RegistryCommand, RegistryEvent};
+use crate::backoff::REGISTRY_PAUSE_MAX;
 use crate::peer::{PeerKey, Presence};
 
 /// How long a linked peer that left the registry may take to answer a probe.
@@ -16,6 +17,12 @@ const LOST_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a link to an earlier incarnation may take to prove the registry
 /// wrong. Chosen: a restarted peer is reached at once, a lying registry costs a probe.
 const RESTART_PATIENCE: Duration = Duration::from_millis(200);
+/// How long after a login others may still be on their way back to a registry
+/// that restarted: their absence proves nothing yet.
+const COME_BACK: Duration = REGISTRY_PAUSE_MAX.saturating_mul(3);
+/// Names that are asked for one by one after a login; with more, everybody is
+/// watched. Below what a registry takes from one connection.
+const RESOLVED_MAX: usize = 512;
 /// How long the polite side of an eager pair leaves the offer to the other. Chosen.
 const EAGER_POLITE_DELAY: Duration = Duration::from_millis(300);
 
@@ -47,13 +54,16 @@ impl Mesh {
     fn handle_connected(&mut self, now: Instant) {
         self.registry_up = true;
         self.publish_skills();
-        if self.config.topology == Topology::FullMesh {
+        self.presence_trusted_at = Some(now + COME_BACK);
+        // One question for all is cheaper than very many.
+        if self.config.topology == Topology::FullMesh || self.by_name.len() > RESOLVED_MAX {
             self.registry_commands.push_back(RegistryCommand::WatchAll);
-        }
-        for name in self.by_name.keys() {
-            let name = name.clone();
-            self.registry_commands
-                .push_back(RegistryCommand::Resolve { name });
+        } else {
+            for name in self.by_name.keys() {
+                let name = name.clone();
+                self.registry_commands
+                    .push_back(RegistryCommand::Resolve { name });
+            }
         }
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
@@ -78,9 +88,9 @@ impl Mesh {
             return;
         }
         let wanted = self.config.topology == Topology::FullMesh;
-        let key = match self.by_name.get(&record.name) {
-            Some(key) => *key,
-            None if wanted && self.peers.len() < PEERS_MAX => self.add_peer(&record.name),
+        let key = match self.by_name.get(&record.name).copied() {
+            Some(key) => key,
+            None if wanted && self.has_place(&record.name) => self.add_peer(&record.name),
             None => return,
         };
         if !self.accept_identity(now, key, record.agent_id) {
@@ -126,7 +136,8 @@ impl Mesh {
             Some(link) => link.liveness.handle_doubt(now, LOST_PATIENCE),
             None => {
                 peer.reason = "the peer is not connected to the registry".into();
-                peer.lost_at = Some(now + LOST_PATIENCE);
+                let trusted_at = self.presence_trusted_at.unwrap_or(now);
+                peer.lost_at = Some(trusted_at.max(now + LOST_PATIENCE));
             }
         }
     }
@@ -193,9 +204,10 @@ impl Mesh {
     }
 
     fn handle_signal(&mut self, now: Instant, from_name: &Name, body: SignalBody) {
-        let key = match self.by_id.get(&body.from) {
-            Some(key) => *key,
-            None if self.peers.len() >= PEERS_MAX && !self.by_name.contains_key(from_name) => {
+        let key = match self.by_id.get(&body.from).copied() {
+            Some(key) => key,
+            // Whoever is not known yet introduces itself with an offer.
+            None if !matches!(body.signal, Signal::Offer { .. }) || !self.has_place(from_name) => {
                 self.counters.stale_signals += 1;
                 return;
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use waymesh_proto::error::{Code, Executed, Fault};
 use waymesh_proto::ids::{Name, SkillName};
+use waymesh_proto::limits::CONTENT_TYPE_MAX_BYTES;
 
 use crate::peer::{Peer, Presence};
 
@@ -111,6 +112,14 @@ pub(super) fn too_large(bytes: usize, limit: usize) -> Fault {
         format!("the payload has {bytes} bytes; this class takes {limit}"),
     )
     .with_hint("send it in parts, or in class `bulk` if it is over the limit of a lossy class")
+    .with_executed(Executed::No)
+}
+
+pub(super) fn bad_content_type() -> Fault {
+    Fault::new(
+        Code::BadRequest,
+        format!("a content type has at most {CONTENT_TYPE_MAX_BYTES} bytes"),
+    )
     .with_executed(Executed::No)
 }
 

@@ -202,6 +202,25 @@ impl Mesh {
                 Err(error) => return self.handle_bad_frame(now, key, &error.to_string()),
             }
         }
+        // A sign of life, but not of what is still on its way.
+        if let Some(peer) = self.peers.get_mut(&key)
+            && let Some(link) = &mut peer.link
+            && peer.streams.is_unanswered()
+        {
+            link.liveness.handle_sent(now);
+        }
+    }
+
+    /// Net did not take a frame: what was in it is not on its way, so the link
+    /// is given up and everything goes again on the next one.
+    pub fn handle_unsent(&mut self, now: Instant, link: LinkId) {
+        self.counters.unsent_frames += 1;
+        if let Some(key) = self.by_link.get(&link).copied()
+            && self.peers.get(&key).is_some_and(|peer| peer.is_link(link))
+        {
+            self.drop_link(now, key, "the link did not take a frame", true);
+            self.settle(now, key);
+        }
     }
 
     /// False when the link is gone by what the section said.

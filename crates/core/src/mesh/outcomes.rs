@@ -134,6 +134,7 @@ impl Mesh {
         let Some(incarnation) = self.peers.get(&key).and_then(|peer| peer.streams.peer()) else {
             return;
         };
+        self.drop_orphans(key, incarnation);
         for call in self
             .works
             .of(|work| work.peer == key && work.incarnation != incarnation)

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::bad;
 use crate::envelope::Payload;
 use crate::error::{Code, Fault};
-use crate::limits::IPC_BYTES_MAX;
+use crate::limits::{CONTENT_TYPE_MAX_BYTES, IPC_BYTES_MAX};
 
 /// Largest JSON payload that stands in a line, bytes; a larger one goes behind it.
 /// Chosen: half of the longest line, so that the rest of the line always fits.
@@ -19,9 +19,6 @@ pub const INLINE_MAX_BYTES: usize = 32 * 1024;
 /// Deepest JSON payload that stands in a line, levels. Chosen below what the JSON
 /// parsers of Rust (128) and Python (about 1,000) refuse.
 pub const INLINE_DEPTH_MAX: usize = 100;
-
-/// Longest content type, bytes (RFC 6838 §4.2 allows 127 each side of the slash).
-const CONTENT_TYPE_MAX_BYTES: usize = 255;
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";

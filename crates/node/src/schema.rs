@@ -1,7 +1,5 @@
-//! The JSON Schemas of the skills that this node offers: arguments are checked
+//! The JSON Schema of a skill that this node offers: arguments are checked
 //! before a handler sees them.
-
-use std::collections::BTreeMap;
 
 use jsonschema::Validator;
 use waymesh_proto::api::SkillSpec;
@@ -12,31 +10,24 @@ use waymesh_proto::ids::SkillName;
 /// Violations that an error lists at most. Chosen: more do not help a reader.
 const VIOLATIONS_SHOWN: usize = 5;
 
-/// The compiled schemas.
-#[derive(Debug, Default)]
-pub(crate) struct Schemas {
-    validators: BTreeMap<SkillName, Validator>,
-}
+/// The compiled schema of a skill; one without accepts anything.
+#[derive(Debug)]
+pub(crate) struct Schema(Option<Validator>);
 
-impl Schemas {
-    /// Takes a skill's schema in.
+impl Schema {
+    /// Compiles the schema of a skill.
     ///
     /// # Errors
     ///
     /// `bad_request` when it is not a JSON Schema.
-    pub(crate) fn add(&mut self, spec: &SkillSpec) -> Result<(), Fault> {
-        let Some(schema) = &spec.schema else {
-            self.validators.remove(&spec.name);
-            return Ok(());
-        };
-        let validator = jsonschema::validator_for(schema).map_err(|error| {
+    pub(crate) fn compile(spec: &SkillSpec) -> Result<Self, Fault> {
+        let compiled = spec.schema.as_ref().map(jsonschema::validator_for);
+        compiled.transpose().map(Self).map_err(|error| {
             Fault::new(
                 Code::BadRequest,
                 format!("the schema of {} is not a JSON Schema: {error}", spec.name),
             )
-        })?;
-        self.validators.insert(spec.name.clone(), validator);
-        Ok(())
+        })
     }
 
     /// Checks the arguments of a call.
@@ -45,7 +36,7 @@ impl Schemas {
     ///
     /// `invalid_arguments`, naming what does not fit.
     pub(crate) fn check(&self, skill: &SkillName, payload: &Payload) -> Result<(), Fault> {
-        let Some(validator) = self.validators.get(skill) else {
+        let Some(validator) = &self.0 else {
             return Ok(());
         };
         let refuse = |why: String| {
@@ -83,44 +74,35 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn schemas() -> (Schemas, SkillName) {
-        let name: SkillName = "add".parse().expect("a name");
-        let spec = SkillSpec {
-            name: name.clone(),
+    fn spec(schema: serde_json::Value) -> SkillSpec {
+        SkillSpec {
+            name: "add".parse().expect("a name"),
             description: None,
-            schema: Some(json!({
-                "type": "object",
-                "properties": {"a": {"type": "integer"}},
-                "required": ["a"],
-            })),
+            schema: Some(schema),
             idempotent: false,
-        };
-        let mut schemas = Schemas::default();
-        schemas.add(&spec).expect("a schema");
-        (schemas, name)
+        }
     }
 
     #[test]
     fn arguments_that_fit_pass_and_others_are_told_what_is_wrong() {
-        let (schemas, name) = schemas();
-        assert!(schemas.check(&name, &Payload::json(r#"{"a":1}"#)).is_ok());
+        let spec = spec(json!({
+            "type": "object",
+            "properties": {"a": {"type": "integer"}},
+            "required": ["a"],
+        }));
+        let schema = Schema::compile(&spec).expect("a schema");
+        let check = |payload| schema.check(&spec.name, &payload);
+        assert!(check(Payload::json(r#"{"a":1}"#)).is_ok());
         for bad in [r#"{"a":"x"}"#, "{}", "not json", "[1"] {
-            let fault = schemas.check(&name, &Payload::json(bad)).expect_err(bad);
+            let fault = check(Payload::json(bad)).expect_err(bad);
             assert_eq!(fault.code, Code::InvalidArguments);
         }
-        let raw = Payload::bytes("application/octet-stream", *b"{}");
-        assert!(schemas.check(&name, &raw).is_err());
+        assert!(check(Payload::bytes("application/octet-stream", *b"{}")).is_err());
     }
 
     #[test]
     fn what_is_not_a_schema_is_refused() {
-        let (mut schemas, name) = schemas();
-        let spec = SkillSpec {
-            name,
-            description: None,
-            schema: Some(json!({"type": 7})),
-            idempotent: false,
-        };
-        assert_eq!(schemas.add(&spec).expect_err("bad").code, Code::BadRequest);
+        let refused = Schema::compile(&spec(json!({"type": 7}))).expect_err("bad");
+        assert_eq!(refused.code, Code::BadRequest);
     }
 }
