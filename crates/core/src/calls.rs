@@ -81,6 +81,7 @@ impl OpenCalls {
 
     pub(crate) fn insert(&mut self, id: MessageId, call: OpenCall) {
         self.deadlines.insert((call.deadline(), id));
+        self.by_peer.insert((call.peer, id));
         self.kept_bytes += call.kept_bytes();
         self.calls.insert(id, call);
     }
@@ -100,6 +101,7 @@ impl OpenCalls {
         }
         let call = self.calls.remove(id)?;
         self.deadlines.remove(&(call.deadline(), *id));
+        self.by_peer.remove(&(call.peer, *id));
         self.kept_bytes -= call.kept_bytes();
         Some(call)
     }

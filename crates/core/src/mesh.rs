@@ -305,7 +305,10 @@ impl Mesh {
             return;
         };
         let next = peer.poll_timeout(now, self.registry_up);
-        if next == peer.timer {
+        // One that is set too early finds nothing to do and sets the right one:
+        // cheaper than to move it with every frame.
+        let early_enough = |old: Instant| next.is_none_or(|next| old <= next);
+        if peer.timer.map_or(next.is_none(), early_enough) {
             return;
         }
         if let Some(old) = std::mem::replace(&mut peer.timer, next) {

@@ -8,11 +8,13 @@
 //! client. Nothing here decides, and nothing here waits but [`Driver::wait`].
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Sleep;
 use waymesh_core::Mesh;
 use waymesh_core::app::{ClientId, Command, Event};
 use waymesh_net::webrtc::Endpoint;
@@ -35,6 +37,9 @@ const NEWS_A_TURN: usize = 256;
 /// Events that may wait for an observer before copies of messages are dropped:
 /// copies have no credit, and each may be a message of the largest size. Chosen.
 const OBSERVER_BACKLOG: usize = 64;
+
+/// When the alarm rings if nothing is due. Chosen: any long time.
+pub(crate) const NOTHING_DUE: Duration = Duration::from_secs(3_600);
 
 /// How a node is doing, for those who wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +66,7 @@ pub(crate) struct Driver {
     pub(crate) condition: watch::Sender<Condition>,
     pub(crate) metrics: watch::Sender<Metrics>,
     pub(crate) stop: oneshot::Receiver<()>,
+    pub(crate) alarm: Pin<Box<Sleep>>,
 }
 
 impl Driver {
@@ -89,17 +95,7 @@ impl Driver {
 
     /// Waits until something happens; true when the node is to stop.
     async fn wait(&mut self) -> bool {
-        let deadline = [
-            self.mesh.poll_timeout().map(|(at, _)| at),
-            self.endpoint.poll_timeout(),
-        ];
-        let deadline = deadline.into_iter().flatten().min();
-        let asleep = async {
-            match deadline {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        self.set_alarm();
         tokio::select! {
             _ = &mut self.stop => return true,
             // An error shows again when the socket is read.
@@ -107,9 +103,24 @@ impl Driver {
             change = self.hall.changes.recv() => self.hear_change(change),
             command = self.hall.commands.recv() => self.hear_command(Instant::now(), command),
             news = self.registry.wait() => self.registry.put_back(news),
-            () = asleep => {}
+            () = &mut self.alarm => {}
         }
         false
+    }
+
+    /// Sets the alarm for the next deadline. One that would ring too early stays:
+    /// it is cheaper to wake for nothing now and then than to move it every turn.
+    fn set_alarm(&mut self) {
+        let deadlines = [
+            self.mesh.poll_timeout().map(|(at, _)| at),
+            self.endpoint.poll_timeout(),
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
+        let deadline =
+            deadline.map_or_else(|| tokio::time::Instant::now() + NOTHING_DUE, Into::into);
+        if self.alarm.is_elapsed() || deadline < self.alarm.deadline() {
+            self.alarm.as_mut().reset(deadline);
+        }
     }
 
     fn hear_network(&mut self, now: Instant) -> Result<(), Fault> {

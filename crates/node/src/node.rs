@@ -14,7 +14,7 @@ use waymesh_proto::ipc::{Hello, PROTOCOL};
 
 use crate::agent::Agent;
 use crate::client::{Client, Door, entrance, unix_ms};
-use crate::driver::{Condition, Driver};
+use crate::driver::{Condition, Driver, NOTHING_DUE};
 use crate::home::{Home, HomeError};
 use crate::ipc::{self, IpcServer};
 use crate::metrics::Metrics;
@@ -172,6 +172,7 @@ impl Node {
             condition: condition_in,
             metrics: metrics_in,
             stop: stopped,
+            alarm: Box::pin(tokio::time::sleep(NOTHING_DUE)),
         };
         let mut servants = vec![spawn(skills::serve(door.open(), config.builtins))];
         if let Some(server) = server {

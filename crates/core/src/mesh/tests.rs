@@ -658,8 +658,6 @@ fn a_repeated_call_that_fails_may_have_run_before_the_peer_restarted() {
     lab.offer_skill(1, "add");
     let id = lab.call(0, "b", "add", true);
     assert!(lab.called(1).is_some());
-    // Something waits for the new life, so that a link to it is made.
-    lab.send(0, "b", Class::Control, 10);
     lab.restart(1);
     lab.pass(5 * SECOND);
     // The new life does not offer the skill.
