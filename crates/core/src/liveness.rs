@@ -211,6 +211,16 @@ mod tests {
     }
 
     #[test]
+    fn doubt_is_asked_about_although_a_probe_went_out_just_before() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(start);
+        liveness.probe(start);
+        liveness.handle_heard(start);
+        liveness.handle_doubt(start, ms(200));
+        assert!(matches!(liveness.poll(start), Pulse::Probe(_)));
+    }
+
+    #[test]
     fn doubt_is_settled_within_the_patience_given() {
         let start = Instant::now();
         let mut liveness = Liveness::new(start);

@@ -18,7 +18,7 @@ use crate::inbox::Arrived;
 use crate::peer::PeerKey;
 
 /// Calls that one client works on at a time; more wait unacknowledged. Chosen.
-const WORKS_MAX: usize = 256;
+pub(super) const WORKS_MAX: usize = 256;
 /// Bytes of answers that may wait for one peer before its further calls wait
 /// too. Chosen: four of the largest.
 const REPLIES_MAX_BYTES: usize = 4 * MESSAGE_MAX_BYTES;

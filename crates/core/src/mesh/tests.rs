@@ -6,6 +6,8 @@
     reason = "a test's time has to begin somewhere"
 )]
 
+mod bounds;
+
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 
