@@ -59,6 +59,15 @@ pub const WATCHED_NAMES_MAX: usize = 1_024;
 /// program that tries new verbs survives, a flood does not.
 pub const REFUSED_MESSAGES_MAX: u32 = 16;
 
+/// Signals that one connection may send each second in the long run; one more
+/// is answered with `rate_limited`. Chosen: a node that tries every link once a
+/// second to fifty peers stays below.
+pub const SIGNALS_PER_SECOND: u32 = 200;
+
+/// Signals that one connection may send at once after a pause. Chosen: a node
+/// that starts calls a hundred peers, with ten candidates each.
+pub const SIGNALS_BURST: u32 = 1_000;
+
 /// A login whose signature the program has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedLogin {

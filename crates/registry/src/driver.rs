@@ -150,6 +150,18 @@ impl Driver {
         while let Some(effect) = self.rules.poll_effect() {
             match effect {
                 Effect::Send { to, message } => self.send(&to, &message),
+                Effect::Relay {
+                    to,
+                    signal,
+                    from,
+                    otherwise,
+                } => {
+                    if self.has_ample_room(to) {
+                        self.send(&[to], &signal);
+                    } else {
+                        self.send(&[from], &otherwise);
+                    }
+                }
                 Effect::Welcome { conn } => self.welcome(conn),
                 Effect::Ping { conn } => self.with_peer(conn, Outbox::ping),
                 Effect::Close { conn, reason } => self.close(conn, reason),
@@ -172,6 +184,11 @@ impl Driver {
         for conn in to {
             self.with_peer(*conn, |outbox| outbox.send(text.clone()));
         }
+    }
+
+    fn has_ample_room(&self, conn: ConnId) -> bool {
+        let peer = self.peers.get(&conn);
+        peer.is_some_and(|peer| !peer.outbox.is_over_half_full())
     }
 
     fn welcome(&mut self, conn: ConnId) {

@@ -67,7 +67,7 @@ metrics! {
     messages_refused: Counter = "waymesh_registry_messages_refused_total";
     /// Signals that were passed on.
     signals_relayed: Counter = "waymesh_registry_signals_relayed_total";
-    /// Signals whose receiver was not connected.
+    /// Signals whose receiver was not connected, or far behind with reading.
     signals_undeliverable: Counter = "waymesh_registry_signals_undeliverable_total";
     /// Batches that could not be written to the database.
     storage_failures: Counter = "waymesh_registry_storage_failures_total";

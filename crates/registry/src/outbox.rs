@@ -76,6 +76,12 @@ impl Outbox {
         self.push(Out::Ping)
     }
 
+    /// Whether more than half of the messages or bytes wait that may.
+    pub(crate) fn is_over_half_full(&self) -> bool {
+        self.queue.capacity() < DRIVER_TO_CONNECTION_CAP / 2
+            || self.waiting_bytes.load(Ordering::Relaxed) > DRIVER_TO_CONNECTION_MAX_BYTES / 2
+    }
+
     fn push(&self, out: Out) -> Result<(), TooSlow> {
         match self.queue.try_send(out) {
             // A connection that has just ended says so by itself.
@@ -114,6 +120,23 @@ mod tests {
             assert!(outbox.ping().is_ok());
         }
         assert!(outbox.ping().is_err());
+    }
+
+    #[test]
+    fn half_of_either_limit_is_no_more_than_half_full_and_one_more_is() {
+        let (messages, _queue, _cut) = outbox();
+        for _ in 0..DRIVER_TO_CONNECTION_CAP / 2 {
+            assert!(messages.ping().is_ok());
+        }
+        assert!(!messages.is_over_half_full());
+        assert!(messages.ping().is_ok());
+        assert!(messages.is_over_half_full());
+        let (bytes, _queue, _cut) = outbox();
+        let half = Utf8Bytes::from("x".repeat(DRIVER_TO_CONNECTION_MAX_BYTES / 2));
+        assert!(bytes.send(half).is_ok());
+        assert!(!bytes.is_over_half_full());
+        assert!(bytes.send(Utf8Bytes::from_static("x")).is_ok());
+        assert!(bytes.is_over_half_full());
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{House, Raw, http, http_with};
+use support::{House, Raw, http, http_with, large_skills};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -157,26 +157,50 @@ async fn a_signal_of_the_largest_size_is_passed_on_and_one_byte_more_is_too_larg
 }
 
 #[tokio::test]
+async fn signals_to_a_client_that_does_not_read_are_undeliverable_and_do_not_cut_it_off() {
+    let house = House::start().await;
+    let mut alice = Raw::log_in(&house.registry, "alice", 1, 1).await;
+    let mut slow = Raw::log_in(&house.registry, "slow", 2, 1).await;
+    let signal = signed(1, &offer(&house.registry, 1, 2, "s".repeat(60 * 1024)));
+    // What the kernel takes is unknown: fill until one comes back.
+    let mut passed_on = 0;
+    loop {
+        let signal = signal.clone();
+        alice.say(&ClientMessage::Signal { signal }).await;
+        let name = "nobody".parse().expect("a name");
+        alice.say(&ClientMessage::Resolve { name }).await;
+        match alice.next().await {
+            ServerMessage::Unknown { .. } => passed_on += 1,
+            ServerMessage::Undeliverable { .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    for _ in 0..passed_on {
+        assert!(matches!(slow.next().await, ServerMessage::Signal { .. }));
+    }
+    slow.say(&ClientMessage::WatchAll).await;
+    assert!(matches!(slow.next().await, ServerMessage::Records { .. }));
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off_and_does_not_hold_up_others() {
     let house = House::start().await;
     let mut alice = Raw::log_in(&house.registry, "alice", 1, 1).await;
-    let _slow = Raw::log_in(&house.registry, "slow", 2, 1).await;
-    let mut bob = Raw::log_in(&house.registry, "bob", 3, 1).await;
-    let sdp = "s".repeat(60 * 1024);
-    let signal = signed(1, &offer(&house.registry, 1, 2, sdp));
-    // What the kernel takes is unknown: fill until the receiver is gone.
-    loop {
-        alice
-            .say(&ClientMessage::Signal {
-                signal: signal.clone(),
-            })
-            .await;
-        let name = "slow".parse().expect("a name");
+    let mut slow = Raw::log_in(&house.registry, "slow", 2, 1).await;
+    slow.say(&ClientMessage::WatchAll).await;
+    assert!(matches!(slow.next().await, ServerMessage::Records { .. }));
+    let name = "slow".parse().expect("a name");
+    alice.say(&ClientMessage::Resolve { name }).await;
+    assert!(matches!(alice.next().await, ServerMessage::Records { .. }));
+    // What the kernel takes is unknown: change a record until its watcher is gone.
+    for change in 0.. {
+        let skills = large_skills(&format!("change {change}"));
+        alice.say(&ClientMessage::Skills { skills }).await;
+        let name = "nobody".parse().expect("a name");
         alice.say(&ClientMessage::Resolve { name }).await;
         match alice.next().await {
-            ServerMessage::Records { agents } if agents[0].online => {}
-            ServerMessage::Records { .. } => break,
-            ServerMessage::Undeliverable { .. } => break,
+            ServerMessage::Unknown { .. } => {}
+            ServerMessage::Records { agents } if !agents[0].online => break,
             other => panic!("{other:?}"),
         }
     }
@@ -184,8 +208,6 @@ async fn a_client_that_does_not_read_is_cut_off_and_does_not_hold_up_others() {
         metric(&house.registry, "waymesh_registry_closed_slow_reader_total").await,
         1
     );
-    bob.say(&ClientMessage::WatchAll).await;
-    assert!(matches!(bob.next().await, ServerMessage::Records { .. }));
 }
 
 #[tokio::test]

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use waymesh_proto::control::{PING_INTERVAL_MS, SILENCE_MAX_MS};
 use waymesh_proto::{AgentId, Name};
 
-use super::{ConnId, LOGIN_TIMEOUT, VerifiedLogin};
+use super::{ConnId, LOGIN_TIMEOUT, SIGNALS_BURST, SIGNALS_PER_SECOND, VerifiedLogin};
 
 const PING_INTERVAL: Duration = Duration::from_millis(PING_INTERVAL_MS);
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
+
+/// What one signal costs: a token bucket that is kept as the time when it is full again.
+const SIGNAL_COST: Duration = Duration::from_nanos(1_000_000_000 / SIGNALS_PER_SECOND as u64);
 
 /// What a connection is due for; of two things at once, the first here counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +42,8 @@ struct Connection {
     heard: Instant,
     pinged: Instant,
     refused_messages: u32,
+    /// When all of its signals will be paid for.
+    signals_paid: Instant,
     due: Option<(Instant, Due)>,
 }
 
@@ -76,6 +81,7 @@ impl Connections {
             heard: now,
             pinged: now,
             refused_messages: 0,
+            signals_paid: now,
             due: None,
         };
         self.by_id.insert(conn, connection);
@@ -122,6 +128,19 @@ impl Connections {
         let connection = self.by_id.get_mut(&conn)?;
         connection.refused_messages = connection.refused_messages.saturating_add(1);
         Some(connection.refused_messages)
+    }
+
+    /// Counts one signal; says whether the connection may send it.
+    pub(super) fn pay_signal(&mut self, now: Instant, conn: ConnId) -> bool {
+        let Some(connection) = self.by_id.get_mut(&conn) else {
+            return false;
+        };
+        let paid = connection.signals_paid.max(now) + SIGNAL_COST;
+        let may = paid <= now + SIGNAL_COST * SIGNALS_BURST;
+        if may {
+            connection.signals_paid = paid;
+        }
+        may
     }
 
     pub(super) fn next_due(&self) -> Option<(Instant, Due)> {

@@ -17,6 +17,19 @@ pub enum Effect {
         /// The message.
         message: ServerMessage,
     },
+    /// Pass a signal on, unless more than half of the receiver's queue is
+    /// full: then send the other message to the sender, so that no sender can
+    /// have a slow receiver cut off.
+    Relay {
+        /// The connection of the receiver.
+        to: ConnId,
+        /// The signal.
+        signal: ServerMessage,
+        /// The connection of the sender.
+        from: ConnId,
+        /// That the signal is undeliverable.
+        otherwise: ServerMessage,
+    },
     /// Send the signed welcome that belongs to the connection's login.
     Welcome {
         /// The connection.

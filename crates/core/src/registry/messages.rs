@@ -8,7 +8,7 @@ use waymesh_proto::signaling::SignedSignal;
 use waymesh_proto::{AgentId, Code, Fault, MessageId, Name, SkillName};
 
 use super::connections::Phase;
-use super::{CloseReason, ConnId, Registry};
+use super::{CloseReason, ConnId, Effect, Registry};
 
 impl Registry {
     /// A decoded message arrived. A login goes to [`Registry::handle_login`]
@@ -32,7 +32,7 @@ impl Registry {
             ClientMessage::Resolve { name } => self.resolve(conn, name),
             ClientMessage::WatchAll => self.watch_all(conn),
             ClientMessage::Find { id, name, skill } => self.answer_find(conn, id, name, skill),
-            ClientMessage::Signal { signal } => self.relay(conn, name, id, signal),
+            ClientMessage::Signal { signal } => self.relay(now, conn, name, id, signal),
         }
     }
 
@@ -102,7 +102,18 @@ impl Registry {
     }
 
     /// Passes a signal on unread but for its address. The receiver verifies it.
-    fn relay(&mut self, conn: ConnId, from_name: Name, from: AgentId, signal: SignedSignal) {
+    fn relay(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        from_name: Name,
+        from: AgentId,
+        signal: SignedSignal,
+    ) {
+        if !self.connections.pay_signal(now, conn) {
+            let error = Fault::new(Code::RateLimited, "this connection sends too many signals");
+            return self.send(vec![conn], ServerMessage::Error { error });
+        }
         let body = match signal.decode_body() {
             Ok(body) => body,
             Err(error) => return self.complain(conn, error.fault()),
@@ -111,12 +122,18 @@ impl Registry {
             let fault = Fault::new(Code::Unauthorized, "the signal names another sender");
             return self.complain(conn, fault);
         }
+        let otherwise = ServerMessage::Undeliverable {
+            to: body.to,
+            session: body.session,
+        };
         match self.agents.connection_of(&body.to) {
-            Some(to) => self.send(vec![to], ServerMessage::Signal { from_name, signal }),
-            None => {
-                let (to, session) = (body.to, body.session);
-                self.send(vec![conn], ServerMessage::Undeliverable { to, session });
-            }
+            Some(to) => self.effects.push_back(Effect::Relay {
+                to,
+                signal: ServerMessage::Signal { from_name, signal },
+                from: conn,
+                otherwise,
+            }),
+            None => self.send(vec![conn], otherwise),
         }
     }
 }

@@ -131,6 +131,7 @@ fn close_of(effects: &[Effect], conn: u64) -> Option<CloseReason> {
 fn told(effects: &[Effect], conn: u64) -> Vec<&ServerMessage> {
     let messages = effects.iter().filter_map(|effect| match effect {
         Effect::Send { to, message } if to.contains(&ConnId(conn)) => Some(message),
+        Effect::Relay { to, signal, .. } if to.0 == conn => Some(signal),
         _ => None,
     });
     messages.collect()
@@ -440,6 +441,30 @@ fn a_signal_in_the_name_of_another_agent_is_not_passed_on() {
     );
     assert_eq!(error_of(&effects, 1), Some(Code::Unauthorized));
     assert!(told(&effects, 2).is_empty());
+}
+
+#[test]
+fn as_many_signals_as_the_burst_are_passed_on_and_one_more_is_not_until_time_has_passed() {
+    let mut bench = Bench::new();
+    bench.connect(1, login("a", 1, 1));
+    bench.connect(2, login("b", 2, 1));
+    let say = |bench: &mut Bench| {
+        let signal = signal(1, 2);
+        let effects = bench.say(1, ClientMessage::Signal { signal });
+        assert_eq!(close_of(&effects, 1), None);
+        (told(&effects, 2).len(), error_of(&effects, 1))
+    };
+    for _ in 0..SIGNALS_BURST {
+        assert_eq!(say(&mut bench), (1, None));
+    }
+    for _ in 0..2 * REFUSED_MESSAGES_MAX {
+        assert_eq!(say(&mut bench), (0, Some(Code::RateLimited)));
+    }
+    bench.now += Duration::from_secs(1);
+    for _ in 0..SIGNALS_PER_SECOND {
+        assert_eq!(say(&mut bench), (1, None));
+    }
+    assert_eq!(say(&mut bench), (0, Some(Code::RateLimited)));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use waymesh_core::app::{RegistryCommand, RegistryEvent};
 use waymesh_core::backoff::{Backoff, REGISTRY_PAUSE_MAX};
 use waymesh_core::registry::{ConnId, Effect, Registry, StoreTicket, StoredAgent, VerifiedLogin};
 use waymesh_proto::control::{ClientMessage, InstanceId, SILENCE_MAX_MS, ServerMessage};
+use waymesh_proto::error::Code;
 use waymesh_proto::ids::{MeshId, Name};
 use waymesh_proto::signaling::{Signal, SignalBody, SignedSignal};
 
@@ -358,6 +359,7 @@ impl World {
                         self.send_down(conn.0, Down::Message(message.clone()));
                     }
                 }
+                Effect::Relay { to, signal, .. } => self.send_down(to.0, Down::Message(signal)),
                 Effect::Welcome { conn } => self.send_down(conn.0, Down::Welcome),
                 Effect::Ping { conn } => self.send_down(conn.0, Down::Ping),
                 Effect::Close { conn, .. } => {
@@ -444,6 +446,8 @@ impl World {
             ServerMessage::Undeliverable { to, session } => {
                 self.tell_node(life, RegistryEvent::Undeliverable { to, session });
             }
+            // Its login was held up on the way.
+            ServerMessage::Error { error } if error.code == Code::Timeout => {}
             ServerMessage::Error { error } => {
                 return Err(Violation::new(
                     Invariant::NoSurprise,

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use waymesh_proto::api::SkillSpec;
 use waymesh_proto::control::{
     Challenge, ClientMessage, InstanceId, Login, Nonce, Origin, ServerMessage,
 };
@@ -178,6 +179,18 @@ impl Raw {
         };
         timeout(PATIENCE, end).await.expect("an end");
     }
+}
+
+/// Skills that are nearly as large as one agent's may be, and say this.
+pub(crate) fn large_skills(text: &str) -> Vec<SkillSpec> {
+    let description = format!("{text}{}", " ".repeat(15_000));
+    let skills = (0..16).map(|n| SkillSpec {
+        name: format!("skill-{n}").parse().expect("a skill name"),
+        description: Some(description.clone()),
+        schema: None,
+        idempotent: false,
+    });
+    skills.collect()
 }
 
 /// Sends one HTTP request and gives the status line's code and the body.

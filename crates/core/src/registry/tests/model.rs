@@ -46,6 +46,10 @@ impl Onlooker {
     fn see(&mut self, effects: &[Effect]) {
         for effect in effects {
             match effect {
+                Effect::Relay { to, from, .. } => {
+                    assert!(self.welcomed.contains_key(&to.0));
+                    assert!(self.welcomed.contains_key(&from.0));
+                }
                 Effect::Welcome { conn } => self.welcome(conn.0),
                 Effect::Close { conn, .. } => self.end(conn.0),
                 Effect::Send { to, message } => {
