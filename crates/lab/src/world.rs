@@ -279,6 +279,7 @@ impl World {
             Due::Stored { epoch, ticket } => self.land_stored(epoch, ticket),
             Due::Heal => {
                 self.health.begin(self.now);
+                self.model.lives.note_well(self.now);
                 self.heal();
             }
             Due::Settled => {

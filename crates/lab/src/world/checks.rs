@@ -169,6 +169,11 @@ impl World {
             .collect();
         for &a in &living {
             for &b in living.iter().filter(|b| **b != a) {
+                // Calls share their window with messages of their class.
+                let life = self.model.lives.current(a);
+                if life.is_some_and(|life| self.model.letters.may_block(life, b, Class::Tasks)) {
+                    continue;
+                }
                 let calls = self.call(a, b, Skill::Fast, (ANSWER_BOUND, false), 100);
                 self.health.calls.extend(calls);
                 let mute = self.call(a, b, Skill::Mute, (REST, false), 10);

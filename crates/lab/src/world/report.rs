@@ -52,6 +52,8 @@ invariants! {
     FaultIsTrue,
     /// `peer_lost` is told only when the peer restarted, stopped or left the registry.
     PeerLostIsTrue,
+    /// A call whose handler died with its node ends before its deadline.
+    LossIsTold,
     /// `executed: no` is told only when no handler is entered.
     NotExecutedIsTrue,
     /// A call that may not be repeated enters a handler at most once.

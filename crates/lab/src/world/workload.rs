@@ -423,9 +423,15 @@ impl World {
                 .letters
                 .handle_state(now, id, state, fault.as_ref()),
             Event::Answer { id, outcome, .. } => {
-                let lost = outcome.as_ref().is_err_and(|fault| fault.code == Code::PeerLost);
+                let lost = outcome
+                    .as_ref()
+                    .is_err_and(|fault| fault.code == Code::PeerLost);
                 let gentle = self.plan.flavor.is_gentle();
-                hold!(!lost || !gentle, PeerLostIsTrue, "{id} was lost, but no link ever broke");
+                hold!(
+                    !lost || !gentle,
+                    PeerLostIsTrue,
+                    "{id} was lost, but no link ever broke"
+                );
                 let went = self
                     .model
                     .calls

@@ -12,6 +12,10 @@ use super::super::report::{Checked, Counts, Invariant, Violation, hold};
 use super::super::workload::{Skill, reply};
 use super::{Life, Lives, SLACK};
 
+/// How long after the healing a caller may need to find out that the life that
+/// worked on its call is over: attempts at a link, and a pause between them.
+const LOSS_BOUND: Duration = Duration::from_secs(20);
+
 /// One call.
 #[derive(Debug)]
 pub struct CallRecord {
@@ -296,6 +300,22 @@ impl Calls {
             );
             call.not_executed = true;
         }
+        let died = |number| {
+            let worked = Life {
+                host: call.to,
+                number,
+            };
+            !lives.is_alive(worked) && (!call.idempotent || lives.current(call.to).is_some())
+        };
+        let silent = fault.code == Code::Timeout && call.entered.last().copied().is_some_and(died);
+        let told_late = lives
+            .well_since()
+            .is_some_and(|well| now > well + LOSS_BOUND);
+        hold!(
+            !silent || !told_late,
+            LossIsTold,
+            "{id} ran into its deadline, but the life that worked on it was long over"
+        );
         let (ok, why) = match fault.code {
             Code::PeerLost => {
                 hold!(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use waymesh_core::app::ClientId;
+use waymesh_core::inbound::{WINDOW_MAX_BYTES, WINDOW_MAX_MESSAGES};
 use waymesh_core::outbound::VERDICT_GRACE;
 use waymesh_proto::api::SendState;
 use waymesh_proto::class::Class;
@@ -378,6 +379,21 @@ impl Letters {
         self.all
             .values()
             .any(|letter| letter.to == to && letter.class.is_reliable() && letter.ended.is_none())
+    }
+
+    /// Whether what a life sent to a host in a class, and what has not ended,
+    /// may fill the window of the class.
+    pub fn may_block(&self, from: Life, to: usize, class: Class) -> bool {
+        let ids = self.streams.get(&(from, to, class));
+        let open = ids
+            .into_iter()
+            .flatten()
+            .map(|id| &self.all[id])
+            .filter(|letter| letter.ended.is_none());
+        let (count, bytes) = open.fold((0, 0), |(count, bytes), letter| {
+            (count + 1, bytes + letter.bytes)
+        });
+        count as u64 >= WINDOW_MAX_MESSAGES / 2 || bytes as u64 >= WINDOW_MAX_BYTES / 2
     }
 
     /// Whether the message ended as delivered.

@@ -34,13 +34,25 @@ struct Host {
 #[derive(Debug)]
 pub struct Lives {
     hosts: Vec<Host>,
+    well_since: Option<Instant>,
 }
 
 impl Lives {
     pub(super) fn new(hosts: usize) -> Self {
         Self {
             hosts: vec![Host::default(); hosts],
+            well_since: None,
         }
+    }
+
+    /// From now on nothing goes wrong any more.
+    pub fn note_well(&mut self, now: Instant) {
+        self.well_since = Some(now);
+    }
+
+    /// Since when nothing goes wrong any more.
+    pub const fn well_since(&self) -> Option<Instant> {
+        self.well_since
     }
 
     /// A node was started.
