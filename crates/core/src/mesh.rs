@@ -16,6 +16,7 @@ mod faults;
 mod frames;
 mod links;
 mod outcomes;
+mod skills;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

@@ -1,21 +1,21 @@
 //! What a Rust program does with a node: call, send, offer skills, read messages.
 
-use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+mod desk;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use waymesh_core::app::{Command, Event, InboundId};
 use waymesh_proto::api::{AgentRecord, PeerStatus, SendState, SkillSpec};
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::{Payload, Priority};
-use waymesh_proto::error::{Code, Executed, Fault};
+use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{AgentId, MessageId, Name, SkillName};
 use waymesh_proto::link::Path;
 
+use self::desk::{Handler, SendWait, Waiting, read};
 use crate::client::{Client, ClientSender, NodeGone, new_id};
 
 /// Messages that wait for [`Inbox::next`]; core hands out no more than this at a time.
@@ -38,32 +38,6 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.reader.abort();
-    }
-}
-
-type Handler = Arc<dyn Fn(Call) -> Handling + Send + Sync>;
-type Handling = std::pin::Pin<Box<dyn Future<Output = Result<Payload, Fault>> + Send>>;
-
-/// Who waits for which event. The lock is held for one look-up at a time.
-#[derive(Clone, Default)]
-struct Waiting(Arc<Mutex<Desk>>);
-
-#[derive(Default)]
-struct Desk {
-    answers: BTreeMap<MessageId, oneshot::Sender<Event>>,
-    states: BTreeMap<MessageId, SendWait>,
-    skills: BTreeMap<SkillName, Handler>,
-    inbox: Option<mpsc::Sender<Message>>,
-}
-
-struct SendWait {
-    wanted: Wait,
-    answer: oneshot::Sender<Event>,
-}
-
-impl std::fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Waiting")
     }
 }
 
@@ -402,109 +376,4 @@ fn gone() -> Fault {
         Code::ShuttingDown,
         "the node has stopped, or gave this client up as too slow",
     )
-}
-
-fn panicked() -> Fault {
-    Fault::new(Code::HandlerFailed, "the skill's handler panicked").with_executed(Executed::Unknown)
-}
-
-impl Waiting {
-    fn with<T>(&self, act: impl FnOnce(&mut Desk) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Brings each event to whoever waits for it.
-async fn read(mut events: mpsc::Receiver<Event>, sender: ClientSender, waiting: Waiting) {
-    // Core bounds the calls in hand; they end with the agent.
-    let mut handlers = JoinSet::new();
-    while let Some(event) = events.recv().await {
-        while handlers.try_join_next().is_some() {}
-        match event {
-            Event::Answer { id, .. }
-            | Event::Done { id, .. }
-            | Event::Pong { id, .. }
-            | Event::Peers { id, .. }
-            | Event::Agents { id, .. } => {
-                if let Some(answer) = waiting.with(|desk| desk.answers.remove(&id)) {
-                    let _ = answer.send(event);
-                }
-            }
-            Event::State {
-                id,
-                state,
-                ref fault,
-                ..
-            } => {
-                let told = waiting.with(|desk| {
-                    let wait = desk.states.get(&id)?;
-                    let enough = wait.wanted == Wait::Queued || state.is_final() || fault.is_some();
-                    enough.then(|| desk.states.remove(&id)).flatten()
-                });
-                if let Some(wait) = told {
-                    let _ = wait.answer.send(event);
-                }
-            }
-            Event::Call {
-                call,
-                from,
-                agent_id,
-                skill,
-                remaining,
-                redelivered,
-                payload,
-                ..
-            } => {
-                let Some(handler) = waiting.with(|desk| desk.skills.get(&skill).cloned()) else {
-                    continue;
-                };
-                let work = Call {
-                    from,
-                    agent_id,
-                    payload,
-                    remaining,
-                    redelivered,
-                };
-                let sender = sender.clone();
-                let work = handler(work);
-                handlers.spawn(async move {
-                    let outcome = AssertUnwindSafe(work).catch_unwind().await;
-                    let outcome = outcome.unwrap_or_else(|_| Err(panicked()));
-                    let _ = sender.send(Command::Reply { call, outcome }).await;
-                });
-            }
-            Event::Message {
-                inbound: Some(inbound),
-                from,
-                agent_id,
-                class,
-                redelivered,
-                payload,
-                ..
-            } => {
-                let inbox = waiting.with(|desk| desk.inbox.clone());
-                let sender = sender.clone();
-                let message = Message {
-                    from,
-                    agent_id,
-                    class,
-                    payload,
-                    redelivered,
-                    inbound,
-                    sender,
-                };
-                if let Some(inbox) = inbox {
-                    // Core hands out no more than the queue holds; a reader that is gone takes none.
-                    let _ = inbox.try_send(message);
-                }
-            }
-            Event::Message { inbound: None, .. }
-            | Event::CallCancelled { .. }
-            | Event::PeerConnected { .. }
-            | Event::PeerDisconnected { .. }
-            | Event::PathChanged { .. }
-            | Event::Gap { .. } => {}
-        }
-    }
-    waiting.with(|desk| *desk = Desk::default());
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::{SendState, SkillSpec};
+use waymesh_proto::api::SendState;
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
 use waymesh_proto::error::{Code, Executed, Fault};
@@ -10,10 +10,10 @@ use waymesh_proto::frame::HEADER_MAX_BYTES;
 use waymesh_proto::ids::{MessageId, Name, SkillName};
 use waymesh_proto::limits::{
     CONTENT_TYPE_MAX_BYTES, LOSSY_FRAME_MAX_BYTES, MESSAGE_MAX_BYTES, OPEN_CALLS_MAX,
-    SKILL_MAX_BYTES, SKILLS_MAX, TTL_DEFAULT_MS,
+    TTL_DEFAULT_MS,
 };
 
-use super::{Mesh, Sent, Skill, clamped, faults};
+use super::{Mesh, Sent, clamped, faults};
 use crate::app::{ClientId, Command, Event, InboundId, RegistryCommand};
 use crate::calls::OpenCall;
 use crate::peer::{PeerKey, Waiter, Wanted};
@@ -349,95 +349,6 @@ impl Mesh {
             "another client of this node owns the message inbox",
         )
         .with_hint("attach as an observer, or stop the other client"))
-    }
-
-    fn offer_skill(&mut self, client: ClientId, spec: SkillSpec) -> Result<(), Fault> {
-        let size = serde_json::to_vec(&spec).map_or(usize::MAX, |json| json.len());
-        if size > SKILL_MAX_BYTES {
-            return Err(Fault::new(
-                Code::TooLarge,
-                format!(
-                    "skill {} takes {size} bytes with its schema; the limit is {SKILL_MAX_BYTES}",
-                    spec.name
-                ),
-            ));
-        }
-        if self
-            .skills
-            .get(&spec.name)
-            .is_some_and(|skill| skill.owner != client)
-        {
-            return Err(Fault::new(
-                Code::AlreadyOwned,
-                format!("another client of this node offers {}", spec.name),
-            )
-            .with_hint("give the skill another name, or stop the other client"));
-        }
-        if self.skills.len() >= SKILLS_MAX && !self.skills.contains_key(&spec.name) {
-            return Err(Fault::new(
-                Code::QueueFull,
-                format!("an agent offers at most {SKILLS_MAX} skills"),
-            ));
-        }
-        let waiting = self
-            .skills
-            .remove(&spec.name)
-            .map(|skill| skill.waiting)
-            .unwrap_or_default();
-        let skill = Skill {
-            spec: spec.clone(),
-            owner: client,
-            waiting,
-        };
-        self.skills.insert(spec.name, skill);
-        self.publish_skills();
-        Ok(())
-    }
-
-    fn withdraw_skill(
-        &mut self,
-        now: Instant,
-        client: ClientId,
-        name: &SkillName,
-    ) -> Result<(), Fault> {
-        if self
-            .skills
-            .get(name)
-            .is_none_or(|skill| skill.owner != client)
-        {
-            return Err(Fault::new(
-                Code::UnknownSkill,
-                format!("this client does not offer {name}"),
-            ));
-        }
-        self.drop_skill(now, name);
-        Ok(())
-    }
-
-    fn drop_skill(&mut self, now: Instant, name: &SkillName) {
-        if let Some(skill) = self.skills.remove(name) {
-            for arrived in skill.waiting {
-                self.answer_unknown_skill(now, &arrived, name);
-            }
-            self.publish_skills();
-        }
-    }
-
-    /// The client that offers a skill.
-    pub fn skill_owner(&self, name: &SkillName) -> Option<ClientId> {
-        self.skills.get(name).map(|skill| skill.owner)
-    }
-
-    pub(super) fn publish_skills(&mut self) {
-        if self.registry_up {
-            let specs = self
-                .skills
-                .values()
-                .map(|skill| skill.spec.clone())
-                .collect();
-            self.registry_commands
-                .push_back(RegistryCommand::Skills(specs));
-        }
     }
 
     fn wait_for(
