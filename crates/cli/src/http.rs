@@ -14,13 +14,15 @@ use waymesh_proto::api::AgentRecord;
 use waymesh_proto::ids::{Name, SkillName};
 use waymesh_proto::{Code, Fault};
 
-/// Largest answer that is read, bytes. Chosen: some ten thousand agents.
-const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Largest page that is read, bytes. Chosen: several times what a registry sends.
+const PAGE_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// What the registry answers: agents, or an error.
+/// What the registry answers: one page of agents, or an error.
 #[derive(Deserialize)]
 struct Answer {
     agents: Option<Vec<AgentRecord>>,
+    #[serde(default)]
+    next: Option<Name>,
     error: Option<Fault>,
 }
 
@@ -31,26 +33,55 @@ pub(crate) async fn agents(
     skill: Option<&SkillName>,
     limit: Duration,
 ) -> Result<Vec<AgentRecord>, Fault> {
-    let base = base(url)?;
-    let mut query = Vec::new();
-    query.extend(name.map(|name| format!("name={name}")));
-    query.extend(skill.map(|skill| format!("skill={skill}")));
-    let path = format!("/v1/agents?{}", query.join("&"));
-    let body = timeout(limit, fetch(&base, &path))
+    timeout(limit, all_pages(url, name, skill))
         .await
         .map_err(|_| unreachable(url, format!("no answer within {limit:?}")))?
+}
+
+async fn all_pages(
+    url: &str,
+    name: Option<&Name>,
+    skill: Option<&SkillName>,
+) -> Result<Vec<AgentRecord>, Fault> {
+    let base = base(url)?;
+    let mut all = Vec::new();
+    let mut after: Option<Name> = None;
+    loop {
+        let mut query = Vec::new();
+        query.extend(name.map(|name| format!("name={name}")));
+        query.extend(skill.map(|skill| format!("skill={skill}")));
+        query.extend(after.as_ref().map(|after| format!("after={after}")));
+        let path = format!("/v1/agents?{}", query.join("&"));
+        let (agents, next) = page(url, &base, &path).await?;
+        all.extend(agents);
+        match next {
+            None => return Ok(all),
+            // A registry that goes round in circles would never end.
+            Some(next) if Some(&next) <= after.as_ref() => return Err(no_registry(url)),
+            Some(next) => after = Some(next),
+        }
+    }
+}
+
+async fn page(
+    url: &str,
+    base: &str,
+    path: &str,
+) -> Result<(Vec<AgentRecord>, Option<Name>), Fault> {
+    let body = fetch(base, path)
+        .await
         .map_err(|why| unreachable(url, why))?;
-    let answer: Answer =
-        serde_json::from_slice(&body).map_err(|_| unreachable(url, "it is no waymesh registry"))?;
+    let answer: Answer = serde_json::from_slice(&body).map_err(|_| no_registry(url))?;
     match answer {
         Answer {
             error: Some(fault), ..
         } => Err(fault),
         Answer {
             agents: Some(agents),
+            next,
             ..
-        } => Ok(agents),
-        _ => Err(unreachable(url, "it is no waymesh registry")),
+        } => Ok((agents, next)),
+        _ => Err(no_registry(url)),
     }
 }
 
@@ -82,7 +113,7 @@ async fn fetch(base: &str, path: &str) -> Result<Bytes, String> {
         .map_err(text)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(text)?;
-        let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES);
+        let body = Limited::new(response.into_body(), PAGE_MAX_BYTES);
         let body = body.collect().await.map_err(text)?;
         Ok(body.to_bytes())
     };
@@ -99,6 +130,10 @@ async fn fetch(base: &str, path: &str) -> Result<Bytes, String> {
 
 fn text(error: impl ToString) -> String {
     error.to_string()
+}
+
+fn no_registry(url: &str) -> Fault {
+    unreachable(url, "it is no waymesh registry")
 }
 
 fn unreachable(url: &str, why: impl std::fmt::Display) -> Fault {

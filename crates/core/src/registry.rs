@@ -18,23 +18,27 @@
 mod agents;
 mod connections;
 mod effect;
+mod listings;
 mod messages;
 #[cfg(test)]
 mod tests;
 mod watchers;
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::AgentRecord;
 use waymesh_proto::control::{InstanceId, Login, ServerMessage};
-use waymesh_proto::{AgentId, Code, Fault, Incarnation, Name, SkillName};
+use waymesh_proto::{AgentId, Code, Fault, Incarnation, Name};
 
 use agents::Agents;
 use connections::{Connections, Phase};
+use listings::Listings;
 use watchers::Watchers;
 
 pub use connections::Due;
+pub use listings::{Page, Query};
+
 pub use effect::{CloseReason, Effect, StoreTicket, StoredAgent};
 
 /// One connection, numbered by the program; never reused.
@@ -45,8 +49,25 @@ pub struct ConnId(pub u64);
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Names that one registry binds; a login with one more is refused with
-/// `rate_limited`. Chosen: keeps the directory in some tens of megabytes.
+/// `rate_limited`. Chosen: names and keys take some megabytes.
 pub const AGENTS_MAX: usize = 16_384;
+
+/// Skills of all agents together, offline ones too, bytes of JSON; skills that
+/// do not fit are refused with `rate_limited`. Chosen: 4 KiB for each of
+/// [`AGENTS_MAX`] agents; parsed, they take several times as much memory.
+pub const ALL_SKILLS_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Agents of one page of [`Registry::find`] at most. Chosen.
+pub const PAGE_MAX_AGENTS: usize = 1_024;
+
+/// Where a page of [`Registry::find`] ends even with fewer agents, bytes of
+/// JSON; a single agent always fits. Chosen.
+pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
+
+/// Questions of one connection that may wait for their answer; one more is
+/// refused with `queue_full`. Chosen: all names that may be watched, and as
+/// many finds.
+pub const LISTINGS_MAX: usize = 2 * WATCHED_NAMES_MAX;
 
 /// Connections at a time; one more is refused with `rate_limited`. Chosen.
 pub const CONNECTIONS_MAX: usize = 4_096;
@@ -99,6 +120,7 @@ pub struct Registry {
     agents: Agents,
     connections: Connections,
     watchers: Watchers,
+    listings: Listings,
     effects: VecDeque<Effect>,
 }
 
@@ -109,6 +131,7 @@ impl Registry {
             agents: Agents::new(stored),
             connections: Connections::default(),
             watchers: Watchers::default(),
+            listings: Listings::default(),
             effects: VecDeque::new(),
         }
     }
@@ -123,12 +146,11 @@ impl Registry {
         self.connections.next_due()
     }
 
-    /// The agents of this name and with this skill, offline ones too, in the order of their names.
-    pub fn find(&self, name: Option<&Name>, skill: Option<&SkillName>) -> Vec<AgentRecord> {
-        self.agents
-            .find(name, skill)
-            .map(|(record, _)| record)
-            .collect()
+    /// One page of the agents that fit, offline ones too: at most `limit` and
+    /// [`PAGE_MAX_AGENTS`], and [`PAGE_MAX_BYTES`].
+    pub fn find(&self, query: &Query, limit: NonZeroUsize) -> Page {
+        let limit = limit.get().min(PAGE_MAX_AGENTS);
+        self.agents.page(query, limit, PAGE_MAX_BYTES)
     }
 
     /// Connections now, and those of them that are logged in.
@@ -324,6 +346,7 @@ impl Registry {
 
     fn forget(&mut self, conn: ConnId) {
         self.watchers.forget(conn);
+        self.listings.forget(conn);
         let Some(Phase::LoggedIn(name, agent_id)) = self.connections.close(conn) else {
             return;
         };

@@ -65,7 +65,7 @@ pub(crate) async fn serve(
     let challenge = ServerMessage::Challenge(gate.challenge()).encode();
     let ending = tokio::select! {
         ending = read(&mut stream, conn, &gate, &driver) => ending,
-        ending = write(&mut sink, challenge.into(), &mut queue) => ending,
+        ending = write(&mut sink, challenge.into(), &mut queue, conn, &driver) => ending,
         Ok(()) = cut => Ending::Gone,
     };
     if ending == Ending::Farewell {
@@ -161,9 +161,14 @@ async fn write(
     sink: &mut SplitSink<WebSocket, Message>,
     first: Utf8Bytes,
     queue: &mut Queue,
+    conn: ConnId,
+    driver: &mpsc::Sender<Input>,
 ) -> Ending {
     let mut next = Some(Out::Text(first));
     while let Some(out) = next {
+        if queue.has_awaited_room() && driver.send(Input::Room { conn }).await.is_err() {
+            return Ending::Gone;
+        }
         let message = match out {
             Out::Text(text) => Message::Text(text),
             Out::Ping => Message::Ping(Default::default()),

@@ -1,15 +1,17 @@
 //! The registry's loop: it alone owns the rules.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use waymesh_core::registry::{CloseReason, ConnId, Effect, Registry as Rules, VerifiedLogin};
-use waymesh_proto::api::AgentRecord;
+use waymesh_core::registry::{
+    CloseReason, ConnId, Effect, Page, Query, Registry as Rules, VerifiedLogin,
+};
+use waymesh_proto::Fault;
 use waymesh_proto::control::{ClientMessage, ServerMessage};
-use waymesh_proto::{Fault, Name, SkillName};
 
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
@@ -46,11 +48,13 @@ pub(crate) enum Input {
     Heard { conn: ConnId },
     /// It is gone.
     Closed { conn: ConnId },
+    /// It has room for more, as was asked.
+    Room { conn: ConnId },
     /// Somebody asks over HTTP.
     Find {
-        name: Option<Name>,
-        skill: Option<SkillName>,
-        reply: oneshot::Sender<Vec<AgentRecord>>,
+        query: Query,
+        limit: NonZeroUsize,
+        reply: oneshot::Sender<Page>,
     },
 }
 
@@ -132,9 +136,14 @@ impl Driver {
                 self.peers.remove(&conn);
                 rules.handle_closed(conn);
             }
-            Input::Find { name, skill, reply } => {
+            Input::Room { conn } => rules.handle_room(conn),
+            Input::Find {
+                query,
+                limit,
+                reply,
+            } => {
                 // Whoever asked may have gone away.
-                let _ = reply.send(rules.find(name.as_ref(), skill.as_ref()));
+                let _ = reply.send(rules.find(&query, limit));
             }
         }
     }
@@ -160,6 +169,12 @@ impl Driver {
                         self.send(&[to], &signal);
                     } else {
                         self.send(&[from], &otherwise);
+                    }
+                }
+                Effect::AwaitRoom { conn } => {
+                    let peer = self.peers.get(&conn);
+                    if peer.is_some_and(|peer| peer.outbox.await_room()) {
+                        self.rules.handle_room(conn);
                     }
                 }
                 Effect::Welcome { conn } => self.welcome(conn),

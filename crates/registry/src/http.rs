@@ -1,5 +1,6 @@
 //! The HTTP side: health, the agents, the metrics, and the way to the control WebSocket.
 
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +15,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
-use waymesh_core::registry::ConnId;
+use waymesh_core::registry::{ConnId, PAGE_MAX_AGENTS, Page};
 use waymesh_proto::api::AgentRecord;
 use waymesh_proto::control::{CONTROL_PATH, RegistryKey};
 use waymesh_proto::ids::IdError;
-use waymesh_proto::{Code, Fault, MeshId};
+use waymesh_proto::{Code, Fault, MeshId, Name};
 
 use crate::connection::{self, Identity, READ_MAX_BYTES};
 use crate::driver::Input;
@@ -109,11 +110,14 @@ async fn health(State(front): State<Arc<Front>>) -> Result<Json<Health>, HttpErr
 struct AgentsQuery {
     name: Option<String>,
     skill: Option<String>,
+    after: Option<String>,
+    limit: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Agents {
     agents: Vec<AgentRecord>,
+    next: Option<Name>,
 }
 
 async fn agents(
@@ -123,13 +127,26 @@ async fn agents(
     let Query(query) = query.map_err(|e| bad_request(e.body_text()))?;
     let (reply, found) = oneshot::channel();
     let input = Input::Find {
-        name: optional(query.name.as_deref())?,
-        skill: optional(query.skill.as_deref())?,
+        limit: limit(query.limit.as_deref())?,
+        query: waymesh_core::registry::Query {
+            name: optional(query.name.as_deref())?,
+            skill: optional(query.skill.as_deref())?,
+            after: optional(query.after.as_deref())?,
+        },
         reply,
     };
     front.driver.send(input).await.map_err(|_| stopping())?;
-    let agents = found.await.map_err(|_| stopping())?;
-    Ok(Json(Agents { agents }))
+    let Page { agents, next } = found.await.map_err(|_| stopping())?;
+    Ok(Json(Agents { agents, next }))
+}
+
+/// How many agents a page may have: as many as are asked for, up to [`PAGE_MAX_AGENTS`].
+fn limit(text: Option<&str>) -> Result<NonZeroUsize, HttpError> {
+    let number = text.map_or(Ok(PAGE_MAX_AGENTS), str::parse).ok();
+    number
+        .filter(|limit| *limit <= PAGE_MAX_AGENTS)
+        .and_then(NonZeroUsize::new)
+        .ok_or_else(|| bad_request(format!("the limit is not from 1 to {PAGE_MAX_AGENTS}")))
 }
 
 fn optional<T: FromStr<Err = IdError>>(text: Option<&str>) -> Result<Option<T>, HttpError> {

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use support::{House, PATIENCE, Raw, config, http, loopback};
+use support::{House, PATIENCE, Raw, config, http, large_skills, loopback};
 use tokio::task::JoinSet;
 use waymesh_proto::Code;
 use waymesh_proto::api::{AgentRecord, SkillSpec};
@@ -216,6 +216,67 @@ async fn a_directory_or_port_in_use_is_refused() {
     assert_eq!(taken.expect_err("refused").code(), Code::Bind);
     let free = Registry::start(config(&other, loopback(0))).await;
     free.expect("the directory is free again").stop().await;
+}
+
+#[tokio::test]
+async fn agents_are_listed_over_http_page_by_page() {
+    let house = House::start().await;
+    let names = ["a", "b", "c"];
+    let mut connections = Vec::new();
+    for (key, name) in (1..).zip(names) {
+        connections.push(Raw::log_in(&house.registry, name, key, 1).await);
+    }
+    let addr = house.registry.local_addr();
+    let page = async |query: &str| {
+        let (status, body) = http(addr, &format!("GET /v1/agents{query}")).await;
+        assert_eq!(status, 200, "{body}");
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let agents = body["agents"].as_array().expect("agents").clone();
+        let names: Vec<_> = agents.iter().map(|a| a["name"].to_string()).collect();
+        (names.join(" "), body["next"].clone())
+    };
+    let end = serde_json::Value::Null;
+    assert_eq!(page("?limit=2").await, (r#""a" "b""#.into(), "b".into()));
+    assert_eq!(
+        page("?limit=2&after=b").await,
+        (r#""c""#.into(), end.clone())
+    );
+    assert_eq!(page("").await, (r#""a" "b" "c""#.into(), end));
+    for wrong in ["0", "1025", "x"] {
+        let (status, body) = http(addr, &format!("GET /v1/agents?limit={wrong}")).await;
+        assert_eq!(status, 400, "{body}");
+    }
+    house.registry.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_watches_all_is_not_cut_off_because_others_have_large_skills() {
+    let house = House::start().await;
+    let mut publishers = Vec::new();
+    for key in 1..=40 {
+        let name = format!("agent-{key}");
+        let mut agent = Raw::log_in(&house.registry, &name, key, 1).await;
+        let skills = large_skills("");
+        agent.say(&ClientMessage::Skills { skills }).await;
+        let nobody = "nobody".parse().expect("a name");
+        agent.say(&ClientMessage::Resolve { name: nobody }).await;
+        agent.next().await;
+        publishers.push(agent);
+    }
+    let mut watcher = Raw::log_in(&house.registry, "watcher", 99, 1).await;
+    watcher.say(&ClientMessage::WatchAll).await;
+    let mut names = BTreeSet::new();
+    while names.len() < 41 {
+        match watcher.next().await {
+            ServerMessage::Records { agents } => names.extend(agents.into_iter().map(|a| a.name)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(
+        metric(&house.registry, "waymesh_registry_closed_slow_reader_total").await,
+        0
+    );
+    house.registry.stop().await;
 }
 
 #[tokio::test]

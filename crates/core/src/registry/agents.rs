@@ -2,12 +2,13 @@
 //! it can do and whether it is there.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use waymesh_proto::api::{AgentRecord, SkillSpec};
 use waymesh_proto::control::{InstanceId, check_skills};
-use waymesh_proto::{AgentId, Code, Fault, Incarnation, Name, SkillName};
+use waymesh_proto::{AgentId, Code, Fault, Incarnation, Name};
 
-use super::{AGENTS_MAX, ConnId, StoredAgent, VerifiedLogin};
+use super::{AGENTS_MAX, ALL_SKILLS_MAX_BYTES, ConnId, Page, Query, StoredAgent, VerifiedLogin};
 
 /// What a record adds to its skills, bytes of JSON at most: name, id, incarnation, keys.
 const RECORD_BYTES: usize = 256;
@@ -41,7 +42,13 @@ pub(super) struct Agents {
     by_name: BTreeMap<Name, Agent>,
     lives: BTreeMap<AgentId, Life>,
     online: usize,
+    /// What the skills of all agents take.
+    skills_bytes: usize,
 }
+
+/// The skills of all agents together would pass [`ALL_SKILLS_MAX_BYTES`].
+#[derive(Debug)]
+pub(super) struct NoRoomForSkills;
 
 impl Agents {
     pub(super) fn new(stored: impl IntoIterator<Item = StoredAgent>) -> Self {
@@ -64,6 +71,7 @@ impl Agents {
             skills_bytes,
             durable,
         };
+        self.skills_bytes += skills_bytes;
         self.by_name.insert(agent.stored.name.clone(), agent);
     }
 
@@ -130,6 +138,7 @@ impl Agents {
 
     pub(super) fn cancel_reservation(&mut self, name: &Name) {
         if !self.is_bound(name) {
+            // A reserved name has no skills yet.
             self.by_name.remove(name);
         }
     }
@@ -163,7 +172,7 @@ impl Agents {
         if is_new {
             agent.stored.incarnation = login.incarnation;
             agent.stored.skills.clear();
-            agent.skills_bytes = 0;
+            self.skills_bytes -= std::mem::take(&mut agent.skills_bytes);
         }
         is_new
     }
@@ -184,15 +193,26 @@ impl Agents {
     }
 
     /// Replaces the skills of an agent; says whether that changes anything.
-    pub(super) fn set_skills(&mut self, name: &Name, skills: Vec<SkillSpec>, bytes: usize) -> bool {
-        match self.by_name.get_mut(name) {
-            Some(agent) if agent.stored.skills != skills => {
-                agent.stored.skills = skills;
-                agent.skills_bytes = bytes;
-                true
-            }
-            _ => false,
+    pub(super) fn set_skills(
+        &mut self,
+        name: &Name,
+        skills: Vec<SkillSpec>,
+        bytes: usize,
+    ) -> Result<bool, NoRoomForSkills> {
+        let Some(agent) = self.by_name.get_mut(name) else {
+            return Ok(false);
+        };
+        if agent.stored.skills == skills {
+            return Ok(false);
         }
+        let all = self.skills_bytes - agent.skills_bytes + bytes;
+        if all > ALL_SKILLS_MAX_BYTES && bytes > agent.skills_bytes {
+            return Err(NoRoomForSkills);
+        }
+        self.skills_bytes = all;
+        agent.skills_bytes = bytes;
+        agent.stored.skills = skills;
+        Ok(true)
     }
 
     pub(super) fn stored(&self, name: &Name) -> Option<StoredAgent> {
@@ -220,21 +240,40 @@ impl Agents {
         }
     }
 
-    /// The agents that fit, each with the size of its record in bytes of JSON.
-    pub(super) fn find<'a>(
-        &'a self,
-        name: Option<&'a Name>,
-        skill: Option<&'a SkillName>,
-    ) -> impl Iterator<Item = (AgentRecord, usize)> + 'a {
-        let has_skill = move |agent: &&Agent| {
-            skill.is_none_or(|skill| agent.stored.skills.iter().any(|s| s.name == *skill))
+    /// The agents that fit, as many as `limit` and `max_bytes` of JSON allow, but one at least.
+    pub(super) fn page(&self, query: &Query, limit: usize, max_bytes: usize) -> Page {
+        let mut page = Page::default();
+        let mut room = max_bytes;
+        for agent in self.fitting(query) {
+            let bytes = agent.skills_bytes + RECORD_BYTES;
+            let last = page.agents.last().map(|last| last.name.clone());
+            if last.is_some() && (page.agents.len() >= limit || bytes > room) {
+                page.next = last;
+                break;
+            }
+            room = room.saturating_sub(bytes);
+            page.agents.push(self.record_of(agent));
+        }
+        page
+    }
+
+    /// Of one name there is one agent, whatever it is to sort after.
+    fn fitting<'a>(&'a self, query: &'a Query) -> impl Iterator<Item = &'a Agent> {
+        let has_skill = |agent: &&Agent| {
+            let mut skills = agent.stored.skills.iter();
+            let wanted = query.skill.as_ref();
+            wanted.is_none_or(|wanted| skills.any(|skill| skill.name == *wanted))
         };
-        let one = name.and_then(|name| self.by_name.get(name));
-        let all = name.is_none().then(|| self.by_name.values());
+        let after = query.after.as_ref();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let one = query.name.as_ref().and_then(|name| self.by_name.get(name));
+        let all = query.name.is_none().then(|| {
+            let rest = self.by_name.range::<Name, _>((from, Bound::Unbounded));
+            rest.map(|(_, agent)| agent)
+        });
         one.into_iter()
             .chain(all.into_iter().flatten())
             .filter(|agent| agent.durable)
             .filter(has_skill)
-            .map(|agent| (self.record_of(agent), agent.skills_bytes + RECORD_BYTES))
     }
 }

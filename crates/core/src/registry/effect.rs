@@ -30,6 +30,11 @@ pub enum Effect {
         /// That the signal is undeliverable.
         otherwise: ServerMessage,
     },
+    /// Call `handle_room` when little waits on the connection, at once if that is so now.
+    AwaitRoom {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Send the signed welcome that belongs to the connection's login.
     Welcome {
         /// The connection.

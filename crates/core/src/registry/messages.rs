@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
-use waymesh_proto::api::{AgentRecord, SkillSpec};
-use waymesh_proto::control::{AGENTS_PART_BYTES, ClientMessage, ServerMessage, check_skills};
+use waymesh_proto::api::SkillSpec;
+use waymesh_proto::control::{ClientMessage, ServerMessage, check_skills};
 use waymesh_proto::signaling::SignedSignal;
-use waymesh_proto::{AgentId, Code, Fault, MessageId, Name, SkillName};
+use waymesh_proto::{AgentId, Code, Fault, Name};
 
+use super::agents::NoRoomForSkills;
 use super::connections::Phase;
+use super::listings::{Listing, Query, Question};
 use super::{CloseReason, ConnId, Effect, Registry};
 
 impl Registry {
@@ -31,7 +33,11 @@ impl Registry {
             ClientMessage::Skills { skills } => self.publish(conn, &name, skills),
             ClientMessage::Resolve { name } => self.resolve(conn, name),
             ClientMessage::WatchAll => self.watch_all(conn),
-            ClientMessage::Find { id, name, skill } => self.answer_find(conn, id, name, skill),
+            ClientMessage::Find { id, name, skill } => {
+                let (answers, after) = (Question::Find(id), None);
+                let query = Query { name, skill, after };
+                self.list(conn, Listing { answers, query });
+            }
             ClientMessage::Signal { signal } => self.relay(now, conn, name, id, signal),
         }
     }
@@ -46,13 +52,23 @@ impl Registry {
     }
 
     fn publish(&mut self, conn: ConnId, name: &Name, skills: Vec<SkillSpec>) {
-        match check_skills(&skills) {
-            Err(error) => self.complain(conn, error.fault()),
-            Ok(bytes) => {
-                if self.agents.set_skills(name, skills, bytes) {
-                    self.store(name);
-                    self.announce(name);
-                }
+        let bytes = match check_skills(&skills) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.complain(conn, error.fault()),
+        };
+        match self.agents.set_skills(name, skills, bytes) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.store(name);
+                self.announce(name);
+            }
+            Err(NoRoomForSkills) => {
+                let error = Fault::new(
+                    Code::RateLimited,
+                    "the registry has no room for the skills of more agents",
+                )
+                .with_hint("shorten descriptions and schemas");
+                self.send(vec![conn], ServerMessage::Error { error });
             }
         }
     }
@@ -64,41 +80,18 @@ impl Registry {
             // A limit of the registry's own is no abuse: the node cannot know how near it is.
             return self.send(vec![conn], ServerMessage::Error { error: fault });
         }
-        let answer = match self.agents.record(&name) {
-            Some(record) => ServerMessage::Records {
-                agents: vec![record],
-            },
-            None => ServerMessage::Unknown { name },
+        let query = Query {
+            name: Some(name.clone()),
+            ..Query::default()
         };
-        self.send(vec![conn], answer);
+        let answers = Question::Resolve(name);
+        self.list(conn, Listing { answers, query });
     }
 
     fn watch_all(&mut self, conn: ConnId) {
         self.watchers.watch_all(conn);
-        for agents in parts(self.agents.find(None, None)) {
-            self.send(vec![conn], ServerMessage::Records { agents });
-        }
-    }
-
-    fn answer_find(
-        &mut self,
-        conn: ConnId,
-        id: MessageId,
-        name: Option<Name>,
-        skill: Option<SkillName>,
-    ) {
-        let mut parts = parts(self.agents.find(name.as_ref(), skill.as_ref()));
-        let last = parts.pop().unwrap_or_default();
-        for agents in parts {
-            let more = true;
-            self.send(vec![conn], ServerMessage::Found { id, agents, more });
-        }
-        let found = ServerMessage::Found {
-            id,
-            agents: last,
-            more: false,
-        };
-        self.send(vec![conn], found);
+        let (answers, query) = (Question::WatchAll, Query::default());
+        self.list(conn, Listing { answers, query });
     }
 
     /// Passes a signal on unread but for its address. The receiver verifies it.
@@ -136,21 +129,4 @@ impl Registry {
             None => self.send(vec![conn], otherwise),
         }
     }
-}
-
-/// Cuts agents into messages of about [`AGENTS_PART_BYTES`].
-fn parts(agents: impl Iterator<Item = (AgentRecord, usize)>) -> Vec<Vec<AgentRecord>> {
-    let mut parts: Vec<Vec<AgentRecord>> = Vec::new();
-    let mut room = 0;
-    for (record, bytes) in agents {
-        match parts.last_mut() {
-            Some(part) if bytes <= room => part.push(record),
-            _ => {
-                room = AGENTS_PART_BYTES;
-                parts.push(vec![record]);
-            }
-        }
-        room = room.saturating_sub(bytes);
-    }
-    parts
 }

@@ -1,10 +1,12 @@
 //! What must hold once everything is well: the links, the registry, the
 //! model's accounts; and that every pair answers at once.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use waymesh_core::Topology;
 use waymesh_core::app::Command;
+use waymesh_core::registry::Query;
 use waymesh_proto::api::PeerState;
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Priority;
@@ -67,7 +69,8 @@ impl World {
     }
 
     fn check_presence(&self) -> Checked {
-        let records = self.office.rules.find(None, None);
+        let all = self.office.rules.find(&Query::default(), NonZeroUsize::MAX);
+        let records = all.agents;
         for at in 0..self.hosts.len() {
             let record = records.iter().find(|record| record.agent_id == id_of(at));
             let life = self.model.lives.current(at);

@@ -360,6 +360,7 @@ impl World {
                     }
                 }
                 Effect::Relay { to, signal, .. } => self.send_down(to.0, Down::Message(signal)),
+                Effect::AwaitRoom { conn } => self.office.rules.handle_room(conn),
                 Effect::Welcome { conn } => self.send_down(conn.0, Down::Welcome),
                 Effect::Ping { conn } => self.send_down(conn.0, Down::Ping),
                 Effect::Close { conn, .. } => {

@@ -61,6 +61,7 @@ impl Onlooker {
                         self.tell(conn.0, message);
                     }
                 }
+                Effect::AwaitRoom { conn } => assert!(self.open.contains_key(&conn.0)),
                 Effect::Ping { conn } => assert!(self.welcomed.contains_key(&conn.0)),
                 Effect::Store { .. } => {}
             }
@@ -170,7 +171,7 @@ impl History {
 
     /// The directory says what the onlooker saw, and so does every watcher's view.
     fn check(&self) {
-        let found = self.bench.rules.find(None, None);
+        let found = self.bench.found();
         for record in &found {
             let seen = self
                 .onlooker
