@@ -17,6 +17,7 @@ mod frames;
 mod links;
 mod outcomes;
 mod skills;
+mod waiters;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use waymesh_proto::limits::{
 use super::{Mesh, Sent, clamped, faults};
 use crate::app::{ClientId, Command, Event, InboundId, RegistryCommand};
 use crate::calls::OpenCall;
-use crate::peer::{PeerKey, Waiter, Wanted};
+use crate::peer::{PeerKey, Wanted};
 
 /// Largest payload on a lossy channel, bytes: with envelope and headers it fits one packet.
 pub const LOSSY_MESSAGE_MAX_BYTES: usize = LOSSY_FRAME_MAX_BYTES - 160;
@@ -202,7 +202,12 @@ impl Mesh {
     }
 
     /// Whether a payload may go to a peer, and which peer that is.
-    fn admit(&mut self, to: &Name, bytes: usize, limit: usize) -> Result<PeerKey, Fault> {
+    pub(super) fn admit(
+        &mut self,
+        to: &Name,
+        bytes: usize,
+        limit: usize,
+    ) -> Result<PeerKey, Fault> {
         if bytes > limit {
             return Err(faults::too_large(bytes, limit));
         }
@@ -349,34 +354,6 @@ impl Mesh {
             "another client of this node owns the message inbox",
         )
         .with_hint("attach as an observer, or stop the other client"))
-    }
-
-    fn wait_for(
-        &mut self,
-        now: Instant,
-        (client, id): (ClientId, MessageId),
-        to: &Name,
-        timeout: Duration,
-        wants: Wanted,
-    ) {
-        match self.admit(to, 0, 0) {
-            Ok(key) => {
-                let timeout = clamped(timeout);
-                if let Some(peer) = self.peers.get_mut(&key) {
-                    let waiter = Waiter {
-                        client,
-                        id,
-                        started: now,
-                        timeout,
-                        wants,
-                    };
-                    peer.waiters.push(waiter);
-                }
-                self.serve_waiters(now, key);
-                self.settle(now, key);
-            }
-            Err(fault) => self.tell_waiter(client, id, wants, Err(fault)),
-        }
     }
 
     fn find(
