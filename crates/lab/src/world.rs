@@ -16,6 +16,7 @@ pub mod model;
 pub mod registry;
 pub mod report;
 pub mod schedule;
+pub mod windows;
 pub mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use self::model::{Life, Model};
 use self::registry::{Down, Office, Up};
 use self::report::{Checked, Counts, Trace, Violation, hold};
 use self::schedule::Plan;
+use self::windows::Windows;
 use self::workload::Job;
 use report::Invariant;
 
@@ -111,6 +113,7 @@ pub struct World {
     next_client: u64,
     model: Model,
     health: Health,
+    windows: Windows,
     counts: Counts,
     trace: Trace,
     is_over: bool,
@@ -151,6 +154,7 @@ impl World {
             next_client: 0,
             model: Model::new(plan.hosts.len()),
             health: Health::default(),
+            windows: Windows::default(),
             counts: Counts::default(),
             trace,
             is_over: false,

@@ -245,9 +245,23 @@ impl World {
             LinkEvent::Up { link, pair } => {
                 let other = usize::from(pair.remote_addr.port() - FIRST_PORT);
                 host.links.insert(*link, (other, now));
+                let me = Life {
+                    host: at,
+                    number: host.life,
+                };
+                self.windows.handle_up(me, life_of(other));
                 self.counts.links += 1;
             }
             LinkEvent::Down { link, .. } => host.note_link_ended(now, *link),
+            LinkEvent::Frame { link, bytes, .. } => {
+                if let Some((other, _)) = host.links.get(link) {
+                    let me = Life {
+                        host: at,
+                        number: host.life,
+                    };
+                    self.windows.handle_got(me, life_of(*other), bytes);
+                }
+            }
             _ => {}
         }
         if let Some(mesh) = &mut host.mesh {
@@ -302,6 +316,10 @@ impl World {
             any = true;
             self.counts.frames += 1;
             check_frame(frame.class, &frame.bytes)?;
+            if let Some((other, _)) = host.links.get(&frame.link) {
+                self.windows
+                    .handle_sent(now, life, life_of(*other), &frame.bytes)?;
+            }
             self.trace.note(now - self.start, || {
                 format!(
                     "{at} sends {} on {}: {}",

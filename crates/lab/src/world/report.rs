@@ -64,6 +64,8 @@ invariants! {
     AnsweredOnce,
     /// Outbox, inbox and what an owner has in hand keep their limits.
     Bounded,
+    /// No sender passes its receiver's window.
+    Windows,
     /// When nothing is open, nothing is kept.
     Drained,
     /// A pair of nodes has at most one link once the world is well, and its ends agree.
