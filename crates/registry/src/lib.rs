@@ -25,6 +25,7 @@ mod listener;
 mod metrics;
 mod outbox;
 mod program;
+mod server;
 mod storage;
 mod writer;
 

@@ -1,12 +1,11 @@
 //! The port: accepts no more connections than the registry can hold.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +13,10 @@ use waymesh_core::registry::CONNECTIONS_MAX;
 
 /// TCP connections for HTTP requests beside those for the control WebSocket. Chosen.
 const HTTP_CONNECTIONS_MAX: usize = 256;
+
+/// Pause after an accept that failed: too many files may be open, and some may
+/// be closed by then. Chosen.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening port; one connection too many waits in the kernel's queue.
 #[derive(Debug)]
@@ -24,35 +27,42 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn new(listener: TcpListener) -> Self {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX));
+        Self::with_room(listener, CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX)
+    }
+
+    /// A port for so many connections at a time.
+    pub(crate) fn with_room(listener: TcpListener, connections: usize) -> Self {
+        let room = Arc::new(Semaphore::new(connections));
         Self { listener, room }
     }
-}
 
-impl Listener for Port {
-    type Io = Held;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Held, SocketAddr) {
+    /// The next connection, once there is room for it. Cancel safe.
+    pub(crate) async fn accept(&self) -> Held {
         let room = Arc::clone(&self.room);
         let permit = room
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
-        // The trait's own accept waits out errors such as too many open files.
-        let (stream, addr) = Listener::accept(&mut self.listener).await;
+        let stream = self.next_stream().await;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection without TCP_NODELAY");
         }
-        let held = Held {
+        Held {
             stream,
             _permit: permit,
-        };
-        (held, addr)
+        }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    async fn next_stream(&self) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => return stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::driver::{CONNECTIONS_TO_DRIVER_CAP, Driver};
 use crate::http::{Front, router};
 use crate::listener::Port;
 use crate::metrics::Metrics;
+use crate::server;
 use crate::storage::Storage;
 use crate::writer::{WRITER_TO_DRIVER_CAP, Writer};
 
@@ -89,17 +90,9 @@ impl Registry {
             metrics,
             next_conn: AtomicU64::new(0),
         };
-        let mut stop = self.stop.subscribe();
-        let server = axum::serve(Port::new(listener), router(front));
-        self.loops.spawn(async move {
-            let stopped = async move {
-                // An error means that the registry was dropped.
-                let _ = stop.changed().await;
-            };
-            if let Err(error) = server.with_graceful_shutdown(stopped).await {
-                tracing::error!(%error, "the registry's server failed");
-            }
-        });
+        let stop = self.stop.subscribe();
+        let port = Port::new(listener);
+        self.loops.spawn(server::serve(port, router(front), stop));
     }
 
     /// The URL that nodes connect to: the public one, else that of the listening address.
