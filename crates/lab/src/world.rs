@@ -9,6 +9,7 @@
 //! everything must settle; health, in which every pair is tried; the end, when
 //! nothing may be left over.
 
+mod application;
 pub mod checks;
 pub mod faults;
 pub mod host;
@@ -16,6 +17,8 @@ pub mod model;
 pub mod registry;
 pub mod report;
 pub mod schedule;
+mod session;
+mod telling;
 pub mod windows;
 pub mod workload;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use waymesh_core::app::{ClientId, InboundId, RegistryCommand};
+use waymesh_core::app::{ClientId, InboundId};
 use waymesh_core::{Mesh, MeshConfig};
 use waymesh_net::webrtc::SendError;
 use waymesh_proto::api::PeerStatus;
@@ -16,10 +16,11 @@ use waymesh_proto::limits::{
 use waymesh_proto::link::{LinkCommand, LinkEvent};
 
 use super::model::Life;
-use super::registry::{Session, Way};
+use super::registry::Way;
 use super::report::{Checked, Invariant, Violation, hold};
 use super::schedule::{HostPlan, Reading};
-use super::{Due, World};
+use super::session::Session;
+use super::{Due, World, telling};
 
 /// Most hosts of a world; nodes of the fake network are numbered by it.
 pub(super) const HOSTS_MAX: usize = 8;
@@ -238,8 +239,9 @@ impl World {
 
     fn hear_link(&mut self, at: usize, event: LinkEvent) {
         let now = self.now;
-        self.trace
-            .note(now - self.start, || format!("{at} link {}", brief(&event)));
+        self.trace.note(now - self.start, || {
+            format!("{at} link {}", telling::link_event(&event))
+        });
         let host = &mut self.hosts[at];
         match &event {
             LinkEvent::Up { link, pair } => {
@@ -285,12 +287,12 @@ impl World {
                     host.note_link_ended(now, *link);
                 }
                 self.trace.note(now - self.start, || {
-                    format!("{at} wants {}", brief_command(&command))
+                    format!("{at} wants {}", telling::link_command(&command))
                 });
                 self.net.handle_command(now, node_of(life), command);
             } else if let Some(command) = mesh.poll_registry_command() {
                 self.trace.note(now - self.start, || {
-                    format!("{at} asks {}", brief_question(&command))
+                    format!("{at} asks {}", telling::registry_command(&command))
                 });
                 self.tell_registry(life, command);
             } else {
@@ -325,7 +327,7 @@ impl World {
                     "{at} sends {} on {}: {}",
                     frame.class.label(),
                     frame.link,
-                    sections(&frame.bytes)
+                    telling::frame(&frame.bytes)
                 )
             });
             match self
@@ -432,96 +434,4 @@ fn check_frame(class: Class, bytes: &[u8]) -> Checked {
         class.label()
     );
     Ok(())
-}
-
-fn brief(event: &LinkEvent) -> String {
-    match event {
-        LinkEvent::Frame { link, class, bytes } => {
-            format!("{link} {} gets {}", class.label(), sections(bytes))
-        }
-        LinkEvent::Offered { link, .. } => format!("{link} offered"),
-        LinkEvent::Answered { link, .. } => format!("{link} answered"),
-        LinkEvent::Up { link, .. } => format!("{link} is up"),
-        other => format!("{other:?}"),
-    }
-}
-
-fn brief_command(command: &LinkCommand) -> String {
-    match command {
-        LinkCommand::Offer { link } => format!("to offer {link}"),
-        LinkCommand::Accept { link, .. } => format!("to accept {link}"),
-        LinkCommand::Answer { link, .. } => format!("to complete {link}"),
-        LinkCommand::Candidate { link, .. } => format!("a candidate for {link}"),
-        LinkCommand::Close { link } => format!("to close {link}"),
-    }
-}
-
-fn brief_question(command: &RegistryCommand) -> String {
-    match command {
-        RegistryCommand::Signal {
-            to,
-            session,
-            seq,
-            signal,
-            ..
-        } => {
-            let what = match signal {
-                waymesh_proto::signaling::Signal::Offer { .. } => "offer",
-                waymesh_proto::signaling::Signal::Answer { .. } => "answer",
-                waymesh_proto::signaling::Signal::Candidate { .. } => "candidate",
-                waymesh_proto::signaling::Signal::Reject { .. } => "reject",
-            };
-            let session = &session.to_string()[..6];
-            format!("to pass {what} {seq} of {session} to {}", host_of(*to))
-        }
-        RegistryCommand::Skills(skills) => format!("to publish {} skills", skills.len()),
-        other => format!("{other:?}"),
-    }
-}
-
-/// A frame in few words.
-fn sections(bytes: &[u8]) -> String {
-    use waymesh_proto::frame::Section;
-    let Ok(reader) = FrameReader::new(bytes) else {
-        return "garbage".into();
-    };
-    let words = reader.map(|section| match section {
-        Ok(Section::Hello(incarnation)) => format!("hello({})", incarnation.number() % 1_000_000),
-        Ok(Section::Ack(ack)) => {
-            let set = |set: &waymesh_proto::seqset::SeqSet| {
-                format!("{}{:?}", set.cumulative(), set.ranges().collect::<Vec<_>>())
-            };
-            format!(
-                "ack({:?} received {} consumed {} window {}/{})",
-                ack.stream,
-                set(&ack.received),
-                set(&ack.consumed),
-                ack.window_messages,
-                ack.window_bytes
-            )
-        }
-        Ok(Section::Message(h, bytes)) => {
-            let mark = if h.redelivered { " again" } else { "" };
-            format!(
-                "message({:?} {} after {} lowest {} of {} B life {} wait {}{mark})",
-                h.stream,
-                h.seq,
-                h.previous,
-                h.lowest,
-                bytes.len(),
-                h.life_ms,
-                h.wait_ms
-            )
-        }
-        Ok(Section::Chunk(h, p)) => {
-            let mark = if h.redelivered { " again" } else { "" };
-            format!(
-                "chunk({:?} {} after {} lowest {} at {} of {}{mark})",
-                h.stream, h.seq, h.previous, h.lowest, p.offset, p.total
-            )
-        }
-        Ok(other) => format!("{other:?}"),
-        Err(error) => format!("error({error})"),
-    });
-    words.collect::<Vec<_>>().join(" ")
 }
