@@ -31,10 +31,6 @@ pub const CONTROL_VERSION: u32 = 1;
 /// one agent and their frame fit. A larger one is refused with `too_large`.
 pub const CONTROL_MAX_BYTES: usize = 512 * 1024;
 
-/// All skills that one agent publishes, bytes of JSON. Chosen: sixteen of the
-/// largest, or a thousand of ordinary size. More is refused with `too_large`.
-pub const AGENT_SKILLS_MAX_BYTES: usize = 256 * 1024;
-
 /// Where a message that carries agents is cut into several, bytes of JSON.
 /// Chosen; one agent more than fits exactly may pass it.
 pub const AGENTS_PART_BYTES: usize = 64 * 1024;

@@ -57,3 +57,7 @@ pub const SKILLS_MAX: usize = 256;
 
 /// Largest description and schema of one skill, bytes of JSON.
 pub const SKILL_MAX_BYTES: usize = 16 * 1024;
+
+/// All skills of one agent together, bytes of JSON: sixteen of the largest, or all
+/// [`SKILLS_MAX`] of 1 KiB. Chosen; more are refused with `too_large`.
+pub const SKILLS_MAX_BYTES: usize = 256 * 1024;

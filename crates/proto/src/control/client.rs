@@ -2,14 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::AGENT_SKILLS_MAX_BYTES;
 use super::decode::{DecodeError, decode};
 use super::keys::{InstanceId, Nonce, Signature};
 use super::origin::Origin;
 use crate::api::SkillSpec;
 use crate::error::{Code, Fault};
 use crate::ids::{AgentId, Incarnation, MeshId, MessageId, Name, SkillName};
-use crate::limits::{SKILL_MAX_BYTES, SKILLS_MAX};
+use crate::limits::{SKILL_MAX_BYTES, SKILLS_MAX, SKILLS_MAX_BYTES};
 use crate::signaling::SignedSignal;
 
 /// A message from a node to the registry.
@@ -100,8 +99,8 @@ pub enum SkillsError {
         /// Its size, bytes of JSON.
         len: usize,
     },
-    /// All together are larger than [`AGENT_SKILLS_MAX_BYTES`].
-    #[error("the skills of {0} bytes together are larger than {AGENT_SKILLS_MAX_BYTES}")]
+    /// All together are larger than [`SKILLS_MAX_BYTES`].
+    #[error("the skills of {0} bytes together are larger than {SKILLS_MAX_BYTES}")]
     AllTooLarge(usize),
     /// Two have the same name.
     #[error("the skill {0} is there twice")]
@@ -144,7 +143,7 @@ pub fn check_skills(skills: &[SkillSpec]) -> Result<usize, SkillsError> {
         }
         all += len;
     }
-    if all > AGENT_SKILLS_MAX_BYTES {
+    if all > SKILLS_MAX_BYTES {
         return Err(SkillsError::AllTooLarge(all));
     }
     Ok(all)

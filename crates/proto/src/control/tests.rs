@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::api::SkillSpec;
 use crate::error::Code;
-use crate::limits::{SKILL_MAX_BYTES, SKILLS_MAX};
+use crate::limits::{SKILL_MAX_BYTES, SKILLS_MAX, SKILLS_MAX_BYTES};
 
 fn code_of(bytes: &[u8]) -> Option<Code> {
     ClientMessage::decode(bytes).err().map(|e| e.code())
@@ -91,11 +91,11 @@ fn a_skill_of_the_largest_size_passes_and_one_byte_more_does_not() {
 #[test]
 fn skills_are_refused_when_all_together_are_too_large_or_one_is_there_twice() {
     let largest = SKILL_MAX_BYTES - overhead() - 1;
-    let many = AGENT_SKILLS_MAX_BYTES / SKILL_MAX_BYTES;
+    let many = SKILLS_MAX_BYTES / SKILL_MAX_BYTES;
     let mut skills: Vec<_> = (10..10 + many)
         .map(|n| skill(&format!("{n}"), largest))
         .collect();
-    assert_eq!(check_skills(&skills), Ok(AGENT_SKILLS_MAX_BYTES));
+    assert_eq!(check_skills(&skills), Ok(SKILLS_MAX_BYTES));
     skills.push(skill("one-more", 0));
     assert_eq!(
         check_skills(&skills).map_err(|e| e.code()),
