@@ -10,6 +10,7 @@
 //! nothing about links: when the registry is away, core hears `Disconnected`
 //! and goes on with the links that it has, and the task tries again.
 
+mod finds;
 mod link;
 mod session;
 mod signals;

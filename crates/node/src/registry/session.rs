@@ -1,30 +1,26 @@
 //! One logged-in connection: core's commands out, the registry's messages in.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
 use waymesh_net::control::{ControlSocket, Received};
-use waymesh_proto::api::AgentRecord;
 use waymesh_proto::control::{
     ClientMessage, DecodeError, SILENCE_MAX_MS, ServerMessage, check_skills,
 };
 use waymesh_proto::signaling::SignedSignal;
-use waymesh_proto::{Code, Fault, MeshId, MessageId, Name};
+use waymesh_proto::{Code, Fault, MeshId, Name};
 use waymesh_trust::signal::SignalError;
 
 use super::News;
+use super::finds::{FIND_TIMEOUT, Finds};
 use super::link::{Ended, SEND_TIMEOUT, Trouble, unreachable_answer};
 use super::signals::{Dropped, Outgoing, Signals};
 use super::state::Counters;
 
 /// Silence after which the registry is gone; it pings twice as often.
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
-
-/// Finds that may wait for their answer; one more is refused with `queue_full`. Chosen.
-const OPEN_FINDS_MAX: usize = 256;
 
 /// What ends a session.
 type Outcome = Result<(), Trouble>;
@@ -35,12 +31,13 @@ pub(super) struct Session<'a> {
     signals: &'a mut Signals,
     counters: &'a Counters,
     news: &'a mpsc::Sender<News>,
-    /// The parts that have come of each open find.
-    finds: BTreeMap<MessageId, Vec<AgentRecord>>,
+    finds: Finds,
+    /// The refusal that the log has told last.
+    told_refusal: Option<Code>,
 }
 
 impl<'a> Session<'a> {
-    pub(super) const fn new(
+    pub(super) fn new(
         socket: ControlSocket,
         mesh: MeshId,
         signals: &'a mut Signals,
@@ -53,7 +50,8 @@ impl<'a> Session<'a> {
             signals,
             counters,
             news,
-            finds: BTreeMap::new(),
+            finds: Finds::default(),
+            told_refusal: None,
         }
     }
 
@@ -63,7 +61,7 @@ impl<'a> Session<'a> {
             Ok(()) => self.serve(commands).await,
             Err(trouble) => trouble,
         };
-        for id in std::mem::take(&mut self.finds).into_keys() {
+        for id in self.finds.take_all() {
             // When the driver is gone, nobody waits.
             let _ = self.news.send(unreachable_answer(id)).await;
         }
@@ -88,6 +86,7 @@ impl<'a> Session<'a> {
                         Err(_) => Err(Trouble::passing("the registry is silent")),
                     }
                 }
+                () = sleep_until(self.finds.poll_timeout()) => self.expire_finds().await,
             };
             if let Err(trouble) = outcome {
                 return trouble;
@@ -108,10 +107,10 @@ impl<'a> Session<'a> {
             RegistryCommand::Resolve { name } => ClientMessage::Resolve { name },
             RegistryCommand::WatchAll => ClientMessage::WatchAll,
             RegistryCommand::Find { id, name, skill } => {
-                if self.finds.len() >= OPEN_FINDS_MAX {
-                    return self.refuse_find(id).await;
+                if let Err(fault) = self.finds.ask(Instant::now(), id) {
+                    let outcome = Err(fault);
+                    return self.tell(RegistryEvent::Found { id, outcome }).await;
                 }
-                self.finds.insert(id, Vec::new());
                 ClientMessage::Find { id, name, skill }
             }
             RegistryCommand::Signal {
@@ -144,18 +143,21 @@ impl<'a> Session<'a> {
             .map_err(Trouble::passing)
     }
 
-    async fn refuse_find(&self, id: MessageId) -> Outcome {
-        let fault = Fault::new(
-            Code::QueueFull,
-            "too many questions to the registry are open",
-        );
-        let outcome = Err(fault);
-        self.tell(RegistryEvent::Found { id, outcome }).await
+    async fn expire_finds(&mut self) -> Outcome {
+        for id in self.finds.expire(Instant::now()) {
+            let fault = Fault::new(
+                Code::RegistryUnreachable,
+                format!("the registry did not answer within {FIND_TIMEOUT:?}"),
+            );
+            let outcome = Err(fault);
+            self.tell(RegistryEvent::Found { id, outcome }).await?;
+        }
+        Ok(())
     }
 
     async fn handle_text(&mut self, text: &str) -> Outcome {
         match ServerMessage::decode(text.as_bytes()) {
-            Ok(message) => self.handle_message(message).await,
+            Ok(message) => self.handle_message(message, text.len()).await,
             Err(DecodeError::UnknownType(kind)) => {
                 self.counters.messages_unknown.add();
                 tracing::debug!(%kind, "the registry says what this version does not know");
@@ -165,7 +167,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn handle_message(&mut self, message: ServerMessage) -> Outcome {
+    async fn handle_message(&mut self, message: ServerMessage, bytes: usize) -> Outcome {
         match message {
             ServerMessage::Records { agents } => {
                 for record in agents {
@@ -173,8 +175,13 @@ impl<'a> Session<'a> {
                 }
                 Ok(())
             }
+            ServerMessage::Found { id, agents, more } => {
+                match self.finds.handle_part(id, agents, bytes, more) {
+                    Some(outcome) => self.tell(RegistryEvent::Found { id, outcome }).await,
+                    None => Ok(()),
+                }
+            }
             ServerMessage::Unknown { name } => self.tell(RegistryEvent::Unknown { name }).await,
-            ServerMessage::Found { id, agents, more } => self.handle_found(id, agents, more).await,
             ServerMessage::Signal { from_name, signal } => {
                 self.handle_signal(from_name, &signal).await
             }
@@ -187,23 +194,6 @@ impl<'a> Session<'a> {
                 Err(Trouble::passing("the registry repeats the login"))
             }
         }
-    }
-
-    async fn handle_found(
-        &mut self,
-        id: MessageId,
-        agents: Vec<AgentRecord>,
-        more: bool,
-    ) -> Outcome {
-        let Some(found) = self.finds.get_mut(&id) else {
-            return Ok(());
-        };
-        found.extend(agents);
-        if more {
-            return Ok(());
-        }
-        let outcome = Ok(self.finds.remove(&id).unwrap_or_default());
-        self.tell(RegistryEvent::Found { id, outcome }).await
     }
 
     async fn handle_signal(&mut self, from_name: Name, signal: &SignedSignal) -> Outcome {
@@ -230,12 +220,16 @@ impl<'a> Session<'a> {
     }
 
     /// Where the registry cannot go on, it closes next; until then this is only a complaint.
-    fn handle_error(&self, error: Fault) -> Outcome {
+    fn handle_error(&mut self, error: Fault) -> Outcome {
         self.counters.messages_refused.add();
         match Trouble::from_fault(error) {
             Trouble::Passing(fault) => {
                 let code = fault.code;
-                tracing::debug!(%code, why = %fault, "the registry refuses a message");
+                if self.told_refusal.replace(code) == Some(code) {
+                    tracing::debug!(%code, why = %fault, "the registry refuses a message again");
+                } else {
+                    tracing::warn!(%code, why = %fault, "the registry refuses a message");
+                }
                 Ok(())
             }
             fatal @ Trouble::Final(_) => Err(fatal),
@@ -247,6 +241,13 @@ impl<'a> Session<'a> {
             .send(News::Event(event))
             .await
             .map_err(|_| Trouble::Final(Ended::ByDriver))
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
