@@ -6,7 +6,7 @@
 //! clients). One node calls it from one place; nothing in it waits.
 //!
 //! Invariant: after each `handle_*` every touched peer has been through
-//! [`Mesh::settle`], so that its timer, its turn to send, the node's budgets and
+//! `Mesh::settle`, so that its timer, its turn to send, the node's budgets and
 //! the clients' events are up to date.
 
 mod arrivals;

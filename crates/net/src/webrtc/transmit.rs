@@ -26,7 +26,7 @@ const JOIN_DEPTH: usize = 8;
 /// Buffers of sent bursts kept for reuse.
 const SPARE_BUFFERS: usize = 8;
 
-/// What [`TransmitQueue::flush`] achieved.
+/// What `TransmitQueue::flush` achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
     /// Everything is on the wire.
