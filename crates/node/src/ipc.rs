@@ -11,6 +11,7 @@
 
 mod client;
 mod connection;
+mod patience;
 mod server;
 mod session;
 mod socket;

@@ -13,9 +13,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ipc::{Decoder, Event, Hello, Request, RequestId};
 
+use super::patience::Patience;
 use super::server::{Commands, Events};
 use super::session::Session;
 use super::socket;
@@ -27,7 +29,8 @@ pub struct Limits {
     pub pause_bytes: usize,
     /// Unread bytes past which no more events are taken. One event more fits.
     pub out_max_bytes: usize,
-    /// How long a client with a full buffer may read nothing before it is let go.
+    /// How long a client whose buffer was full may take to read a sixteenth of
+    /// it, again and again until it has read half; else it is let go.
     pub patience: Duration,
     /// How long a closing connection waits for the client to read the rest.
     pub linger: Duration,
@@ -243,9 +246,16 @@ async fn output(
     shared: &Shared,
     limits: Limits,
 ) -> End {
+    let mut patience = Patience::new(limits.out_max_bytes, limits.patience);
     loop {
-        let waiting = shared.lock().out.len();
+        let (waiting, written) = {
+            let out = &shared.lock().out;
+            (out.len(), out.written)
+        };
         let is_full = waiting >= limits.out_max_bytes;
+        if patience.is_over(Instant::now(), waiting, written) {
+            return slow_consumer();
+        }
         tokio::select! {
             biased;
             () = shared.written.notified() => {}
@@ -256,9 +266,7 @@ async fn output(
             ready = stream.writable(), if waiting > 0 => if ready.is_err() {
                 return End::ByClient;
             },
-            () = tokio::time::sleep(limits.patience), if is_full => {
-                return slow_consumer();
-            }
+            () = patience.wait() => continue,
         }
         let mut state = shared.lock();
         if state.out.flush(stream).is_err() {
@@ -352,6 +360,8 @@ struct Out {
     buffer: Vec<u8>,
     /// Bytes before this one are written.
     start: usize,
+    /// Bytes that were written in all.
+    written: u64,
 }
 
 impl Out {
@@ -371,7 +381,10 @@ impl Out {
     fn flush(&mut self, stream: &UnixStream) -> io::Result<()> {
         while self.start < self.buffer.len() {
             match stream.try_write(&self.buffer[self.start..]) {
-                Ok(written) => self.start += written,
+                Ok(written) => {
+                    self.start += written;
+                    self.written += written as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }

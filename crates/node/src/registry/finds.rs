@@ -81,8 +81,15 @@ impl Finds {
         self.0.remove(&id).map(|find| Ok(find.agents))
     }
 
-    /// When [`Finds::expire`] must be called.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    /// Waits until [`Finds::expire`] has something to take. Cancel safe.
+    pub(super) async fn wait(&self) {
+        match self.poll_timeout() {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
         self.0.values().map(|find| find.ends).min()
     }
 

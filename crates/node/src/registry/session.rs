@@ -86,7 +86,7 @@ impl<'a> Session<'a> {
                         Err(_) => Err(Trouble::passing("the registry is silent")),
                     }
                 }
-                () = sleep_until(self.finds.poll_timeout()) => self.expire_finds().await,
+                () = self.finds.wait() => self.expire_finds().await,
             };
             if let Err(trouble) = outcome {
                 return trouble;
@@ -241,13 +241,6 @@ impl<'a> Session<'a> {
             .send(News::Event(event))
             .await
             .map_err(|_| Trouble::Final(Ended::ByDriver))
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 
