@@ -5,38 +5,38 @@ use std::time::Instant;
 use waymesh_proto::api::SkillSpec;
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::SkillName;
-use waymesh_proto::limits::{SKILL_MAX_BYTES, SKILLS_MAX};
+use waymesh_proto::limits::{SKILL_MAX_BYTES, SKILLS_MAX, SKILLS_MAX_BYTES};
 
 use super::{Mesh, Skill};
 use crate::app::{ClientId, RegistryCommand};
 
 impl Mesh {
     pub(super) fn offer_skill(&mut self, client: ClientId, spec: SkillSpec) -> Result<(), Fault> {
-        let size = serde_json::to_vec(&spec).map_or(usize::MAX, |json| json.len());
-        if size > SKILL_MAX_BYTES {
-            return Err(Fault::new(
-                Code::TooLarge,
-                format!(
-                    "skill {} takes {size} bytes with its schema; the limit is {SKILL_MAX_BYTES}",
-                    spec.name
-                ),
-            ));
-        }
-        if self
-            .skills
-            .get(&spec.name)
-            .is_some_and(|skill| skill.owner != client)
-        {
+        let known = self.skills.get(&spec.name);
+        if known.is_some_and(|skill| skill.owner != client) {
             return Err(Fault::new(
                 Code::AlreadyOwned,
                 format!("another client of this node offers {}", spec.name),
             )
             .with_hint("give the skill another name, or stop the other client"));
         }
-        if self.skills.len() >= SKILLS_MAX && !self.skills.contains_key(&spec.name) {
+        if known.is_none() && self.skills.len() >= SKILLS_MAX {
             return Err(Fault::new(
                 Code::QueueFull,
                 format!("an agent offers at most {SKILLS_MAX} skills"),
+            ));
+        }
+        let size = bytes_of(&spec);
+        let others = self.skills.values().filter(|s| s.spec.name != spec.name);
+        let all = size + others.map(|skill| bytes_of(&skill.spec)).sum::<usize>();
+        if size > SKILL_MAX_BYTES || all > SKILLS_MAX_BYTES {
+            return Err(Fault::new(
+                Code::TooLarge,
+                format!(
+                    "skill {} takes {size} bytes with its schema, and all skills {all}; \
+                     the limits are {SKILL_MAX_BYTES} and {SKILLS_MAX_BYTES}",
+                    spec.name
+                ),
             ));
         }
         let waiting = self
@@ -99,4 +99,9 @@ impl Mesh {
                 .push_back(RegistryCommand::Skills(specs));
         }
     }
+}
+
+/// What a skill takes in the registry.
+fn bytes_of(spec: &SkillSpec) -> usize {
+    serde_json::to_vec(spec).map_or(usize::MAX / SKILLS_MAX, |json| json.len())
 }

@@ -141,3 +141,31 @@ fn a_stranger_is_met_only_through_an_offer() {
     assert_eq!(lab.hosts[0].mesh.counters().stale_signals, 1);
     assert!(lab.hosts[0].mesh.peers.is_empty());
 }
+
+#[test]
+fn skills_fit_together_up_to_their_limit_and_one_more_is_refused() {
+    use waymesh_proto::limits::{SKILL_MAX_BYTES, SKILLS_MAX_BYTES};
+    let mut lab = Lab::new(&["a"]);
+    let mut offer = |name: &str, description: usize| {
+        let id = lab.id();
+        let spec = SkillSpec {
+            name: name.parse().expect("a name"),
+            description: Some("x".repeat(description)),
+            schema: None,
+            idempotent: false,
+        };
+        lab.command(0, Command::OfferSkill { id, spec });
+        match lab.hosts[0].events.pop_back() {
+            Some(Event::Done { outcome, .. }) => outcome.map_err(|fault| fault.code),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(offer("large", SKILL_MAX_BYTES), Err(Code::TooLarge));
+    for number in 0..SKILLS_MAX_BYTES / SKILL_MAX_BYTES {
+        assert_eq!(
+            offer(&format!("skill-{number}"), SKILL_MAX_BYTES - 100),
+            Ok(())
+        );
+    }
+    assert_eq!(offer("one-more", 2_000), Err(Code::TooLarge));
+}
