@@ -415,7 +415,9 @@ impl Endpoint {
             .get(&link)
             .is_some_and(|peer| peer.accepts(&input))
         {
-            self.demux.note_source(datagram.source, link);
+            if self.demux.note_source(datagram.source, link) {
+                self.counters.sources_forgotten += 1;
+            }
             self.drive(now, link, |peer, counters| {
                 peer.handle_datagram(input, counters)
             });

@@ -15,6 +15,10 @@ pub struct Counters {
     pub unsendable: u64,
     /// Trickled candidates ignored: too many, not usable here, or unreadable on a link that is up.
     pub candidates_ignored: u64,
+    /// Addresses forgotten because a peer was heard from too many others since.
+    pub sources_forgotten: u64,
+    /// Frames dropped because they came on a channel that no class has.
+    pub unknown_channel: u64,
     /// Times that the WebRTC stack panicked and its link was ended.
     pub stack_panics: u64,
 }

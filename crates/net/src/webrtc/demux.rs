@@ -19,6 +19,11 @@ use waymesh_proto::ids::LinkId;
 /// with 36 pairs each; past it the oldest answers are not recognised.
 const TRANSACTIONS_MAX: usize = 4_096;
 
+/// Addresses that one link may be reached from; one more, and the one that was
+/// silent longest is forgotten. Chosen: all pairs of two hosts with eight
+/// addresses each; a peer that claims more harms its own link alone.
+const SOURCES_PER_LINK_MAX: usize = 64;
+
 /// Where in a STUN message the transaction id is (RFC 8489 §5).
 const TRANSACTION_ID: std::ops::Range<usize> = 8..20;
 
@@ -66,14 +71,18 @@ fn is_handshake(datagram: &[u8]) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Demux {
     by_ufrag: HashMap<String, LinkId>,
-    by_source: HashMap<SocketAddr, Vec<Route>>,
+    by_source: HashMap<SocketAddr, Vec<LinkId>>,
+    /// The sources of each link; mirrors `by_source`.
+    reached: HashMap<LinkId, Reached>,
     by_transaction: HashMap<[u8; 12], LinkId>,
     transactions: VecDeque<[u8; 12]>,
 }
 
-#[derive(Debug)]
-struct Route {
-    link: LinkId,
+/// Where a link is reached from.
+#[derive(Debug, Default)]
+struct Reached {
+    /// The source that was heard last is at the end.
+    sources: VecDeque<SocketAddr>,
     /// The link's handshake is over.
     is_secure: bool,
 }
@@ -87,10 +96,19 @@ impl Demux {
     /// Forgets a link.
     pub(super) fn remove(&mut self, ufrag: &str, link: LinkId) {
         self.by_ufrag.remove(ufrag);
-        self.by_source.retain(|_, routes| {
-            routes.retain(|route| route.link != link);
-            !routes.is_empty()
-        });
+        let reached = self.reached.remove(&link).unwrap_or_default();
+        for source in reached.sources {
+            self.forget_source(source, link);
+        }
+    }
+
+    fn forget_source(&mut self, source: SocketAddr, link: LinkId) {
+        if let Some(links) = self.by_source.get_mut(&source) {
+            links.retain(|known| *known != link);
+            if links.is_empty() {
+                self.by_source.remove(&source);
+            }
+        }
     }
 
     /// Notes an outgoing STUN request, whose answer belongs to `link`.
@@ -108,14 +126,27 @@ impl Demux {
         }
     }
 
-    /// Notes that `link` is reached from `source`, which its STUN proved.
-    pub(super) fn note_source(&mut self, source: SocketAddr, link: LinkId) {
-        let routes = self.by_source.entry(source).or_default();
-        if routes.iter().all(|route| route.link != link) {
-            routes.push(Route {
-                link,
-                is_secure: false,
-            });
+    /// Notes that `link` is reached from `source`, which its STUN proved; says
+    /// whether another source was forgotten for it.
+    pub(super) fn note_source(&mut self, source: SocketAddr, link: LinkId) -> bool {
+        let sources = &mut self.reached.entry(link).or_default().sources;
+        if sources.back() == Some(&source) {
+            return false;
+        }
+        if let Some(at) = sources.iter().position(|known| *known == source) {
+            sources.remove(at);
+            sources.push_back(source);
+            return false;
+        }
+        sources.push_back(source);
+        let oldest = (sources.len() > SOURCES_PER_LINK_MAX).then(|| sources.pop_front());
+        self.by_source.entry(source).or_default().push(link);
+        match oldest.flatten() {
+            Some(oldest) => {
+                self.forget_source(oldest, link);
+                true
+            }
+            None => false,
         }
     }
 
@@ -131,27 +162,31 @@ impl Demux {
 
     /// Notes that the DTLS handshake of `link` is over.
     pub(super) fn note_secure(&mut self, link: LinkId) {
-        let routes = self.by_source.values_mut().flatten();
-        for route in routes.filter(|route| route.link == link) {
-            route.is_secure = true;
-        }
+        self.reached.entry(link).or_default().is_secure = true;
+    }
+
+    fn is_secure(&self, link: LinkId) -> bool {
+        self.reached
+            .get(&link)
+            .is_some_and(|reached| reached.is_secure)
     }
 
     /// The links that a DTLS datagram may be for: one, but for peers with several links.
     pub(super) fn links_of_dtls(&self, source: SocketAddr, datagram: &[u8]) -> DtlsLinks {
-        let routes = self.by_source.get(&source).map_or(&[][..], Vec::as_slice);
-        match routes {
+        let links = self.by_source.get(&source).map_or(&[][..], Vec::as_slice);
+        match links {
             [] => DtlsLinks::None,
-            [only] => DtlsLinks::One(only.link),
+            [only] => DtlsLinks::One(*only),
             many if is_handshake(datagram) => {
-                let being_made = many.iter().rev().find(|route| !route.is_secure);
+                let mut newest_first = many.iter().rev();
+                let being_made = newest_first.find(|link| !self.is_secure(**link));
                 being_made
                     .or(many.last())
-                    .map_or(DtlsLinks::None, |route| DtlsLinks::One(route.link))
+                    .map_or(DtlsLinks::None, |link| DtlsLinks::One(*link))
             }
             many => {
-                let secure = many.iter().filter(|route| route.is_secure);
-                DtlsLinks::Any(secure.map(|route| route.link).collect())
+                let secure = many.iter().filter(|link| self.is_secure(**link));
+                DtlsLinks::Any(secure.copied().collect())
             }
         }
     }
@@ -205,6 +240,43 @@ mod tests {
         );
         demux.remove("none", old);
         assert_eq!(demux.links_of_dtls(source, &data), DtlsLinks::One(new));
+    }
+
+    #[test]
+    fn a_link_is_reached_from_as_many_sources_as_the_limit_and_one_more_replaces_the_most_silent() {
+        let source = |n: usize| SocketAddr::from(([192, 0, 2, 1], n as u16));
+        let (link, other) = (LinkId::new(1), LinkId::new(2));
+        let data = record(23, 1);
+        let mut demux = Demux::default();
+        demux.note_source(source(0), other);
+        for n in 0..SOURCES_PER_LINK_MAX {
+            assert!(!demux.note_source(source(n), link));
+        }
+        assert!(!demux.note_source(source(1), link));
+        assert!(demux.note_source(source(SOURCES_PER_LINK_MAX), link));
+        let one = DtlsLinks::One(link);
+        assert_eq!(demux.links_of_dtls(source(0), &data), DtlsLinks::One(other));
+        assert_eq!(demux.links_of_dtls(source(1), &data), one);
+        assert!(demux.note_source(source(99), link));
+        assert_eq!(demux.links_of_dtls(source(2), &data), DtlsLinks::None);
+        assert_eq!(demux.links_of_dtls(source(1), &data), one);
+        demux.remove("none", link);
+        assert_eq!(demux.by_source.len(), 1);
+    }
+
+    #[test]
+    fn a_secure_link_that_moves_to_the_address_of_another_still_gets_its_data() {
+        let (source, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let [source, other] = [source, other].map(|ip| SocketAddr::from((ip, 9)));
+        let (one, two) = (LinkId::new(1), LinkId::new(2));
+        let mut demux = Demux::default();
+        for (link, source) in [(one, source), (two, other)] {
+            demux.note_source(source, link);
+            demux.note_secure(link);
+        }
+        demux.note_source(source, two);
+        let both = DtlsLinks::Any(vec![one, two]);
+        assert_eq!(demux.links_of_dtls(source, &record(23, 1)), both);
     }
 
     #[test]

@@ -59,8 +59,6 @@ pub(super) struct Peer {
     /// The local and remote address that DTLS went over last.
     route: Option<(SocketAddr, SocketAddr)>,
     window: Window,
-    /// A sender waits for [`LinkEvent::Writable`].
-    starved: bool,
     no_pair_since: Option<Instant>,
     early: Vec<(Class, Vec<u8>)>,
     early_bytes: usize,
@@ -154,7 +152,6 @@ impl Peer {
             remote,
             route: None,
             window: Window::new(),
-            starved: false,
             no_pair_since: None,
             early: Vec::new(),
             early_bytes: 0,
@@ -166,6 +163,12 @@ impl Peer {
     /// The ufrag by which this side is addressed.
     pub(super) fn ufrag(&self) -> &str {
         &self.ufrag
+    }
+
+    /// The session, for tests that misuse it.
+    #[cfg(test)]
+    pub(super) fn rtc(&mut self) -> &mut Rtc {
+        &mut self.rtc
     }
 
     /// When the link wants [`Peer::run`].
@@ -268,8 +271,7 @@ impl Peer {
             return Err(SendError::TooLarge);
         }
         if self.room() < frame.len().max(1) {
-            self.window.note_limited();
-            self.starved = true;
+            self.window.note_refused();
             return Err(SendError::WouldBlock);
         }
         let Some(mut channel) = self.rtc.channel(self.channels.id(class)) else {
@@ -278,7 +280,7 @@ impl Peer {
         match channel.write(true, frame) {
             Ok(true) => {}
             Ok(false) => {
-                self.starved = true;
+                self.window.note_refused();
                 return Err(SendError::WouldBlock);
             }
             Err(error) => {
@@ -289,10 +291,6 @@ impl Peer {
         self.channels.note_written(class, frame.len());
         let held = self.channels.held();
         self.window.note_written(now, frame.len(), held);
-        if self.window.room(held) < FRAME_MAX_BYTES {
-            self.window.note_limited();
-            self.starved = true;
-        }
         Ok(())
     }
 
@@ -367,9 +365,11 @@ impl Peer {
             }
             Event::IceConnectionStateChange(state) => return self.handle_ice(now, state),
             Event::ChannelData(data) => {
-                if let Some(class) = self.channels.class(data.id) {
-                    return self.handle_frame(class, data.data, out);
-                }
+                let Some(class) = self.channels.class(data.id) else {
+                    out.counters.unknown_channel += 1;
+                    return Ok(());
+                };
+                return self.handle_frame(class, data.data, out);
             }
             Event::ChannelClose(_) | Event::Closed => self.stage = Stage::Ending,
             _ => {}
@@ -439,9 +439,7 @@ impl Peer {
         }
         self.channels.refresh(&mut self.rtc);
         let held = self.channels.held();
-        self.window.note_held(now, held);
-        if self.starved && self.window.is_half_free(held) {
-            self.starved = false;
+        if self.window.note_held(now, held) {
             out.events
                 .push_back(LinkEvent::Writable { link: self.link });
         }

@@ -108,6 +108,30 @@ async fn garbage_that_claims_the_address_of_a_peer_does_not_end_its_link() {
 }
 
 #[tokio::test]
+async fn frames_on_a_channel_that_no_class_has_are_counted_and_change_nothing() {
+    let (mut ends, _) = linked(loopback()).await;
+    let mut extra = None;
+    ends[1].drive(Instant::now(), LINK, |peer, _| {
+        let config = str0m::channel::ChannelConfig::default();
+        extra = Some(peer.rtc().direct_api().create_data_channel(config));
+        Ok(())
+    });
+    let extra = extra.expect("the link lives");
+    run_until(&mut ends, |[a, b]| {
+        b.drive(Instant::now(), LINK, |peer, _| {
+            if let Some(mut channel) = peer.rtc().channel(extra) {
+                channel.write(true, b"x").expect("an open channel");
+            }
+            Ok(())
+        });
+        let heard = std::iter::from_fn(|| a.poll_event()).count();
+        assert_eq!(heard, 0);
+        a.counters().unknown_channel > 0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn commands_and_frames_for_unknown_links_do_nothing() {
     let mut end = Endpoint::bind(EndpointConfig::default()).expect("a port");
     let now = Instant::now();

@@ -10,6 +10,8 @@
 
 use std::time::{Duration, Instant};
 
+use waymesh_proto::limits::FRAME_MAX_BYTES;
+
 /// The least window, bytes (measured: `cargo run --release -p waymesh-net --example link_bench`).
 pub(super) const WINDOW_MIN_BYTES: usize = 32 * 1024;
 
@@ -26,6 +28,8 @@ pub(super) struct Window {
     written: u64,
     round: Option<Round>,
     shortest: Option<(Duration, Instant)>,
+    /// A sender may wait to be told of room.
+    starved: bool,
 }
 
 #[derive(Debug)]
@@ -43,17 +47,13 @@ impl Window {
             written: 0,
             round: None,
             shortest: None,
+            starved: false,
         }
     }
 
     /// Bytes that may be written now, given what SCTP holds.
     pub(super) fn room(&self, held: usize) -> usize {
         self.limit.saturating_sub(held)
-    }
-
-    /// Whether so much is free that a waiting sender should hear of it.
-    pub(super) fn is_half_free(&self, held: usize) -> bool {
-        held <= self.limit / 2
     }
 
     /// Forgets what was measured: the path is another one.
@@ -72,17 +72,31 @@ impl Window {
             ends_at: written,
             was_limited: false,
         });
+        if self.room(held) < FRAME_MAX_BYTES {
+            self.note_refused();
+        }
     }
 
-    /// Notes that the window, not the application, held a write back.
-    pub(super) fn note_limited(&mut self) {
+    /// Notes that the window, not the application, holds a write back.
+    pub(super) fn note_refused(&mut self) {
+        self.starved = true;
         if let Some(round) = &mut self.round {
             round.was_limited = true;
         }
     }
 
-    /// Notes what SCTP still holds, and ends the round if it is over.
-    pub(super) fn note_held(&mut self, now: Instant, held: usize) {
+    /// Notes what SCTP still holds, and ends the round if it is over. Says
+    /// whether a sender that waits is to be told of room: half the window is free.
+    pub(super) fn note_held(&mut self, now: Instant, held: usize) -> bool {
+        self.end_round(now, held);
+        // The window may have shrunk below what is held: nobody was refused,
+        // and still the room is gone.
+        self.starved |= self.room(held) < FRAME_MAX_BYTES;
+        let is_half_free = held <= self.limit / 2;
+        is_half_free && std::mem::take(&mut self.starved)
+    }
+
+    fn end_round(&mut self, now: Instant, held: usize) {
         let acked = self.written.saturating_sub(held as u64);
         let Some(round) = self.round.take_if(|round| acked >= round.ends_at) else {
             return;
@@ -127,7 +141,7 @@ mod tests {
             // The handshake of any application is small.
             let burst = if round == 0 { 100 } else { window.room(0) };
             window.note_written(now, burst, burst);
-            window.note_limited();
+            window.note_refused();
             now += rtt + Duration::from_micros((burst / rate_bytes_per_us) as u64);
             window.note_held(now, 0);
         }
@@ -148,6 +162,23 @@ mod tests {
             window_after(100, Duration::from_millis(100), 20),
             WINDOW_MAX_BYTES
         );
+    }
+
+    #[test]
+    fn a_window_that_shrinks_below_what_is_held_tells_of_room_later_though_nobody_was_refused() {
+        let (mut window, now) = (Window::new(), Instant::now());
+        window.limit = WINDOW_MAX_BYTES;
+        window.note_written(now, 100, 100);
+        window.note_refused();
+        assert!(window.note_held(now, 100));
+        let held = 4 * WINDOW_MIN_BYTES;
+        window.note_written(now, held, held + 100);
+        let later = now + Duration::from_secs(1);
+        assert!(!window.note_held(later, held));
+        assert_eq!(window.room(held), 0, "{window:?}");
+        assert!(!window.note_held(later, window.limit / 2 + 1));
+        assert!(window.note_held(later, window.limit / 2));
+        assert!(!window.note_held(later, 0));
     }
 
     #[test]
