@@ -57,8 +57,10 @@ pub fn sign(keypair: &Keypair, body: &SignalBody) -> SignedSignal {
 
 /// Checks everything that one signal proves by itself.
 ///
-/// It does not notice a repetition within [`ISSUE_LEEWAY_MS`]: whoever keeps
-/// the sessions does, by session and position.
+/// It does not notice a repetition within [`ISSUE_LEEWAY_MS`]. Whoever keeps
+/// the sessions must make it harmless; core refuses an offer of a session that
+/// it has seen, takes one answer to an offer of its own, and is told nothing
+/// new by a candidate that comes again. The position `seq` is not checked.
 ///
 /// # Errors
 /// The first check that fails: size and shape, signature, mesh, receiver, time.
