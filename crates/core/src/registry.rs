@@ -37,9 +37,8 @@ use listings::Listings;
 use watchers::Watchers;
 
 pub use connections::Due;
-pub use listings::{Page, Query};
-
 pub use effect::{CloseReason, Effect, StoreTicket, StoredAgent};
+pub use listings::{Page, Query};
 
 /// One connection, numbered by the program; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
