@@ -47,7 +47,7 @@ impl Timers {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes a link whose heap entry is due; [`Alarm::ring`] says whether it means it.
+    /// Takes a link whose heap entry is due; [`Timers::ring`] says whether it means it.
     pub(super) fn poll_due(&mut self, now: Instant) -> Option<(Instant, LinkId)> {
         if self.poll_timeout()? > now {
             return None;
