@@ -386,10 +386,12 @@ impl Outbound {
     }
 
     fn header(&self, seq: u64, now: Instant) -> Header {
+        // One whose life is over is not waited for, though its verdict may be under way.
         let previous = self
             .entries
             .range(..seq)
-            .next_back()
+            .rev()
+            .find(|(_, entry)| entry.expires > now)
             .map_or(0, |(seq, _)| *seq);
         let lowest = self.lowest(seq);
         let entry = self.entries.get(&seq);

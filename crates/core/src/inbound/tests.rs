@@ -368,3 +368,24 @@ fn a_refusal_by_a_later_life_of_the_receiver_does_not_say_what_the_earlier_one_d
     let id = MessageId::new(1, [0; 10]);
     assert_eq!(pair.verdicts, [(id, Verdict::Unconfirmed)]);
 }
+
+#[test]
+fn a_message_whose_life_ended_on_its_way_holds_up_nobody() {
+    let mut pair = Pair::new(Stream::Control);
+    pair.push(10, LIFE);
+    pair.push(40_000, Duration::from_millis(4));
+    pair.send();
+    pair.arrive(0);
+    pair.take(false);
+    pair.ack();
+    // The piece that came is forgotten before the others arrive.
+    pair.send();
+    pair.arrive(0);
+    while pair.send() {}
+    pair.pass(Duration::from_millis(5));
+    while pair.arrive(0) {}
+    pair.push(10, LIFE);
+    while pair.send() || pair.arrive(0) {}
+    pair.take(false);
+    assert_eq!(pair.released, [[1, 3]]);
+}
