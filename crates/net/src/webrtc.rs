@@ -259,6 +259,11 @@ impl Endpoint {
         }
     }
 
+    /// Bytes of datagrams that wait for [`Endpoint::flush`].
+    pub fn queued_bytes(&self) -> usize {
+        self.transmits.bytes()
+    }
+
     /// Puts queued datagrams on the wire, joined where the kernel has GSO.
     /// Call it whenever the calls before may have queued something.
     pub fn flush(&mut self) -> Flushed {

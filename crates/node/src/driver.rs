@@ -41,6 +41,9 @@ const OBSERVER_BACKLOG: usize = 64;
 /// When the alarm rings if nothing is due. Chosen: any long time.
 pub(crate) const NOTHING_DUE: Duration = Duration::from_secs(3_600);
 
+/// Datagrams that are not held back any longer, bytes: one system call is full.
+const FLUSH_AT_BYTES: usize = 60 * 1024;
+
 /// How a node is doing, for those who wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
@@ -50,6 +53,17 @@ pub enum Condition {
     Registered,
     /// Stopped: on request, or because of this.
     Stopped(Option<Fault>),
+}
+
+/// What came of telling the clients what core has for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// There was nothing to tell.
+    Nothing,
+    /// They were told.
+    Told,
+    /// Core has something to do again by it.
+    MoreToDo,
 }
 
 /// Owns all of a node's parts and runs them.
@@ -73,7 +87,14 @@ impl Driver {
     /// Runs until it is stopped or cannot go on.
     pub(crate) async fn run(mut self) {
         let fault = loop {
-            self.carry(Instant::now());
+            if self.carry(Instant::now()) && self.endpoint.queued_bytes() > 0 {
+                // Who was told something may answer at once: then both go together.
+                tokio::task::yield_now().await;
+                let now = Instant::now();
+                self.hear_clients(now);
+                self.carry(now);
+            }
+            self.endpoint.flush();
             if self.wait().await {
                 break None;
             }
@@ -244,7 +265,9 @@ impl Driver {
     }
 
     /// Carries out what core decided, until nothing follows from it any more.
-    fn carry(&mut self, now: Instant) {
+    /// Gives whether a client was told something.
+    fn carry(&mut self, now: Instant) -> bool {
+        let mut told = false;
         loop {
             let mut quiet = true;
             while let Some(command) = self.mesh.poll_link_command() {
@@ -262,9 +285,12 @@ impl Driver {
                 quiet = false;
                 self.mesh.handle_link(now, event);
             }
-            // Frames are on their way before the clients' queues cost time.
-            self.endpoint.flush();
-            quiet &= !self.tell_clients(now);
+            if self.endpoint.queued_bytes() >= FLUSH_AT_BYTES {
+                self.endpoint.flush();
+            }
+            let telling = self.tell_clients(now);
+            told |= telling != Telling::Nothing;
+            quiet &= telling != Telling::MoreToDo;
             if quiet {
                 break;
             }
@@ -284,6 +310,7 @@ impl Driver {
             metrics.observe(mesh, endpoint, registry.counters());
             false
         });
+        told
     }
 
     fn tell_registry(&mut self) {
@@ -295,9 +322,8 @@ impl Driver {
         }
     }
 
-    /// Gives whether core has something to do again by it.
-    fn tell_clients(&mut self, now: Instant) -> bool {
-        let mut again = false;
+    fn tell_clients(&mut self, now: Instant) -> Telling {
+        let mut telling = Telling::Nothing;
         while let Some((client, event)) = self.mesh.poll_event() {
             if let Event::Call {
                 call,
@@ -311,12 +337,14 @@ impl Driver {
                 let (call, outcome) = (*call, Err(fault));
                 self.mesh
                     .handle_command(now, client, Command::Reply { call, outcome });
-                again = true;
-                continue;
+                telling = Telling::MoreToDo;
+            } else if !self.deliver(now, client, event) {
+                telling = Telling::MoreToDo;
+            } else if telling == Telling::Nothing {
+                telling = Telling::Told;
             }
-            again |= !self.deliver(now, client, event);
         }
-        again
+        telling
     }
 
     /// False when the client had to be given up.

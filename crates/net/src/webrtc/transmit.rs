@@ -23,6 +23,10 @@ const BURST_MAX_DATAGRAMS: usize = 64;
 /// peers send at a time; the search must stay cheaper than a system call.
 const JOIN_DEPTH: usize = 8;
 
+/// Largest datagram that a larger one of the same path may overtake, bytes: an SCTP
+/// acknowledgement in DTLS. As the shorter last it shares a system call with data.
+const OVERTAKEN_MAX_BYTES: usize = 96;
+
 /// Buffers of sent bursts kept for reuse.
 const SPARE_BUFFERS: usize = 8;
 
@@ -68,7 +72,29 @@ impl Pending {
     }
 }
 
+impl Pending {
+    /// Whether all there is is so small that it may go behind a larger datagram.
+    fn yields_to(&self, len: usize) -> bool {
+        self.datagrams == 1
+            && self.segment_size <= OVERTAKEN_MAX_BYTES
+            && len > self.segment_size
+            && self.contents.len() + len <= BURST_MAX_BYTES
+    }
+
+    fn put_first(&mut self, datagram: &[u8]) {
+        self.contents.splice(0..0, datagram.iter().copied());
+        self.segment_size = datagram.len();
+        self.datagrams += 1;
+        self.closed = true;
+    }
+}
+
 impl TransmitQueue {
+    /// Bytes that wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes a datagram; drops and counts it when the queue is full.
     pub(super) fn push(
         &mut self,
@@ -91,11 +117,17 @@ impl TransmitQueue {
         let same_path = latest
             .into_iter()
             .find(|p| p.is_between(source, destination));
-        if let Some(burst) = same_path.filter(|p| p.takes(datagram.len(), max_segments)) {
-            burst.contents.extend_from_slice(datagram);
-            burst.datagrams += 1;
-            burst.closed = datagram.len() < burst.segment_size;
-            return;
+        if let Some(burst) = same_path {
+            if burst.takes(datagram.len(), max_segments) {
+                burst.contents.extend_from_slice(datagram);
+                burst.datagrams += 1;
+                burst.closed = datagram.len() < burst.segment_size;
+                return;
+            }
+            if max_segments > 1 && burst.yields_to(datagram.len()) {
+                burst.put_first(datagram);
+                return;
+            }
         }
         let mut contents = self.spare.pop().unwrap_or_default();
         contents.extend_from_slice(datagram);
