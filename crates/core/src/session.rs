@@ -232,14 +232,29 @@ impl Sessions {
         Some(attempt.since)
     }
 
-    /// A link ended. Gives whether it was the attempt's, which failed by it.
-    pub fn handle_down(&mut self, now: Instant, link: LinkId, rng: &mut impl Rng) -> bool {
+    /// A link ended. Gives whether it was the attempt's, which failed by it. Of
+    /// an offer that came to nothing the offerer is told, so that it need not wait.
+    pub fn handle_down(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        why: &str,
+        rng: &mut impl Rng,
+    ) -> bool {
         self.current.take_if(|(_, l)| *l == link);
-        let failed = self.attempt.take_if(|a| a.link == link).is_some();
-        if failed {
-            self.backoff.handle_failure(now, rng);
+        let Some(attempt) = self.attempt.take_if(|a| a.link == link) else {
+            return false;
+        };
+        if attempt.role == Role::Answering {
+            let error = Fault::new(Code::LinkFailed, why);
+            self.steps.push_back(Step::Signal {
+                session: attempt.session,
+                seq: attempt.next_seq,
+                signal: Signal::Reject { error },
+            });
         }
-        failed
+        self.backoff.handle_failure(now, rng);
+        true
     }
 
     /// The peer will not make this link, or cannot be told of it.

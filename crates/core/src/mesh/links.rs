@@ -171,7 +171,7 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        if peer.sessions.handle_down(now, id, &mut self.rng) {
+        if peer.sessions.handle_down(now, id, reason, &mut self.rng) {
             peer.reason = format!("the last attempt to make a link failed: {reason}");
         }
         if peer.is_link(id) {

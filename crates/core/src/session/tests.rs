@@ -99,3 +99,29 @@ fn an_answer_to_another_session_is_ignored() {
     sessions.handle_answer(session(1), "again".into());
     assert_eq!(steps(&mut sessions), []);
 }
+
+#[test]
+fn an_offer_that_comes_to_nothing_is_rejected_and_an_own_one_is_not() {
+    let now = Instant::now();
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut sessions = Sessions::new(true);
+    let taken = sessions.handle_offer(now, session(1), "garbage".into(), THEIRS);
+    assert_eq!(taken, Ok(true));
+    assert!(sessions.handle_down(now, THEIRS, "unusable", &mut rng));
+    let last = steps(&mut sessions).pop();
+    let Some(Step::Signal {
+        signal: Signal::Reject { error },
+        ..
+    }) = last
+    else {
+        panic!("{last:?}");
+    };
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (Code::LinkFailed, "unusable")
+    );
+    sessions.start(now, session(2), MINE);
+    steps(&mut sessions);
+    assert!(sessions.handle_down(now, MINE, "unusable", &mut rng));
+    assert_eq!(steps(&mut sessions), []);
+}
