@@ -87,8 +87,9 @@ pub enum Transport {
     Webrtc,
 }
 
-/// What a sender knows of a message. Every message ends in one of the last four, or dies
-/// with its node in `Queued` or `Stored`.
+/// What a sender knows of a message. Every message of a reliable class ends in one of the
+/// last four, or dies with its node in `Queued` or `Stored`; of one of a lossy class only
+/// `Queued` is ever known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SendState {
