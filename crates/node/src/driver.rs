@@ -24,6 +24,7 @@ use waymesh_proto::ids::{MessageId, SkillName};
 
 use crate::client::{Change, Hall};
 use crate::home::Home;
+use crate::linger::{Linger, stay_awake};
 use crate::metrics::Metrics;
 use crate::pins::PinBook;
 use crate::registry::{News, RegistryLink};
@@ -81,6 +82,7 @@ pub(crate) struct Driver {
     pub(crate) metrics: watch::Sender<Metrics>,
     pub(crate) stop: oneshot::Receiver<()>,
     pub(crate) alarm: Pin<Box<Sleep>>,
+    pub(crate) linger: Linger,
 }
 
 impl Driver {
@@ -117,6 +119,7 @@ impl Driver {
     /// Waits until something happens; true when the node is to stop.
     async fn wait(&mut self) -> bool {
         self.set_alarm();
+        let began = Instant::now();
         tokio::select! {
             _ = &mut self.stop => return true,
             // An error shows again when the socket is read.
@@ -124,8 +127,13 @@ impl Driver {
             change = self.hall.changes.recv() => self.hear_change(change),
             command = self.hall.commands.recv() => self.hear_command(Instant::now(), command),
             news = self.registry.wait() => self.registry.put_back(news),
-            () = &mut self.alarm => {}
+            () = &mut self.alarm => return false,
+            () = stay_awake(self.linger.until(began)) => {
+                self.linger.handle_vain();
+                return false;
+            }
         }
+        self.linger.handle_event(began.elapsed());
         false
     }
 

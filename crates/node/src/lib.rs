@@ -11,6 +11,7 @@ mod client;
 mod driver;
 mod home;
 pub mod ipc;
+mod linger;
 pub mod metrics;
 mod node;
 mod pins;

@@ -17,6 +17,7 @@ use crate::client::{Client, Door, entrance, unix_ms};
 use crate::driver::{Condition, Driver, NOTHING_DUE};
 use crate::home::{Home, HomeError};
 use crate::ipc::{self, IpcServer};
+use crate::linger::Linger;
 use crate::metrics::Metrics;
 use crate::pins::PinBook;
 use crate::registry::{self, LinkConfig};
@@ -172,6 +173,7 @@ impl Node {
             condition: condition_in,
             metrics: metrics_in,
             stop: stopped,
+            linger: Linger::default(),
             alarm: Box::pin(tokio::time::sleep(NOTHING_DUE)),
         };
         let mut servants = vec![spawn(skills::serve(door.open(), config.builtins))];
