@@ -3,14 +3,17 @@
 //! An application is a *client* of its node: an IPC connection, or a Rust
 //! program's handle. It owns what it claims (the inbox, skills) until it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use waymesh_proto::api::{AgentRecord, PeerStatus, SendState, SkillSpec};
-use waymesh_proto::class::Class;
+use waymesh_proto::class::{Class, Stream};
+use waymesh_proto::control::Outcome;
 use waymesh_proto::envelope::{Payload, Priority};
 use waymesh_proto::error::Fault;
-use waymesh_proto::ids::{AgentId, MessageId, Name, SkillName};
+use waymesh_proto::ids::{AgentId, Incarnation, ItemId, MessageId, Name, Role, SkillName};
 use waymesh_proto::link::Path;
+use waymesh_proto::mailbox::Keep;
+use waymesh_proto::seqset::SeqSet;
 
 /// One client of this node, made by the program; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -245,6 +248,11 @@ pub enum Event {
         /// The peer.
         peer: PeerStatus,
     },
+    /// The node's certificate ends soon and was not extended. Told to every client.
+    CertificateExpiring {
+        /// How long it still lives.
+        remaining: Duration,
+    },
     /// Messages of an ordered class were skipped: they expired or were lost.
     /// Told to the inbox's owner.
     Gap {
@@ -283,7 +291,7 @@ pub enum RegistryCommand {
         /// The receiver.
         to: AgentId,
         /// The receiver's incarnation as core knows it.
-        to_incarnation: waymesh_proto::Incarnation,
+        to_incarnation: Incarnation,
         /// The attempt.
         session: waymesh_proto::SessionId,
         /// The position in the attempt.
@@ -291,17 +299,117 @@ pub enum RegistryCommand {
         /// What to say. The program fills `offer_hash` of an answer.
         signal: waymesh_proto::signaling::Signal,
     },
+    /// Seal a frame and post it to a peer's mailbox; answered by [`RegistryEvent::Posted`],
+    /// unless the connection ends first.
+    Post(Post),
+    /// Say what became of an item that was pushed.
+    Settle {
+        /// The item.
+        item: ItemId,
+        /// Its sender.
+        from: AgentId,
+        /// What became of it.
+        outcome: Outcome,
+        /// To be written down before the registry is told.
+        mark: Option<Mark>,
+    },
+    /// Items that were put off may come again.
+    Resume,
+    /// An own item need not be delivered any more.
+    Withdraw {
+        /// The item.
+        item: ItemId,
+    },
 }
 
-/// What the registry's connection reports. Signals are verified.
+/// A frame for a peer's mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Post {
+    /// The item's id; the same when it is posted again.
+    pub item: ItemId,
+    /// The receiver.
+    pub to: AgentId,
+    /// The receiver's newest incarnation that core knows of.
+    pub to_incarnation: Option<Incarnation>,
+    /// The class of what is in it.
+    pub class: Class,
+    /// What the registry is to do with it.
+    pub keep: Keep,
+    /// How long it lives, milliseconds.
+    pub life_ms: u64,
+    /// The frame (`spec/frames.md`), of any length up to one whole message.
+    pub frame: Vec<u8>,
+}
+
+/// What an application has acknowledged of one stream, kept over restarts: the
+/// mailbox hands out again what was pushed before, but not what is marked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The sender.
+    pub from: AgentId,
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+    /// The stream.
+    pub stream: Stream,
+    /// What was consumed or refused.
+    pub consumed: SeqSet,
+}
+
+/// A member of the mesh as its certificate proves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: Name,
+    /// Its identity.
+    pub id: AgentId,
+    /// Its roles.
+    pub roles: Vec<Role>,
+    /// When its certificate ends, leeway for clocks included.
+    pub expires: Instant,
+}
+
+/// An item that was opened: who sealed it is proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The item's id.
+    pub item: ItemId,
+    /// Who sealed it. The program knows a key to seal answers with.
+    pub from: Member,
+    /// The sender's incarnation.
+    pub from_incarnation: Incarnation,
+    /// The incarnation of this node that the sender knew of.
+    pub to_incarnation: Option<Incarnation>,
+    /// How long the item was on its way, as the registry says.
+    pub dwell: Duration,
+    /// Whether it was pushed before, as the registry says.
+    pub again: bool,
+    /// The frame; not validated.
+    pub frame: Vec<u8>,
+}
+
+/// What the registry's connection reports. Records, signals, items and
+/// revocations are verified.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RegistryEvent {
-    /// Logged in. Everything that was asked or watched before must be asked again.
+    /// Logged in. Everything that was asked or watched before must be asked
+    /// again; of items that were posted and not answered, nothing is known.
     Connected,
     /// The connection is gone; the program reconnects by itself.
     Disconnected,
-    /// An agent's record, asked for or changed.
-    Record(AgentRecord),
+    /// An agent's record, asked for or changed. The program can seal to it.
+    Record {
+        /// What the registry says; name and identity are the member's.
+        record: AgentRecord,
+        /// What is proved.
+        member: Member,
+    },
+    /// What the registry or a peer of this name says of itself does not hold.
+    Distrusted {
+        /// The name.
+        name: Name,
+        /// What happened.
+        fault: Fault,
+    },
     /// No agent has this name.
     Unknown {
         /// The name.
@@ -316,16 +424,53 @@ pub enum RegistryEvent {
     },
     /// A signal of a peer whose signature verified, for this agent and mesh.
     Signal {
-        /// The sender's name as the registry says.
-        from_name: Name,
+        /// The sender.
+        from: Member,
         /// The verified body.
         body: waymesh_proto::signaling::SignalBody,
     },
-    /// A signal could not be passed on: the peer is not connected.
+    /// A signal could not be passed on.
     Undeliverable {
         /// The peer.
         to: AgentId,
         /// The attempt.
         session: waymesh_proto::SessionId,
+        /// Why: `peer_offline` or `unauthorized`.
+        code: waymesh_proto::Code,
     },
+    /// What became of a posted item.
+    Posted {
+        /// The item.
+        item: ItemId,
+        /// What the registry did with it, or why not.
+        outcome: Result<Kept, Fault>,
+    },
+    /// A stored item will not be delivered.
+    Returned {
+        /// The item.
+        item: ItemId,
+        /// `expired`, `unreadable` or `unauthorized`, as the registry says.
+        code: waymesh_proto::Code,
+    },
+    /// An item for this agent.
+    Item(Opened),
+    /// These members are revoked.
+    Revoked {
+        /// The members.
+        ids: Vec<AgentId>,
+    },
+    /// This node's own certificate ends then, leeway for clocks included.
+    Membership {
+        /// When.
+        expires: Instant,
+    },
+}
+
+/// What the registry did with a posted item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is durable.
+    Stored,
+    /// It was handed on and is not stored.
+    Forwarded,
 }

@@ -17,6 +17,7 @@ pub mod liveness;
 pub mod mesh;
 pub mod outbound;
 mod peer;
+pub mod policy;
 pub mod registry;
 pub mod session;
 pub mod streams;

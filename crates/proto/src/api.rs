@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::{AgentId, Incarnation, Name, SkillName};
+use crate::ids::{AgentId, Incarnation, Name, Role, SkillName};
 use crate::link::{CandidateKind, LinkProtocol, Path};
 
 /// A skill as its owner describes it.
@@ -33,6 +33,9 @@ pub struct AgentRecord {
     pub incarnation: Incarnation,
     /// Whether it is connected to the registry now.
     pub online: bool,
+    /// What its certificate lets it be trusted with.
+    #[serde(default)]
+    pub roles: Vec<Role>,
     /// What it can do.
     #[serde(default)]
     pub skills: Vec<SkillSpec>,

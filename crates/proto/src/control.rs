@@ -1,7 +1,9 @@
 //! The control messages that a node and the registry exchange (`spec/control.md`).
 //!
 //! They travel as text frames of JSON on one WebSocket, a message a frame,
-//! each an object with a `type`. This module owns their shape and their
+//! each an object with a `type`; sealed items travel beside them as binary
+//! frames ([`crate::mailbox`]). Where no WebSocket passes, the same messages
+//! travel by HTTP long-poll. This module owns their shape and their
 //! decoders; who may say what and when is decided by core's registry rules,
 //! and what the signatures cover by trust. A decoder ignores keys that it does
 //! not know, so that newer programs can add some, and refuses everything else
@@ -15,17 +17,21 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientMessage, Login, SkillsError, check_skills};
+pub use client::{
+    ClientMessage, Join, Login, Outcome, PeerRules, Settle, SkillsError, check_skills,
+};
 pub use decode::DecodeError;
-pub use keys::{InstanceId, Nonce, RegistryKey, Signature};
+pub use keys::{InstanceId, MeshKey, Nonce, RegistryKey, Signature};
 pub use origin::{Origin, OriginError};
-pub use server::{Challenge, ServerMessage, Welcome};
+pub use server::{
+    Challenge, MemberRecord, Posted, PostedState, Returned, ServerMessage, Welcome,
+};
 
 /// Where the registry serves the control WebSocket.
 pub const CONTROL_PATH: &str = "/v1/control";
 
 /// The version of this protocol that a challenge announces.
-pub const CONTROL_VERSION: u32 = 1;
+pub const CONTROL_VERSION: u32 = 2;
 
 /// Largest control message in either direction, bytes of JSON: all skills of
 /// one agent and their frame fit. A larger one is refused with `too_large`.
@@ -40,3 +46,9 @@ pub const PING_INTERVAL_MS: u64 = 5_000;
 
 /// Silence after which either side gives the connection up, milliseconds: two pings missed.
 pub const SILENCE_MAX_MS: u64 = 10_000;
+
+/// Items that one `settled` message names at most; more are `too_large`. Chosen.
+pub const SETTLED_MAX: usize = 256;
+
+/// Names and roles of one [`PeerRules`] altogether; more are `too_large`. Chosen.
+pub const RULES_MAX: usize = 1_024;

@@ -128,6 +128,12 @@ codes! {
     DuplicateId = 2015, "duplicate_id", Never;
     /// The id does not name anything open.
     UnknownId = 2016, "unknown_id", Never;
+    /// The receiver's mailbox, or the sender's share of it, is full.
+    MailboxFull = 2017, "mailbox_full", After;
+    /// The receiver has no key to seal messages with.
+    NoSealingKey = 2018, "no_sealing_key", After;
+    /// A sealed message cannot be opened: it was changed, or its key is gone.
+    Unreadable = 2019, "unreadable", After;
 
     /// The link could not be made.
     LinkFailed = 3001, "link_failed", After;
@@ -160,6 +166,28 @@ codes! {
     RegistryIdentityChanged = 4006, "registry_identity_changed", Never;
     /// The login was meant for another registry or mesh.
     WrongRegistry = 4007, "wrong_registry", Never;
+    /// The certificate was not issued by this mesh, or does not fit its holder.
+    BadCertificate = 4008, "bad_certificate", Never;
+    /// The certificate is no longer valid.
+    CertificateExpired = 4009, "certificate_expired", After;
+    /// The member or the invite was revoked.
+    Revoked = 4010, "revoked", Never;
+    /// The invite is malformed, of another mesh, or does not allow this.
+    BadInvite = 4011, "bad_invite", Never;
+    /// The invite has admitted as many as it may.
+    InviteExhausted = 4012, "invite_exhausted", Never;
+    /// The invite's time is over.
+    InviteExpired = 4013, "invite_expired", Never;
+    /// The pairing code is wrong, used or too old.
+    BadPairingCode = 4014, "bad_pairing_code", Never;
+    /// The node has no membership yet: it needs an invite or a pairing code.
+    InviteRequired = 4015, "invite_required", Never;
+    /// An admin rejected the request to join.
+    Rejected = 4016, "rejected", Never;
+    /// The TLS certificate of the registry is not trusted.
+    UntrustedTls = 4017, "untrusted_tls", Never;
+    /// The clocks of the two sides are too far apart.
+    ClockSkew = 4018, "clock_skew", After;
 
     /// The registry cannot be reached.
     RegistryUnreachable = 5001, "registry_unreachable", After;
@@ -167,6 +195,24 @@ codes! {
     RateLimited = 5002, "rate_limited", After;
     /// The body or message is larger than the limit.
     TooLarge = 5003, "too_large", Never;
+    /// The registry belongs to no mesh yet.
+    NoMesh = 5004, "no_mesh", After;
+    /// The authority directory is missing, or of another mesh.
+    NoAuthority = 5005, "no_authority", Never;
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let Ok(code) = text.parse();
+        Ok(code)
+    }
 }
 
 impl fmt::Display for Code {

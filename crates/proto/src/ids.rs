@@ -135,6 +135,22 @@ hex_id!(
     "mesh id"
 );
 
+hex_id!(
+    /// One sealed item in a mailbox: 128 random bits, chosen by its sender.
+    ItemId,
+    "item id"
+);
+hex_id!(
+    /// A sealing key: the first 16 bytes of the SHA-256 of its public half.
+    KeyId,
+    "key id"
+);
+hex_id!(
+    /// An invite: 128 random bits, chosen by the authority.
+    InviteId,
+    "invite id"
+);
+
 /// The id of one message: a UUIDv7 (RFC 9562), so that ids sort by time of creation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(uuid::Uuid);
@@ -220,6 +236,21 @@ text_id!(
     "skill name",
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'),
     "1 to 63 characters of a-z, 0-9, -, _ and ."
+);
+
+text_id!(
+    /// What a member may be trusted with, given by its certificate: 1–63 characters of `a-z0-9-_.`.
+    Role,
+    "role",
+    |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'),
+    "1 to 63 characters of a-z, 0-9, -, _ and ."
+);
+text_id!(
+    /// A request to join that waits for an admin: a few characters of `a-z0-9` to be typed.
+    RequestId,
+    "request id",
+    |b| b.is_ascii_lowercase() || b.is_ascii_digit(),
+    "1 to 63 characters of a-z and 0-9"
 );
 
 /// One life of a node: a number that only grows from start to start.

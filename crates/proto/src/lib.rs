@@ -19,6 +19,8 @@ pub mod ids;
 pub mod ipc;
 pub mod limits;
 pub mod link;
+pub mod mailbox;
+pub mod membership;
 pub mod seqset;
 pub mod signaling;
 mod varint;
@@ -26,4 +28,7 @@ mod varint;
 pub use class::{Class, Reliability, Stream};
 pub use envelope::{Envelope, Kind, Priority};
 pub use error::{Code, Executed, Fault, Retry};
-pub use ids::{AgentId, Incarnation, LinkId, MeshId, MessageId, Name, SessionId, SkillName};
+pub use ids::{
+    AgentId, Incarnation, InviteId, ItemId, KeyId, LinkId, MeshId, MessageId, Name, RequestId, Role,
+    SessionId, SkillName,
+};

@@ -61,3 +61,33 @@ pub const SKILL_MAX_BYTES: usize = 16 * 1024;
 /// All skills of one agent together, bytes of JSON: sixteen of the largest, or all
 /// [`SKILLS_MAX`] of 1 KiB. Chosen; more are refused with `too_large`.
 pub const SKILLS_MAX_BYTES: usize = 256 * 1024;
+
+/// Longest certificate with its chain, characters: two JWTs of 1.5 KiB, an
+/// extension and twenty rotations fit. Chosen; a longer one is `bad_certificate`.
+pub const CERTIFICATE_MAX_BYTES: usize = 16 * 1024;
+
+/// Longest single signed token (JWT), characters. Chosen.
+pub const TOKEN_MAX_BYTES: usize = 4 * 1024;
+
+/// Roles that one certificate may give. Chosen.
+pub const ROLES_MAX: usize = 16;
+
+/// Largest sealed item, bytes: a message of the largest size, its envelope,
+/// acknowledgements of all streams, certificate and sealing overhead.
+pub const ITEM_MAX_BYTES: usize =
+    MESSAGE_MAX_BYTES + ENVELOPE_OVERHEAD_MAX_BYTES + CERTIFICATE_MAX_BYTES + 32 * 1024;
+
+/// Items that one mailbox stores; one more is refused with `mailbox_full`.
+pub const MAILBOX_MAX_ITEMS: usize = 10_000;
+
+/// Bytes that one mailbox stores; more are refused with `mailbox_full`.
+pub const MAILBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// The share of a mailbox that one sender may fill is one of this many parts.
+pub const MAILBOX_SENDER_PARTS: usize = 10;
+
+/// How far two clocks may be apart, milliseconds: 10 minutes.
+pub const CLOCK_LEEWAY_MS: u64 = 600_000;
+
+/// How long a certificate lives before it is extended, milliseconds: 7 days.
+pub const CERTIFICATE_LIFE_MS: u64 = 7 * 24 * 3_600_000;

@@ -1,8 +1,9 @@
 //! Signaling: how two nodes agree on a link, through a registry that they need not trust.
 //!
-//! On the wire a signal is `{"body": TEXT, "sig": BASE64URL}`: the signature
-//! covers a label and the exact UTF-8 bytes of the string `body`, which is the
-//! JSON of a [`SignalBody`]. The certificate joins them with membership.
+//! On the wire a signal is `{"body": TEXT, "sig": BASE64URL, "cert": TEXT}`: the
+//! signature covers a label and the exact UTF-8 bytes of the string `body`,
+//! which is the JSON of a [`SignalBody`], and is made with the key that the
+//! certificate proves to be the sender's.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ use crate::control::DecodeError;
 use crate::error::Fault;
 use crate::ids::{AgentId, Incarnation, MeshId, SessionId};
 use crate::limits::SIGNALING_MAX_BYTES;
+use crate::membership::Certificate;
 
 /// What the signature of a signal covers before the body, with a zero byte between.
 pub const SIGNAL_LABEL: &str = "waymesh signal v1";
@@ -21,6 +23,8 @@ pub struct SignedSignal {
     pub body: String,
     /// The Ed25519 signature, base64url without padding.
     pub sig: String,
+    /// What proves whose key signed.
+    pub cert: Certificate,
 }
 
 impl SignedSignal {

@@ -55,6 +55,11 @@ impl<'a> Reader<'a> {
         Some(head)
     }
 
+    /// Everything that is left.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.bytes(N as u64)?.try_into().ok()
     }

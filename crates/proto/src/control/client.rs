@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::decode::{DecodeError, decode};
-use super::keys::{InstanceId, Nonce, Signature};
+use super::keys::{InstanceId, MeshKey, Nonce, Signature};
 use super::origin::Origin;
 use crate::api::SkillSpec;
 use crate::error::{Code, Fault};
-use crate::ids::{AgentId, Incarnation, MeshId, MessageId, Name, SkillName};
+use crate::ids::{AgentId, Incarnation, ItemId, MessageId, Name, Role, SkillName};
 use crate::limits::{SKILL_MAX_BYTES, SKILLS_MAX, SKILLS_MAX_BYTES};
+use crate::membership::{Certificate, Delegation, JoinRequest, SealingStatement};
 use crate::signaling::SignedSignal;
 
 /// A message from a node to the registry.
@@ -17,6 +18,28 @@ use crate::signaling::SignedSignal;
 pub enum ClientMessage {
     /// The answer to the challenge; the first message, and never again.
     Login(Login),
+    /// In place of a login, by a node that is no member: asks to become one.
+    /// Answered by `pending`, or by an error; `approved` follows when an admin has agreed.
+    Join(Join),
+    /// The key that messages to this agent are to be sealed with from now on.
+    Sealing {
+        /// Signed by the agent.
+        statement: SealingStatement,
+    },
+    /// Which peers this agent does not want to hear of; replaces what was said before.
+    Rules(PeerRules),
+    /// What became of pushed items. At most [`crate::control::SETTLED_MAX`] at once.
+    Settled {
+        /// The items.
+        items: Vec<Settle>,
+    },
+    /// Room again: items that were put off may be pushed again.
+    Resume,
+    /// An own item that nobody needs any more is not to be delivered.
+    Withdraw {
+        /// The item.
+        item: ItemId,
+    },
     /// All skills of this agent, in place of those published before.
     Skills {
         /// At most [`SKILLS_MAX`], each name once.
@@ -51,25 +74,89 @@ pub enum ClientMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
     /// The mesh that the challenge named.
-    pub mesh: MeshId,
+    pub mesh: MeshKey,
     /// The origin of the URL that the node connected to.
     pub origin: Origin,
     /// The node's own nonce.
     pub nonce: Nonce,
     /// The name that the agent wants.
     pub name: Name,
-    /// The agent's identity, whose key signs.
+    /// The agent's identity.
     pub agent_id: AgentId,
     /// The node's incarnation.
     pub incarnation: Incarnation,
     /// The node's process.
     pub instance: InstanceId,
-    /// The agent's signature over the login statement (`spec/control.md`).
+    /// What proves that the agent is a member, and under which name.
+    pub certificate: Certificate,
+    /// The key to seal messages to the agent with.
+    pub sealing: SealingStatement,
+    /// The signature of the certificate's key over the login statement (`spec/control.md`).
     pub sig: Signature,
 }
 
+/// A node that is no member asks to become one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Who asks, for which name, signed by the node's key.
+    pub request: JoinRequest,
+    /// The six digits that an admin has given out.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// The delegation of the invite that it has, whose key has signed the request too.
+    #[serde(default)]
+    pub invite: Option<Delegation>,
+}
+
+/// What a receiver says of an item that was pushed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is done with: delete it.
+    Taken,
+    /// The node has it, the application not yet: store on, push no more on this connection.
+    Kept,
+    /// There is no room now: store on, push again after `resume`.
+    Later,
+    /// It cannot be opened: delete it and tell its sender.
+    Unreadable,
+    /// The receiver's policy forbids it: delete it and tell its sender.
+    Denied,
+}
+
+/// One item and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settle {
+    /// The item.
+    pub item: ItemId,
+    /// Its sender, whose choice the id was.
+    pub from: AgentId,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// The part of a receiver's policy that concerns whole peers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRules {
+    /// Names that may not reach it.
+    #[serde(default)]
+    pub deny_names: Vec<Name>,
+    /// Roles that may not reach it.
+    #[serde(default)]
+    pub deny_roles: Vec<Role>,
+    /// Unless `None`, only these names and the roles below may reach it.
+    #[serde(default)]
+    pub allow_names: Option<Vec<Name>>,
+    /// Roles that may reach it when `allow_names` is there.
+    #[serde(default)]
+    pub allow_roles: Vec<Role>,
+}
+
 impl ClientMessage {
-    const KNOWN: &[&str] = &["login", "skills", "resolve", "watch_all", "find", "signal"];
+    const KNOWN: &[&str] = &[
+        "login", "join", "sealing", "rules", "settled", "resume", "withdraw", "skills", "resolve",
+        "watch_all", "find", "signal",
+    ];
 
     /// Decodes a text frame.
     ///

@@ -118,6 +118,38 @@ impl FromStr for RegistryKey {
     }
 }
 
+/// The mesh's Ed25519 public key, written like an [`AgentId`]. All trust in
+/// members comes from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MeshKey(AgentId);
+
+impl MeshKey {
+    /// Takes the 32 bytes of the public key.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(AgentId::from_bytes(bytes))
+    }
+
+    /// The 32 bytes of the public key.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for MeshKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for MeshKey {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.parse().map(Self)
+    }
+}
+
 /// One running process of a node: 128 bits that it draws at start and keeps
 /// through all its reconnects.
 ///

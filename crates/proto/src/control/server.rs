@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::decode::{DecodeError, decode};
-use super::keys::{Nonce, RegistryKey, Signature};
+use super::keys::{MeshKey, Nonce, RegistryKey, Signature};
 use crate::api::AgentRecord;
-use crate::error::Fault;
-use crate::ids::{AgentId, MeshId, MessageId, Name, SessionId};
+use crate::error::{Code, Fault};
+use crate::ids::{AgentId, ItemId, MessageId, Name, RequestId, SessionId};
+use crate::membership::{Certificate, Extension, Revocation, SealingStatement};
 use crate::signaling::SignedSignal;
 
 /// A message from the registry to a node.
@@ -17,10 +18,41 @@ pub enum ServerMessage {
     Challenge(Challenge),
     /// The login is accepted.
     Welcome(Welcome),
+    /// The request to join waits for an admin.
+    Pending {
+        /// What the admin sees it under.
+        request: RequestId,
+    },
+    /// An admin has agreed: log in with this.
+    Approved {
+        /// Issued by the mesh key to the key that asked.
+        certificate: Certificate,
+    },
+    /// The own certificate lives longer; what peers are shown is that.
+    Extended {
+        /// Signed by the registry.
+        extension: Extension,
+    },
+    /// Members and invites that were revoked: all that are known after the
+    /// login, new ones as they come.
+    Revoked {
+        /// Each signed by the mesh key.
+        revocations: Vec<Revocation>,
+    },
+    /// What became of posted items.
+    Posted {
+        /// The items.
+        items: Vec<Posted>,
+    },
+    /// Stored items that will not be delivered.
+    Returned {
+        /// The items.
+        items: Vec<Returned>,
+    },
     /// Agents that were asked for, or that changed.
     Records {
         /// The agents.
-        agents: Vec<AgentRecord>,
+        agents: Vec<MemberRecord>,
     },
     /// No agent has this name yet; `records` follows should one take it.
     Unknown {
@@ -39,17 +71,17 @@ pub enum ServerMessage {
     },
     /// A signal of another agent, which the receiver must verify itself.
     Signal {
-        /// The sender's name, as the registry knows it.
-        from_name: Name,
         /// The signal as its sender signed it.
         signal: SignedSignal,
     },
-    /// A signal could not be passed on: its receiver is not connected.
+    /// A signal could not be passed on.
     Undeliverable {
         /// The receiver.
         to: AgentId,
         /// The attempt that the signal belongs to.
         session: SessionId,
+        /// `peer_offline`: it is not connected; `unauthorized`: it does not want to hear of the sender.
+        code: Code,
     },
     /// A message was refused. Where the connection cannot go on, it is closed next.
     Error {
@@ -64,7 +96,7 @@ pub struct Challenge {
     /// The protocol's version: [`super::CONTROL_VERSION`].
     pub version: u32,
     /// The mesh that the registry serves.
-    pub mesh: MeshId,
+    pub mesh: MeshKey,
     /// The registry's public key.
     pub registry: RegistryKey,
     /// The registry's nonce.
@@ -78,10 +110,63 @@ pub struct Welcome {
     pub sig: Signature,
 }
 
+/// An agent and what proves it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// What the registry says; only what the certificate proves is to be believed.
+    #[serde(flatten)]
+    pub agent: AgentRecord,
+    /// The agent's certificate.
+    pub certificate: Certificate,
+    /// The key to seal messages to it with.
+    pub sealing: SealingStatement,
+}
+
+/// What became of a posted item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Posted {
+    /// The item.
+    pub item: ItemId,
+    /// What became of it.
+    #[serde(flatten)]
+    pub state: PostedState,
+}
+
+/// What became of a posted item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum PostedState {
+    /// It is durable in the receiver's mailbox.
+    Stored,
+    /// It was handed to the receiver's connection and is not stored.
+    Forwarded,
+    /// It was not accepted.
+    Refused {
+        /// Why: `mailbox_full`, `unauthorized`, `unknown_peer`, `peer_offline`, `expired`, `storage`.
+        error: Fault,
+    },
+}
+
+/// A stored item that will not be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// The item.
+    pub item: ItemId,
+    /// `expired` when it was never handed out in its life; `unreadable` or
+    /// `unauthorized` when the receiver said so.
+    pub code: Code,
+}
+
 impl ServerMessage {
     const KNOWN: &[&str] = &[
         "challenge",
         "welcome",
+        "pending",
+        "approved",
+        "extended",
+        "revoked",
+        "posted",
+        "returned",
         "records",
         "unknown",
         "found",
