@@ -150,6 +150,12 @@ hex_id!(
     InviteId,
     "invite id"
 );
+hex_id!(
+    /// A long-poll session: 128 random bits, chosen by the registry. No secret:
+    /// it is of use only with the key that opened it.
+    PollId,
+    "poll session id"
+);
 
 /// The id of one message: a UUIDv7 (RFC 9562), so that ids sort by time of creation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,12 +15,14 @@ pub mod control;
 pub mod envelope;
 pub mod error;
 pub mod frame;
+pub mod http;
 pub mod ids;
 pub mod ipc;
 pub mod limits;
 pub mod link;
 pub mod mailbox;
 pub mod membership;
+pub mod poll;
 pub mod seqset;
 pub mod signaling;
 mod varint;
@@ -29,6 +31,6 @@ pub use class::{Class, Reliability, Stream};
 pub use envelope::{Envelope, Kind, Priority};
 pub use error::{Code, Executed, Fault, Retry};
 pub use ids::{
-    AgentId, Incarnation, InviteId, ItemId, KeyId, LinkId, MeshId, MessageId, Name, RequestId, Role,
-    SessionId, SkillName,
+    AgentId, Incarnation, InviteId, ItemId, KeyId, LinkId, MeshId, MessageId, Name, PollId,
+    RequestId, Role, SessionId, SkillName,
 };

@@ -40,6 +40,16 @@ impl Origin {
         Self(with_port("http", "localhost", port).into())
     }
 
+    /// The origin of a registry that speaks TLS on this address.
+    pub fn https(addr: SocketAddr) -> Self {
+        Self(with_port("https", &bracketed(addr), addr.port()).into())
+    }
+
+    /// The origin of a registry that speaks TLS on this port of `localhost`.
+    pub fn https_localhost(port: u16) -> Self {
+        Self(with_port("https", "localhost", port).into())
+    }
+
     /// The origin as text: `http://127.0.0.1:4455`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -219,8 +229,9 @@ mod tests {
         #[test]
         fn an_address_reads_back_as_its_own_origin(addr: SocketAddr) {
             prop_assume!(addr.port() != 0);
-            let origin = Origin::http(addr);
-            prop_assert_eq!(origin.as_str().parse::<Origin>(), Ok(origin));
+            for origin in [Origin::http(addr), Origin::https(addr)] {
+                prop_assert_eq!(origin.as_str().parse::<Origin>(), Ok(origin));
+            }
         }
 
         #[test]
