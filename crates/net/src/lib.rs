@@ -5,7 +5,9 @@
 //! which links exist, and reads what became of them.
 //!
 //! - [`webrtc`]: links to peers over one UDP socket.
+//! - [`local`]: Unix sockets for the programs of one user.
 //! - [`control`]: the WebSocket to the registry.
 
 pub mod control;
+pub mod local;
 pub mod webrtc;

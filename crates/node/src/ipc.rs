@@ -1,7 +1,7 @@
 //! The IPC server: agents' programs on a Unix socket become clients of the node.
 //!
-//! `socket` owns the file and who may open it, `server` accepts, and one
-//! task a connection (`connection`) moves bytes: lines become requests,
+//! [`waymesh_net::local`] owns the file and who may open it, `server` accepts,
+//! and one task a connection (`connection`) moves bytes: lines become requests,
 //! `session` turns requests into core's commands and core's events into
 //! lines. `client` is the other end of the socket, for the command line.
 //! What the words are is proto's; what they do is core's.
@@ -14,11 +14,13 @@ mod connection;
 mod patience;
 mod server;
 mod session;
-mod socket;
 #[cfg(test)]
 mod tests;
 
 pub use client::IpcClient;
 pub use connection::Limits;
 pub use server::{Clients, Commands, Events, IpcServer};
-pub use socket::{BindError, SOCKET_NAME};
+pub use waymesh_net::local::BindError;
+
+/// The name of the socket within a node's data directory.
+pub const SOCKET_NAME: &str = "node.sock";

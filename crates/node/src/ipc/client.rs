@@ -6,10 +6,9 @@ use std::path::Path;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use waymesh_net::local;
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ipc::{Decoder, Event, Hello, PROTOCOL, Request, RequestId, Verb};
-
-use super::socket;
 
 /// Events that wait while a request is under way; when more come, the oldest go.
 /// Chosen; a tool that wants events asks for them with [`IpcClient::event`].
@@ -33,7 +32,7 @@ impl IpcClient {
     /// `node_not_running` when nobody answers there, and what the node says
     /// when it refuses the connection.
     pub async fn connect(path: &Path) -> Result<Self, Fault> {
-        let stream = socket::connect(path)
+        let stream = local::connect(path)
             .await
             .map_err(|error| absent(path, &error))?;
         let mut decoder = Decoder::default();

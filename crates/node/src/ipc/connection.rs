@@ -14,13 +14,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use waymesh_net::local;
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ipc::{Decoder, Event, Hello, Request, RequestId};
 
 use super::patience::Patience;
 use super::server::{Commands, Events};
 use super::session::Session;
-use super::socket;
 
 /// What one connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -226,7 +226,7 @@ async fn half_close(
     shared: &Shared,
     limits: Limits,
 ) -> End {
-    if socket::is_hung_up(stream) {
+    if local::is_hung_up(stream) {
         return End::ByClient;
     }
     shared.lock().half_closed = true;

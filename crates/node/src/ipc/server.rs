@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use waymesh_core::app::{Command, Event};
+use waymesh_net::local::{self, BindError};
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::MessageId;
 use waymesh_proto::ipc::Hello;
 
+use super::SOCKET_NAME;
 use super::connection::{self, Limits};
-use super::socket::{self, BindError};
 
 /// Connections at a time; one more is told `rate_limited` and closed. Chosen:
 /// an agent has one, and tools come and go.
@@ -63,8 +64,8 @@ impl IpcServer {
     ///
     /// [`BindError`] when the file cannot be made.
     pub fn bind(data_dir: &Path) -> Result<Self, BindError> {
-        let path = data_dir.join(socket::SOCKET_NAME);
-        let listener = socket::bind(&path)?;
+        let path = data_dir.join(SOCKET_NAME);
+        let listener = local::bind(&path)?;
         Ok(Self { listener, path })
     }
 
@@ -114,7 +115,7 @@ impl Drop for IpcServer {
 }
 
 fn refusal(stream: &UnixStream, open: usize) -> Option<Fault> {
-    if !socket::is_allowed(stream) {
+    if !local::is_allowed(stream) {
         return Some(
             Fault::new(Code::Unauthorized, "the socket belongs to another user")
                 .with_hint("run the program as the user that runs the node"),

@@ -1,7 +1,8 @@
-//! The socket file: where it is, who may open it, and names that are too long.
+//! Unix sockets for the programs of one user: the file, who may open it, and
+//! names that are too long.
 //!
 //! The kernel takes socket paths of at most 107 bytes. On Linux a longer one is
-//! reached through its open folder (`/proc/self/fd/N/node.sock`), by the node
+//! reached through its open folder (`/proc/self/fd/N/node.sock`), by the server
 //! and by its clients alike.
 
 use std::fs::{self, File};
@@ -13,9 +14,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use tokio::net::{UnixListener, UnixStream};
 use waymesh_proto::error::{Code, Fault};
-
-/// The name of the socket within a node's data directory.
-pub const SOCKET_NAME: &str = "node.sock";
 
 /// Longest path of a socket, bytes, without the end mark (`sockaddr_un`: 108 on
 /// Linux; 104 elsewhere, where a longer one is refused by the system itself).
@@ -51,9 +49,12 @@ impl From<BindError> for Fault {
     }
 }
 
-/// Listens on `path`, in place of a socket that an earlier node left there.
-/// The caller holds the lock of the data directory, so nobody uses that one.
-pub(super) fn bind(path: &Path) -> Result<UnixListener, BindError> {
+/// Listens on `path` (mode 0600), in place of a socket that an earlier process
+/// left there. The caller holds a lock that says that nobody uses that one.
+///
+/// # Errors
+/// A [`BindError`]; a file that is no socket is left alone.
+pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     let system = |source| BindError::System {
         path: path.into(),
         source,
@@ -91,14 +92,17 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-/// Connects to the socket of a node.
-pub(super) async fn connect(path: &Path) -> io::Result<UnixStream> {
+/// Connects to the socket at `path`. Cancel safe.
+///
+/// # Errors
+/// As the system says: `NotFound` without a file, `ConnectionRefused` when nobody listens.
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     let short = Short::of(path)?;
     UnixStream::connect(&short.path).await
 }
 
-/// Whether the process at the other end may use this node: the same user, or root.
-pub(super) fn is_allowed(stream: &UnixStream) -> bool {
+/// Whether the process at the other end may use this one: the same user, or root.
+pub fn is_allowed(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream
         .peer_cred()
@@ -106,7 +110,7 @@ pub(super) fn is_allowed(stream: &UnixStream) -> bool {
 }
 
 /// Whether the other end is closed in both directions, not only done writing.
-pub(super) fn is_hung_up(stream: &UnixStream) -> bool {
+pub fn is_hung_up(stream: &UnixStream) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(stream, PollFlags::empty())];
     poll(&mut fds, Some(&Timespec::default())).is_err()
@@ -142,6 +146,8 @@ impl Short {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SOCKET_NAME: &str = "test.sock";
 
     #[tokio::test]
     async fn a_socket_is_for_its_user_only_and_replaces_a_stale_one() {
