@@ -13,6 +13,7 @@ mod client;
 mod decode;
 mod keys;
 mod origin;
+mod pairing;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use client::{
 pub use decode::DecodeError;
 pub use keys::{InstanceId, MeshKey, Nonce, RegistryKey, Signature};
 pub use origin::{Origin, OriginError};
+pub use pairing::{PAIRING_CODE_LIFE_MS, PAIRING_CODES, PairingCode, PairingCodeError};
 pub use server::{
     Challenge, MemberRecord, Posted, PostedState, Returned, ServerMessage, Welcome,
 };

@@ -19,6 +19,7 @@ use waymesh_proto::{Code, Fault, MeshId};
 use waymesh_trust::Keypair;
 use waymesh_trust::login::Gate;
 
+use crate::carrier::{Incoming, Outlet, Visitor};
 use crate::driver::Input;
 use crate::outbox::{Out, Queue, outbox};
 
@@ -40,10 +41,11 @@ pub(crate) struct Identity {
     pub(crate) origins: Vec<Origin>,
 }
 
-/// Serves one connection until either side ends it.
+/// Serves one connection until either side ends it, over whatever carries it.
 pub(crate) async fn serve(
-    socket: WebSocket,
-    conn: ConnId,
+    incoming: impl Incoming,
+    outlet: impl Outlet,
+    visitor: Visitor,
     identity: Arc<Identity>,
     driver: mpsc::Sender<Input>,
 ) {

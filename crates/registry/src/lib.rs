@@ -15,6 +15,7 @@
 //! It is never in the data path of a link, and cannot forge a signal: receivers
 //! verify the sender's signature themselves.
 
+mod carrier;
 mod config;
 mod connection;
 mod data_dir;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::decode::{DecodeError, decode};
 use super::keys::{InstanceId, MeshKey, Nonce, Signature};
 use super::origin::Origin;
+use super::pairing::PairingCode;
 use crate::api::SkillSpec;
 use crate::error::{Code, Fault};
 use crate::ids::{AgentId, Incarnation, ItemId, MessageId, Name, Role, SkillName};
@@ -102,7 +103,7 @@ pub struct Join {
     pub request: JoinRequest,
     /// The six digits that an admin has given out.
     #[serde(default)]
-    pub code: Option<String>,
+    pub code: Option<PairingCode>,
     /// The delegation of the invite that it has, whose key has signed the request too.
     #[serde(default)]
     pub invite: Option<Delegation>,
