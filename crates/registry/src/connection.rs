@@ -4,7 +4,7 @@
 //! It checks the login, because that needs the keys; everything else is for
 //! the rules to judge.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
@@ -36,8 +36,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What every connection of one registry shares.
 #[derive(Debug)]
 pub(crate) struct Identity {
+    /// The registry's own key.
     pub(crate) keypair: Keypair,
-    pub(crate) mesh: MeshId,
+    /// The mesh that it serves; set at start, or once for ever by [`Order::Found`].
+    pub(crate) mesh: OnceLock<MeshKey>,
+    /// Every origin under which nodes may reach it.
     pub(crate) origins: Vec<Origin>,
 }
 

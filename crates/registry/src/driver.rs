@@ -56,6 +56,11 @@ pub(crate) enum Input {
         limit: NonZeroUsize,
         reply: oneshot::Sender<Page>,
     },
+    /// An admin wants something; it is durable when the reply comes.
+    Admin {
+        order: Order,
+        reply: oneshot::Sender<Result<Reply, Fault>>,
+    },
 }
 
 #[derive(Debug)]
