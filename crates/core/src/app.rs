@@ -13,6 +13,7 @@ use waymesh_proto::error::Fault;
 use waymesh_proto::ids::{AgentId, Incarnation, ItemId, MessageId, Name, Role, SkillName};
 use waymesh_proto::link::Path;
 use waymesh_proto::mailbox::Keep;
+use waymesh_proto::membership::Revocation;
 use waymesh_proto::seqset::SeqSet;
 
 /// One client of this node, made by the program; never reused.
@@ -458,6 +459,8 @@ pub enum RegistryEvent {
     Revoked {
         /// The members.
         ids: Vec<AgentId>,
+        /// The authority's statements of it, and of revoked invites: to be passed on to peers.
+        revocations: Vec<Revocation>,
     },
     /// This node's own certificate ends then, leeway for clocks included.
     Membership {

@@ -26,6 +26,8 @@ pub(crate) struct OpenCall {
     pub(crate) repeat: Option<Vec<u8>>,
     /// Whether the peer's application has taken the request.
     pub(crate) entered: bool,
+    /// Whether it came to it by mailbox.
+    pub(crate) entered_by_mail: bool,
     /// Whether an earlier life of the peer may have run it.
     pub(crate) may_have_run: bool,
 }

@@ -46,4 +46,12 @@ counters! {
     orphans_dropped,
     /// Peers forgotten to make room for others.
     peers_forgotten,
+    /// Offers of peers that the policy does not let in.
+    offers_denied,
+    /// Items of the mailbox whose senders the policy does not let in, or whose name is another's.
+    mail_denied,
+    /// Messages and calls that the policy does not allow their senders.
+    messages_denied,
+    /// Records and signals whose papers do not hold.
+    distrusted,
 }

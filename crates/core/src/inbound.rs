@@ -128,6 +128,47 @@ impl Inbound {
         }
     }
 
+    /// The stream as an earlier life of this node left it: what its application
+    /// had acknowledged does not come again.
+    pub fn resumed(stream: Stream, consumed: &SeqSet) -> Self {
+        Self {
+            received: consumed.clone(),
+            consumed: consumed.clone(),
+            last_released: consumed.cumulative(),
+            ..Self::new(stream)
+        }
+    }
+
+    /// Whether a message of so many bytes may come in although no window was
+    /// granted for it, as the mailbox hands it out. Answers have always room.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let most = match self.stream {
+            Stream::Replies => WINDOW_MAX_BYTES + WINDOW_SLACK_BYTES / 2,
+            _ => self.window_bytes,
+        };
+        let messages = (self.sizes.len() as u64) < WINDOW_MAX_MESSAGES;
+        self.sizes.is_empty() || (messages && self.unconsumed_bytes + bytes as u64 <= most)
+    }
+
+    /// Whether the application has the message, or will not get it.
+    pub fn is_done_with(&self, seq: u64) -> bool {
+        self.consumed.contains(seq) || self.refused.contains_key(&seq)
+    }
+
+    /// Whether the message is here or was.
+    pub fn has(&self, seq: u64) -> bool {
+        self.received.contains(seq)
+    }
+
+    /// What the application has, or will not get.
+    pub fn done(&self) -> SeqSet {
+        let mut done = self.consumed.clone();
+        for seq in self.refused.keys() {
+            done.insert(*seq);
+        }
+        done
+    }
+
     /// Bytes that the application has not consumed, pieces included.
     pub const fn unconsumed_bytes(&self) -> u64 {
         self.unconsumed_bytes
@@ -200,7 +241,7 @@ impl Inbound {
     fn admit(&mut self, now: Instant, header: &Header) -> Result<bool, Abuse> {
         if !self.started {
             self.started = true;
-            self.last_released = header.lowest - 1;
+            self.last_released = self.last_released.max(header.lowest - 1);
         }
         self.settle_below(now, header.lowest);
         if self.received.contains(header.seq) {
@@ -299,7 +340,10 @@ impl Inbound {
             .find(|(_, held)| held.wait_until <= now);
         let settled = overdue.map_or(settled, |(seq, _)| settled.max(*seq));
         while let Some((seq, held)) = self.held.first_key_value() {
-            if *seq > settled && held.previous > self.last_released.max(settled) {
+            let known = self.last_released.max(settled);
+            // Whatever an earlier life has consumed is not waited for.
+            let waits = |previous: u64| !(known + 1..=previous).all(|s| self.consumed.contains(s));
+            if *seq > settled && held.previous > known && waits(held.previous) {
                 break;
             }
             if let Some((seq, held)) = self.held.pop_first() {
@@ -376,9 +420,19 @@ impl Inbound {
 
     /// Takes the sections that tell the peer what arrived and what was refused.
     pub fn take_ack(&mut self) -> impl Iterator<Item = Section<'static>> {
+        self.take_acks(REFUSALS_PER_FRAME)
+    }
+
+    /// Takes the same, with everything that was ever refused and is not settled.
+    pub fn take_all_acks(&mut self) -> impl Iterator<Item = Section<'static>> {
+        self.untold = self.refused.keys().copied().collect();
+        self.take_acks(usize::MAX)
+    }
+
+    fn take_acks(&mut self, refusals_max: usize) -> impl Iterator<Item = Section<'static>> {
         self.unacked_messages = 0;
         self.unacked_bytes = 0;
-        let told = self.untold.len().min(REFUSALS_PER_FRAME);
+        let told = self.untold.len().min(refusals_max);
         let refusals: Vec<_> = self
             .untold
             .drain(..told)

@@ -118,7 +118,9 @@ impl Inbox {
         let mut kept = VecDeque::with_capacity(before);
         while let Some(arrived) = self.waiting.pop_back() {
             let bytes = arrived.envelope.payload.bytes.len() as u64;
-            let orphan = arrived.peer == peer && arrived.incarnation != life;
+            // What came by mailbox is bounded there, and stays until it is taken.
+            let linked = arrived.path != Path::Mailbox;
+            let orphan = arrived.peer == peer && arrived.incarnation != life && linked;
             if orphan && bytes > room {
                 room = 0;
                 self.lossy_waiting -= usize::from(!arrived.stream.class().is_reliable());

@@ -14,6 +14,7 @@ pub mod counters;
 pub mod inbound;
 pub mod inbox;
 pub mod liveness;
+mod mail;
 pub mod mesh;
 pub mod outbound;
 mod peer;

@@ -122,6 +122,12 @@ impl Liveness {
         self.dead_at().min(self.probe_at())
     }
 
+    /// Whether something has been unanswered for so long that another path should help out.
+    pub fn is_suspect(&self, now: Instant) -> bool {
+        let since = self.unanswered_since.filter(|_| !self.idle());
+        since.is_some_and(|since| since + self.suspect_after() <= now)
+    }
+
     fn suspect_after(&self) -> Duration {
         SUSPECT_MIN.max(self.smoothed_rtt.unwrap_or_default() * 4)
     }

@@ -15,6 +15,9 @@ mod directory;
 mod faults;
 mod frames;
 mod links;
+mod mail;
+mod members;
+mod opened;
 mod outcomes;
 mod skills;
 mod waiters;
@@ -28,17 +31,21 @@ use waymesh_proto::api::SkillSpec;
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name, SkillName};
 use waymesh_proto::limits::{NODE_INBOX_MAX_BYTES, NODE_OUTBOX_MAX_BYTES};
 use waymesh_proto::link::LinkCommand;
+use waymesh_proto::membership::Revocation;
 
-use crate::app::{ClientId, Event, InboundId, RegistryCommand};
+use crate::app::{ClientId, Event, InboundId, Mark, RegistryCommand};
 use crate::calls::{OpenCalls, Works};
 use crate::counters::Counters;
 use crate::inbound::WINDOW_MAX_BYTES;
 use crate::inbox::{Arrived, Inbox};
 use crate::outbound::WINDOW_INITIAL_BYTES;
 use crate::peer::{Peer, PeerKey};
+use crate::policy::Policy;
 
 pub use commands::LOSSY_MESSAGE_MAX_BYTES;
 pub use frames::Outgoing;
+pub use mail::{POSTS_MAX, POSTS_MAX_BYTES};
+pub use members::EXPIRY_NOTICE;
 
 /// Peers that a node knows at a time, misspelt names included; one more is
 /// refused with `queue_full`. Chosen: ten times the largest mesh that is meant.
@@ -67,6 +74,12 @@ pub struct MeshConfig {
     pub topology: Topology,
     /// Names whose identity was learnt in earlier lives.
     pub pins: Vec<(Name, AgentId)>,
+    /// Who may reach it.
+    pub policy: Policy,
+    /// What earlier lives had consumed of what the mailbox may hand out again.
+    pub marks: Vec<Mark>,
+    /// The revocations that are known, verified.
+    pub revocations: Vec<Revocation>,
 }
 
 #[derive(Debug)]
@@ -91,6 +104,15 @@ pub struct Mesh {
     registry_up: bool,
     /// When a peer's absence from the registry means something again.
     presence_trusted_at: Option<Instant>,
+    /// When the own certificate ends.
+    membership_ends: Option<Instant>,
+    expiry_told: bool,
+    is_over: bool,
+    revocations: BTreeSet<Revocation>,
+    heard_revocations: VecDeque<Revocation>,
+    posts: mail::Posts,
+    /// The registry was told to push something again later.
+    put_off: bool,
     clients: BTreeSet<ClientId>,
     peers: BTreeMap<PeerKey, Peer>,
     by_name: BTreeMap<Name, PeerKey>,
@@ -127,6 +149,8 @@ pub enum Wake<'a> {
     Deadline,
     /// The end of the life of a message in the inbox.
     Expiry,
+    /// The end of the own certificate, or its announcement.
+    Membership,
 }
 
 impl Mesh {
@@ -134,10 +158,17 @@ impl Mesh {
     pub fn new(config: MeshConfig, seed: u64) -> Self {
         Self {
             pins: config.pins.iter().cloned().collect(),
+            revocations: config.revocations.iter().cloned().collect(),
             config,
             rng: SmallRng::seed_from_u64(seed),
             registry_up: false,
             presence_trusted_at: None,
+            membership_ends: None,
+            expiry_told: false,
+            is_over: false,
+            heard_revocations: VecDeque::new(),
+            posts: mail::Posts::default(),
+            put_off: false,
             clients: BTreeSet::new(),
             peers: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -215,7 +246,8 @@ impl Mesh {
             .min();
         let expiry = self.inbox.poll_timeout().into_iter().chain(waiting).min();
         let expiry = expiry.map(|at| (at, Wake::Expiry));
-        [peer, deadline, expiry]
+        let membership = self.membership_due().map(|at| (at, Wake::Membership));
+        [peer, deadline, expiry, membership]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -247,6 +279,7 @@ impl Mesh {
         }
         self.expire_arrivals(now);
         self.dispatch_waiting(now);
+        self.check_membership(now);
     }
 
     fn handle_peer_timeout(&mut self, now: Instant, key: PeerKey) {
@@ -258,6 +291,7 @@ impl Mesh {
             peer.reason = "the last attempt to make a link took too long".into();
         }
         self.check_life(now, key);
+        self.check_certificate(now, key);
         self.check_lost(now, key);
         self.end_overdue_waiters(now, key);
     }
@@ -272,8 +306,10 @@ impl Mesh {
         self.report_settled(now, key);
         self.take_arrivals(now, key);
         self.dispatch_waiting(now);
+        self.close_posts(key);
         self.account(key);
         self.enqueue(key);
+        self.enqueue_mail(now, key);
         self.set_timer(now, key);
     }
 
@@ -303,10 +339,11 @@ impl Mesh {
     }
 
     fn set_timer(&mut self, now: Instant, key: PeerKey) {
+        let may_connect = self.may_use_registry(now);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let next = peer.poll_timeout(now, self.registry_up);
+        let next = peer.poll_timeout(now, may_connect);
         // One that is set too early finds nothing to do and sets the right one:
         // cheaper than to move it with every frame.
         let early_enough = |old: Instant| next.is_none_or(|next| old <= next);
@@ -378,6 +415,10 @@ impl Mesh {
             peer.id = Some(id);
             peer.sessions = crate::session::Sessions::new(polite);
             self.by_id.insert(id, key);
+            for mark in self.config.marks.iter().filter(|mark| mark.from == id) {
+                let consumed = mark.consumed.clone();
+                peer.streams.add_mark(mark.incarnation, mark.stream, consumed);
+            }
             if self.pins.insert(peer.name.clone(), id).is_none() {
                 self.new_pins.push_back((peer.name.clone(), id));
             }

@@ -2,9 +2,12 @@
 //!
 //! Owns sequence numbers and retention. An entry stays until the receiving
 //! application has consumed it, the receiver refused it or its life ended; a
-//! change of path makes it unsent again, so nothing is lost above a dead link.
-//! It does not choose when to send: the scheduler asks [`Outbound::next_len`]
-//! and takes with [`Outbound::put_into`].
+//! new link makes it unsent again, so nothing is lost above a dead one. It
+//! does not choose when and where to send: for a link the scheduler asks
+//! [`Outbound::next_len`] and takes with [`Outbound::put_into`]; for the
+//! mailbox it takes with [`Outbound::next_letter`], each entry once.
+
+mod letters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,8 +16,11 @@ use waymesh_proto::class::Stream;
 use waymesh_proto::envelope::Priority;
 use waymesh_proto::error::Code;
 use waymesh_proto::frame::{self, Ack, FrameWriter, Header, Piece, Section};
-use waymesh_proto::ids::MessageId;
+use waymesh_proto::ids::{Incarnation, ItemId, MessageId};
 use waymesh_proto::seqset::SeqSet;
+
+pub use letters::{Copy, Letter};
+use letters::{Posting, mail_turn};
 
 /// Messages that may be on their way before the receiver has said its window.
 /// Chosen: enough for a burst of calls, little enough for a thousand peers.
@@ -33,7 +39,8 @@ pub enum Verdict {
     Consumed,
     /// The receiver will not deliver it.
     Refused(Code),
-    /// Its life ended before all of it had been sent.
+    /// Its life ended before all of it had been sent, or, as the registry says,
+    /// before the receiver collected it.
     Expired,
     /// Its life ended after it had been sent and nobody said more.
     Unconfirmed,
@@ -50,12 +57,26 @@ struct Entry {
     /// Bytes that the present link has taken.
     sent: usize,
     chunks: u32,
-    /// Whether any incarnation of the receiver may have it whole.
-    sent_before: bool,
+    /// The oldest life of the receiver that may have it whole.
+    reached: Option<Incarnation>,
+    /// Whether a link has taken all of it.
+    linked: bool,
     /// Whether an earlier incarnation of the receiver may have it whole.
     redelivered: bool,
     in_flight: bool,
     received: bool,
+    posting: Posting,
+}
+
+/// What became of a message, and how it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// The message.
+    pub id: MessageId,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Whether only the mailbox has carried it.
+    pub by_mail: bool,
 }
 
 /// Order in which unsent entries go: urgency, then the least begun, then age.
@@ -68,6 +89,12 @@ pub struct Outbound {
     last_seq: u64,
     entries: BTreeMap<u64, Entry>,
     unsent: BTreeSet<Turn>,
+    /// Entries that the mailbox has not taken and the peer has not got.
+    unposted: BTreeSet<Turn>,
+    /// Items whose entries are gone, and whether their copies are of use to nobody.
+    closed: Vec<(ItemId, Copy)>,
+    /// The life of the peer that the present link is with.
+    life: Option<Incarnation>,
     deadlines: BTreeSet<(Instant, u64)>,
     bytes: usize,
     window_messages: u64,
@@ -87,6 +114,9 @@ impl Outbound {
             last_seq: 0,
             entries: BTreeMap::new(),
             unsent: BTreeSet::new(),
+            unposted: BTreeSet::new(),
+            closed: Vec::new(),
+            life: None,
             deadlines: BTreeSet::new(),
             bytes: 0,
             window_messages: WINDOW_INITIAL_MESSAGES,
@@ -118,9 +148,19 @@ impl Outbound {
         self.unreceived > 0
     }
 
-    /// Whether the message may have reached the peer; `None` when it is settled.
-    pub fn was_sent(&self, seq: u64) -> Option<bool> {
-        self.entries.get(&seq).map(|e| e.sent_before || e.sent > 0)
+    /// Whether the message may have reached a life of the peer, one before
+    /// `before` if that is given; `None` when it is settled.
+    pub fn was_sent(&self, seq: u64, before: Option<Incarnation>) -> Option<bool> {
+        let is_before = |life: Incarnation| before.is_none_or(|before| life < before);
+        let begun = |e: &Entry| e.sent > 0 && self.life.is_some_and(is_before);
+        let entry = self.entries.get(&seq)?;
+        Some(entry.reached.is_some_and(is_before) || begun(entry))
+    }
+
+    /// Whether only the mailbox has carried the message so far; `None` when it is settled.
+    pub fn is_by_mail(&self, seq: u64) -> Option<bool> {
+        let entry = self.entries.get(&seq)?;
+        Some(!entry.linked && entry.posting != Posting::No)
     }
 
     /// Adds an envelope and gives its sequence number.
@@ -147,12 +187,15 @@ impl Outbound {
             wait_until,
             sent: 0,
             chunks: 0,
-            sent_before: false,
+            reached: None,
+            linked: false,
             redelivered: false,
             in_flight: false,
             received: false,
+            posting: Posting::No,
         };
         self.unsent.insert(self.turn(seq, &entry));
+        self.unposted.insert(self.mail_turn(seq, &entry));
         self.deadlines.insert((expires, seq));
         self.entries.insert(seq, entry);
         seq
@@ -160,30 +203,25 @@ impl Outbound {
 
     /// Takes a message back that nobody needs any more. False when it is settled already.
     pub fn withdraw(&mut self, seq: u64) -> bool {
-        self.remove(seq).is_some()
+        self.remove(seq, Copy::Unneeded).is_some()
     }
 
     /// Drops the oldest message. False when there is none.
     pub fn drop_oldest(&mut self) -> bool {
         let oldest = self.entries.first_key_value().map(|(seq, _)| *seq);
-        oldest.is_some_and(|seq| self.remove(seq).is_some())
+        oldest.is_some_and(|seq| self.remove(seq, Copy::Unneeded).is_some())
     }
 
-    /// A link came up: everything that this incarnation of the peer has not
-    /// got whole is unsent again. `same_peer` is false when the peer restarted.
-    pub fn handle_link_up(&mut self, same_peer: bool) {
+    /// A link to this life of the peer came up: everything that this life has
+    /// not got whole is unsent again.
+    pub fn handle_link_up(&mut self, life: Incarnation) {
+        self.meet(life);
         self.in_flight_messages = 0;
         self.in_flight_bytes = 0;
         self.unreceived = 0;
         self.unsent.clear();
-        if !same_peer {
-            self.window_messages = WINDOW_INITIAL_MESSAGES;
-            self.window_bytes = WINDOW_INITIAL_BYTES;
-        }
         let ordered = self.stream.class().is_ordered();
         for (seq, entry) in &mut self.entries {
-            entry.received &= same_peer;
-            entry.redelivered |= entry.sent_before && !same_peer;
             entry.in_flight = entry.received;
             if entry.received {
                 self.in_flight_messages += 1;
@@ -196,12 +234,31 @@ impl Outbound {
         }
     }
 
+    /// The peer was heard in this life. What only an earlier one has, is to go again.
+    pub fn meet(&mut self, life: Incarnation) {
+        if self.life.replace(life) == Some(life) {
+            return;
+        }
+        self.window_messages = WINDOW_INITIAL_MESSAGES;
+        self.window_bytes = WINDOW_INITIAL_BYTES;
+        let ordered = self.stream.class().is_ordered();
+        for (seq, entry) in &mut self.entries {
+            if std::mem::take(&mut entry.received) && entry.in_flight {
+                self.unreceived += 1;
+            }
+            entry.redelivered |= entry.reached.is_some_and(|reached| reached < life);
+            if entry.posting.is_open() {
+                self.unposted.insert(mail_turn(ordered, *seq, entry));
+            }
+        }
+    }
+
     /// The peer said what it has and what it allows. Gives what became settled by it.
     ///
     /// # Errors
     ///
     /// The peer acknowledged a sequence number that was never used.
-    pub fn handle_ack(&mut self, ack: &Ack) -> Result<Vec<(MessageId, Verdict)>, AckOutOfRange> {
+    pub fn handle_ack(&mut self, ack: &Ack) -> Result<Vec<Ending>, AckOutOfRange> {
         let highest = |set: &SeqSet| set.ranges().last().map_or(set.cumulative(), |(_, end)| end);
         if highest(&ack.received).max(highest(&ack.consumed)) > self.last_seq {
             return Err(AckOutOfRange);
@@ -216,7 +273,11 @@ impl Outbound {
                 .map(|(seq, _)| *seq)
                 .collect();
             for seq in seqs {
-                settled.extend(self.remove(seq).map(|entry| (entry.id, Verdict::Consumed)));
+                // One that a link has carried may leave its copy behind.
+                let linked = self.entries.get(&seq).is_some_and(|entry| entry.linked);
+                let copy = if linked { Copy::Unneeded } else { Copy::Collected };
+                let entry = self.remove(seq, copy);
+                settled.extend(entry.map(|entry| entry.ending(Verdict::Consumed)));
             }
         }
         self.consumed.merge(&ack.consumed);
@@ -224,6 +285,9 @@ impl Outbound {
             for (seq, entry) in self.entries.range_mut(start..=end) {
                 if !entry.received {
                     entry.received = true;
+                    entry.reached = entry.reached.or(self.life);
+                    let ordered = self.stream.class().is_ordered();
+                    self.unposted.remove(&mail_turn(ordered, *seq, entry));
                     self.unreceived -= u64::from(entry.in_flight);
                     // Received on an earlier link, told on this one: no need to send it again.
                     if entry.sent < entry.envelope.len() {
@@ -244,19 +308,18 @@ impl Outbound {
 
     /// The peer refused a message. Where an earlier incarnation of it may have
     /// had the message, that says nothing of what became of it there.
-    pub fn handle_refused(&mut self, seq: u64, code: Code) -> Option<(MessageId, Verdict)> {
-        self.remove(seq).map(|entry| {
-            let verdict = if entry.redelivered {
+    pub fn handle_refused(&mut self, seq: u64, code: Code) -> Option<Ending> {
+        self.remove(seq, Copy::Collected).map(|entry| {
+            entry.ending(if entry.redelivered {
                 Verdict::Unconfirmed
             } else {
                 Verdict::Refused(code)
-            };
-            (entry.id, verdict)
+            })
         })
     }
 
     /// Settles what has outlived its life.
-    pub fn handle_timeout(&mut self, now: Instant) -> Vec<(MessageId, Verdict)> {
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Ending> {
         let mut settled = Vec::new();
         while let Some((deadline, seq)) = self.deadlines.first().copied() {
             if deadline > now {
@@ -266,11 +329,14 @@ impl Outbound {
             let Some(entry) = self.entries.get_mut(&seq) else {
                 continue;
             };
-            let whole = entry.sent_before || entry.sent == entry.envelope.len();
+            let whole = entry.reached.is_some()
+                || entry.sent == entry.envelope.len()
+                || entry.posting != Posting::No;
             if whole && deadline < entry.expires + VERDICT_GRACE {
                 self.deadlines.insert((entry.expires + VERDICT_GRACE, seq));
-                let turn = self.turn_at(seq);
+                let (turn, mail_turn) = self.turns_at(seq);
                 self.unsent.remove(&turn);
+                self.unposted.remove(&mail_turn);
                 continue;
             }
             let verdict = if whole {
@@ -278,7 +344,8 @@ impl Outbound {
             } else {
                 Verdict::Expired
             };
-            settled.extend(self.remove(seq).map(|entry| (entry.id, verdict)));
+            let entry = self.remove(seq, Copy::Unneeded);
+            settled.extend(entry.map(|entry| entry.ending(verdict)));
         }
         settled
     }
@@ -378,9 +445,10 @@ impl Outbound {
         if entry.sent < entry.envelope.len() {
             self.unsent.insert(turn_of(ordered, seq, entry));
         } else {
-            entry.sent_before = true;
+            entry.linked = true;
+            entry.reached = entry.reached.or(self.life);
             if !self.stream.class().is_reliable() {
-                self.remove(seq);
+                self.remove(seq, Copy::Unneeded);
             }
         }
     }
@@ -417,9 +485,12 @@ impl Outbound {
         self.entries.first_key_value().map_or(seq, |(seq, _)| *seq)
     }
 
-    fn remove(&mut self, seq: u64) -> Option<Entry> {
+    fn remove(&mut self, seq: u64, copy: Copy) -> Option<Entry> {
         let entry = self.entries.remove(&seq)?;
+        self.closed
+            .extend(entry.posting.item().map(|item| (item, copy)));
         self.unsent.remove(&self.turn(seq, &entry));
+        self.unposted.remove(&self.mail_turn(seq, &entry));
         self.deadlines.remove(&(entry.expires, seq));
         self.deadlines.remove(&(entry.expires + VERDICT_GRACE, seq));
         self.bytes -= entry.envelope.len();
@@ -435,10 +506,25 @@ impl Outbound {
         turn_of(self.stream.class().is_ordered(), seq, entry)
     }
 
-    fn turn_at(&self, seq: u64) -> Turn {
-        self.entries
-            .get(&seq)
-            .map_or((0, 0, seq), |entry| self.turn(seq, entry))
+    fn mail_turn(&self, seq: u64, entry: &Entry) -> Turn {
+        mail_turn(self.stream.class().is_ordered(), seq, entry)
+    }
+
+    fn turns_at(&self, seq: u64) -> (Turn, Turn) {
+        let entry = self.entries.get(&seq);
+        entry.map_or(((0, 0, seq), (0, 0, seq)), |entry| {
+            (self.turn(seq, entry), self.mail_turn(seq, entry))
+        })
+    }
+}
+
+impl Entry {
+    fn ending(&self, verdict: Verdict) -> Ending {
+        Ending {
+            id: self.id,
+            verdict,
+            by_mail: !self.linked && self.posting != Posting::No,
+        }
     }
 }
 

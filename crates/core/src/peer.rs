@@ -1,12 +1,16 @@
 //! One peer: who it is, how it is reached, what waits for it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use waymesh_proto::api::{PeerState, PeerStatus, Transport};
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
+use waymesh_proto::error::Fault;
 use waymesh_proto::link::{CandidatePair, Path};
+use waymesh_proto::membership::Revocation;
 
-use crate::app::ClientId;
+use crate::app::{ClientId, Member};
+use crate::mail::Mail;
 use crate::liveness::Liveness;
 use crate::session::Sessions;
 use crate::streams::Streams;
@@ -38,6 +42,8 @@ pub(crate) struct Link {
     pub(crate) echoes: Vec<u64>,
     pub(crate) last_used: Instant,
     pub(crate) setup: Duration,
+    /// Revocations that the peer is still to be told.
+    pub(crate) gossip: VecDeque<Revocation>,
 }
 
 /// A client that waits for a link or for a round trip.
@@ -70,8 +76,11 @@ pub(crate) struct Peer {
     pub(crate) presence: Presence,
     /// The newest incarnation that is known.
     pub(crate) incarnation: Option<Incarnation>,
-    /// The name answers with another key than before.
-    pub(crate) impostor: bool,
+    /// What its certificate proves.
+    pub(crate) member: Option<Member>,
+    /// Why nothing is to go to it or come from it.
+    pub(crate) distrust: Option<Fault>,
+    pub(crate) mail: Mail,
     pub(crate) sessions: Sessions,
     pub(crate) link: Option<Link>,
     pub(crate) streams: Streams,
@@ -97,7 +106,9 @@ impl Peer {
             id: None,
             presence: Presence::Unasked,
             incarnation: None,
-            impostor: false,
+            member: None,
+            distrust: None,
+            mail: Mail::default(),
             sessions: Sessions::new(false),
             link: None,
             streams: Streams::default(),
@@ -121,8 +132,13 @@ impl Peer {
             && self.streams.is_blank()
     }
 
+    /// The path that traffic takes now.
     pub(crate) fn path(&self) -> Option<Path> {
-        self.link.as_ref().map(|link| link.pair.path())
+        let mailbox = || self.mail.in_use.then_some(Path::Mailbox);
+        self.link
+            .as_ref()
+            .map(|link| link.pair.path())
+            .or_else(mailbox)
     }
 
     pub(crate) fn is_link(&self, id: LinkId) -> bool {
@@ -145,6 +161,8 @@ impl Peer {
             agent_id: self.id,
             state: if link.is_some() {
                 PeerState::Linked
+            } else if self.mail.in_use {
+                PeerState::Mailbox
             } else if self.sessions.is_trying() {
                 PeerState::Connecting
             } else {
@@ -157,21 +175,52 @@ impl Peer {
             protocol: link.map(|l| l.pair.protocol),
             rtt_ms: link.and_then(|l| l.liveness.last_rtt()).map(ms),
             setup_ms: link.map(|l| ms(l.setup)),
-            reason: self.reason.clone(),
+            reason: self.why(),
         }
     }
 
+    /// Why the path is what it is.
+    fn why(&self) -> String {
+        match (&self.distrust, &self.link) {
+            (Some(fault), None) => fault.message.clone(),
+            (None, None) if self.mail.in_use && self.sessions.is_trying() => {
+                "sealed messages go through the registry while a link is being made".into()
+            }
+            (None, None) if self.mail.in_use => {
+                format!("sealed messages go through the registry: {}", self.reason)
+            }
+            _ => self.reason.clone(),
+        }
+    }
+
+    /// Whether messages may go to the peer's mailbox now.
+    pub(crate) fn uses_mail(&self, now: Instant) -> bool {
+        let link_works = self.link.as_ref().is_some_and(|link| {
+            // A link that may be dead is helped out by the mailbox.
+            !link.liveness.is_suspect(now) && self.incarnation <= Some(link.incarnation)
+        });
+        !link_works && self.mail.may_post(now) && self.id.is_some() && self.distrust.is_none()
+    }
+
+    /// Whether something waits for the mailbox.
+    pub(crate) fn has_mail(&self, now: Instant) -> bool {
+        self.streams.next_letter_len().is_some()
+            || self.streams.ack_due().is_some_and(|due| due <= now)
+    }
+
     /// The next moment at which something happens to this peer by itself.
-    pub(crate) fn poll_timeout(&self, now: Instant, registry_up: bool) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self, now: Instant, may_connect: bool) -> Option<Instant> {
         let link = self.link.as_ref();
         let connect =
-            (registry_up && link.is_none() && !self.sessions.is_trying() && self.may_connect())
+            (may_connect && link.is_none() && !self.sessions.is_trying() && self.may_connect())
                 .then(|| self.connect_at(now))
                 .flatten();
         [
             self.streams.poll_timeout(),
             // One that is due already goes with the next frame.
-            link.and_then(|_| self.streams.ack_due().filter(|due| *due > now)),
+            self.streams.ack_due().filter(|due| *due > now),
+            self.mail.poll_timeout().filter(|at| *at > now),
+            self.trust_due(),
             link.map(|l| l.liveness.poll_timeout()),
             self.sessions.poll_timeout(),
             connect,
@@ -185,13 +234,24 @@ impl Peer {
 
     /// Whether an attempt has a chance: the peer's identity is known and it is there.
     pub(crate) fn may_connect(&self) -> bool {
-        self.id.is_some() && self.presence == Presence::Online && !self.impostor
+        self.id.is_some() && self.presence == Presence::Online && self.distrust.is_none()
+    }
+
+    /// When an attempt may start at the earliest.
+    pub(crate) fn may_connect_at(&self) -> Option<Instant> {
+        self.sessions.not_before().max(self.mail.yields_until)
     }
 
     fn connect_at(&self, now: Instant) -> Option<Instant> {
         if self.wants_link(now) {
-            return Some(self.sessions.not_before().unwrap_or(now));
+            return Some(self.may_connect_at().unwrap_or(now));
         }
         self.eager_at
+    }
+
+    /// When the peer's certificate has to be looked at again.
+    fn trust_due(&self) -> Option<Instant> {
+        let expires = self.member.as_ref()?.expires;
+        self.link.as_ref().map(|_| expires)
     }
 }

@@ -4,18 +4,21 @@
 //! and a large transfer does not hold up a small reply. A frame carries the
 //! acknowledgements that are due and as many messages of one channel as fit.
 
+mod letters;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::envelope::Priority;
 use waymesh_proto::error::Code;
-use waymesh_proto::frame::{FrameWriter, Section};
+use waymesh_proto::frame::{FrameWriter, Header, Section};
 use waymesh_proto::ids::{Incarnation, MessageId};
 use waymesh_proto::limits::{FRAME_MAX_BYTES, LOSSY_FRAME_MAX_BYTES};
+use waymesh_proto::seqset::SeqSet;
 
 use crate::inbound::{Abuse, Inbound, Released};
-use crate::outbound::{AckOutOfRange, Outbound, Verdict};
+use crate::outbound::{AckOutOfRange, Ending, Outbound, Verdict};
 
 /// What became of a message that this node sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,23 @@ pub struct Settled {
     pub id: MessageId,
     /// What became of it.
     pub verdict: Verdict,
+    /// Whether only the mailbox has carried it.
+    pub by_mail: bool,
+}
+
+/// Earlier lives of a peer whose messages may still lie in the mailbox. Chosen:
+/// of older ones nothing is taken, and they expire there.
+const PAST_LIVES_MAX: usize = 4;
+
+/// What became of a message that the mailbox handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// The application has it, or will not get it.
+    Done,
+    /// It waits for the application.
+    Waits,
+    /// There is no room for it now.
+    NoRoom,
 }
 
 /// The peer broke the rules; its link is closed.
@@ -45,6 +65,11 @@ pub struct Streams {
     peer: Option<Incarnation>,
     outbound: BTreeMap<Stream, Outbound>,
     inbound: BTreeMap<Stream, Inbound>,
+    /// What the peer's earlier lives sent: nobody acknowledges it, and the
+    /// mailbox may still hand some of it out.
+    past: BTreeMap<Incarnation, BTreeMap<Stream, Inbound>>,
+    /// What an earlier life of this node had consumed.
+    marks: BTreeMap<(Incarnation, Stream), SeqSet>,
     /// Virtual time up to which each stream has been served.
     served: BTreeMap<Stream, u64>,
     settled: Vec<Settled>,
@@ -73,12 +98,19 @@ impl Streams {
 
     /// Whether nothing was ever sent to or heard from this peer.
     pub fn is_blank(&self) -> bool {
-        self.outbound.is_empty() && self.inbound.is_empty()
+        self.outbound.is_empty() && self.inbound.is_empty() && self.past.is_empty()
+    }
+
+    /// Says what an earlier life of this node had consumed of a stream.
+    pub fn add_mark(&mut self, life: Incarnation, stream: Stream, consumed: SeqSet) {
+        self.marks.insert((life, stream), consumed);
     }
 
     /// Bytes of envelopes of this peer that no application has consumed.
     pub fn unconsumed_bytes(&self) -> u64 {
-        self.inbound.values().map(Inbound::unconsumed_bytes).sum()
+        let past = self.past.values().flat_map(BTreeMap::values);
+        let all = self.inbound.values().chain(past);
+        all.map(Inbound::unconsumed_bytes).sum()
     }
 
     /// Whether something waits to be sent or answered.
@@ -129,9 +161,15 @@ impl Streams {
             .unwrap_or_default()
     }
 
-    /// Whether the message may have reached the peer; `None` when it is settled.
-    pub fn was_sent(&self, stream: Stream, seq: u64) -> Option<bool> {
-        self.outbound.get(&stream)?.was_sent(seq)
+    /// Whether the message may have reached a life of the peer, one before
+    /// `before` if that is given; `None` when it is settled.
+    pub fn was_sent(&self, stream: Stream, seq: u64, before: Option<Incarnation>) -> Option<bool> {
+        self.outbound.get(&stream)?.was_sent(seq, before)
+    }
+
+    /// Whether only the mailbox has carried the message so far; `None` when it is settled.
+    pub fn is_by_mail(&self, stream: Stream, seq: u64) -> Option<bool> {
+        self.outbound.get(&stream)?.is_by_mail(seq)
     }
 
     /// Takes a message back; false when it is settled already.
@@ -142,21 +180,44 @@ impl Streams {
     }
 
     /// A link to this incarnation of the peer came up. Gives whether the peer
-    /// had another incarnation before: its old streams are gone then.
-    pub fn handle_link_up(&mut self, now: Instant, peer: Incarnation) -> bool {
-        let restarted = self.peer.is_some_and(|old| old != peer);
-        let same = self.peer == Some(peer);
-        self.peer = Some(peer);
-        if restarted {
-            self.inbound.clear();
-        }
+    /// had another incarnation before: its streams are past then.
+    pub fn handle_link_up(&mut self, now: Instant, life: Incarnation) -> bool {
+        let restarted = self.meet(life);
         for outbound in self.outbound.values_mut() {
-            outbound.handle_link_up(same);
+            outbound.handle_link_up(life);
         }
+        self.repeat_acks(now);
+        restarted
+    }
+
+    /// The peer needs to hear again what this side has.
+    pub fn repeat_acks(&mut self, now: Instant) {
         for inbound in self.inbound.values_mut() {
             inbound.handle_link_up(now);
         }
-        restarted
+    }
+
+    /// The peer was heard in this life, on whatever path. Gives whether it had another before.
+    pub fn meet(&mut self, life: Incarnation) -> bool {
+        let old = self.peer.replace(life);
+        let Some(old) = old.filter(|old| *old != life) else {
+            return false;
+        };
+        let inbound = std::mem::take(&mut self.inbound);
+        if !inbound.is_empty() {
+            self.past.insert(old, inbound);
+        }
+        // The mailbox may have handed out some of this life before a link's life came up.
+        if let Some(inbound) = self.past.remove(&life) {
+            self.inbound = inbound;
+        }
+        while self.past.len() > PAST_LIVES_MAX {
+            self.past.pop_first();
+        }
+        for outbound in self.outbound.values_mut() {
+            outbound.meet(life);
+        }
+        true
     }
 
     /// A section about streams arrived; other sections are ignored.
@@ -190,35 +251,95 @@ impl Streams {
                     .and_then(|outbound| outbound.handle_refused(*seq, *code));
                 self.note_settled(*stream, settled);
             }
-            Section::Hello(_) | Section::Probe(_) | Section::Echo(_) | Section::Goodbye(_) => {}
+            Section::Hello(_)
+            | Section::Probe(_)
+            | Section::Echo(_)
+            | Section::Goodbye(_)
+            | Section::Revoked(_) => {}
         }
         Ok(())
     }
 
     fn inbound(&mut self, stream: Stream) -> &mut Inbound {
+        let mark = self.peer.and_then(|life| self.marks.get(&(life, stream)));
         self.inbound
             .entry(stream)
-            .or_insert_with(|| Inbound::new(stream))
+            .or_insert_with(|| begun(stream, mark))
     }
 
-    fn note_settled(
-        &mut self,
-        stream: Stream,
-        settled: impl IntoIterator<Item = (MessageId, Verdict)>,
-    ) {
+    /// The receiving half of a stream of any life, if there is one or may be one.
+    fn inbound_of(&mut self, life: Incarnation, stream: Stream) -> Option<&mut Inbound> {
+        if self.peer == Some(life) {
+            return Some(self.inbound(stream));
+        }
+        if !self.past.contains_key(&life) && self.past.len() >= PAST_LIVES_MAX {
+            return None;
+        }
+        let mark = self.marks.get(&(life, stream));
+        let past = self.past.entry(life).or_default();
+        Some(past.entry(stream).or_insert_with(|| begun(stream, mark)))
+    }
+
+    fn note_settled(&mut self, stream: Stream, settled: impl IntoIterator<Item = Ending>) {
         self.settled
-            .extend(settled.into_iter().map(|(id, verdict)| Settled {
+            .extend(settled.into_iter().map(|ending| Settled {
                 stream,
-                id,
-                verdict,
+                id: ending.id,
+                verdict: ending.verdict,
+                by_mail: ending.by_mail,
             }));
     }
 
-    /// The next message that may go to the application.
-    pub fn poll_ready(&mut self) -> Option<(Stream, Released)> {
-        self.inbound
-            .iter_mut()
-            .find_map(|(stream, inbound)| Some((*stream, inbound.poll_ready()?)))
+    /// The next message that may go to the application, and the life of the peer that sent it.
+    pub fn poll_ready(&mut self) -> Option<(Incarnation, Stream, Released)> {
+        let life = self.peer;
+        let present = self.inbound.iter_mut().find_map(|(stream, inbound)| {
+            Some((life?, *stream, inbound.poll_ready()?))
+        });
+        present.or_else(|| {
+            let past = self.past.iter_mut();
+            let mut streams = past.flat_map(|(life, streams)| streams.iter_mut().map(|s| (*life, s)));
+            streams.find_map(|(life, (stream, inbound))| {
+                Some((life, *stream, inbound.poll_ready()?))
+            })
+        })
+    }
+
+    /// The mailbox handed out a message of a life of the peer.
+    ///
+    /// # Errors
+    ///
+    /// [`Abuse`]: the message is not taken.
+    pub fn handle_mail(
+        &mut self,
+        now: Instant,
+        life: Incarnation,
+        header: &Header,
+        envelope: &[u8],
+    ) -> Result<Receipt, Abuse> {
+        let Some(inbound) = self.inbound_of(life, header.stream) else {
+            return Ok(Receipt::NoRoom);
+        };
+        if !inbound.has(header.seq) && !inbound.has_room(envelope.len()) {
+            return Ok(Receipt::NoRoom);
+        }
+        inbound.handle_message(now, header, envelope)?;
+        Ok(if inbound.is_done_with(header.seq) {
+            Receipt::Done
+        } else {
+            Receipt::Waits
+        })
+    }
+
+    /// What the application has of a stream of a life of the peer.
+    pub fn done(&self, life: Incarnation, stream: Stream) -> SeqSet {
+        let streams = if self.peer == Some(life) {
+            Some(&self.inbound)
+        } else {
+            self.past.get(&life)
+        };
+        let inbound = streams.and_then(|streams| streams.get(&stream));
+        inbound.map(Inbound::done).unwrap_or_default()
     }
 
     /// Takes what became of messages that this node sent.
@@ -228,8 +349,8 @@ impl Streams {
 
     /// The application has a message of this incarnation of the peer.
     pub fn consume(&mut self, now: Instant, peer: Incarnation, stream: Stream, seq: u64) {
-        if self.peer == Some(peer) {
-            self.inbound(stream).consume(now, seq);
+        if let Some(inbound) = self.inbound_of(peer, stream) {
+            inbound.consume(now, seq);
         }
     }
 
@@ -242,14 +363,15 @@ impl Streams {
         seq: u64,
         code: Code,
     ) {
-        if self.peer == Some(peer) {
-            self.inbound(stream).refuse(now, seq, code);
+        if let Some(inbound) = self.inbound_of(peer, stream) {
+            inbound.refuse(now, seq, code);
         }
     }
 
     /// What the node can spare for each stream of this peer, bytes.
     pub fn set_window(&mut self, bytes: u64) {
-        for inbound in self.inbound.values_mut() {
+        let past = self.past.values_mut().flat_map(BTreeMap::values_mut);
+        for inbound in self.inbound.values_mut().chain(past) {
             inbound.set_window(bytes);
         }
     }
@@ -257,16 +379,17 @@ impl Streams {
     /// Does what time demands.
     pub fn handle_timeout(&mut self, now: Instant) {
         for (stream, outbound) in &mut self.outbound {
-            for (id, verdict) in outbound.handle_timeout(now) {
-                let stream = *stream;
+            for ending in outbound.handle_timeout(now) {
                 self.settled.push(Settled {
-                    stream,
-                    id,
-                    verdict,
+                    stream: *stream,
+                    id: ending.id,
+                    verdict: ending.verdict,
+                    by_mail: ending.by_mail,
                 });
             }
         }
-        for inbound in self.inbound.values_mut() {
+        let past = self.past.values_mut().flat_map(BTreeMap::values_mut);
+        for inbound in self.inbound.values_mut().chain(past) {
             inbound.handle_timeout(now);
         }
     }
@@ -274,7 +397,9 @@ impl Streams {
     /// When [`Streams::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let lives = self.outbound.values().filter_map(Outbound::poll_timeout);
-        let waits = self.inbound.values().filter_map(Inbound::poll_timeout);
+        let past = self.past.values().flat_map(BTreeMap::values);
+        let inbound = self.inbound.values().chain(past);
+        let waits = inbound.filter_map(Inbound::poll_timeout);
         lives.chain(waits).min()
     }
 
@@ -338,6 +463,13 @@ impl Streams {
             *self.served.entry(stream).or_default() += cost.max(1);
         }
         any && class.is_reliable()
+    }
+}
+
+fn begun(stream: Stream, mark: Option<&SeqSet>) -> Inbound {
+    match mark {
+        Some(consumed) => Inbound::resumed(stream, consumed),
+        None => Inbound::new(stream),
     }
 }
 

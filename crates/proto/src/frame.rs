@@ -11,6 +11,7 @@
 //!   6 chunk    header total:v offset:v length:v bytes
 //!   7 refused  stream:u8 seq:v code:v
 //!   8 goodbye  code:v                             the sender is stopping
+//!   9 revoked  length:v text                      a revocation, passed on to whoever may not have it
 //! header  = stream:u8 flags:u8 seq:v previous:v lowest:v life_ms:v wait_ms:v
 //! set     = cumulative:v count:v (gap:v length:v)*
 //! v       = a variable-length integer of RFC 9000 §16
@@ -83,6 +84,8 @@ pub enum Section<'a> {
     },
     /// The sender is stopping, or has closed the link for this reason.
     Goodbye(Code),
+    /// The text of a [`crate::membership::Revocation`]; not validated.
+    Revoked(&'a [u8]),
 }
 
 /// What has arrived on a stream and how much more may be sent.
@@ -183,6 +186,10 @@ impl FrameWriter {
             Section::Goodbye(code) => {
                 self.bytes.push(8);
                 varint::put(&mut self.bytes, u64::from(code.number()));
+            }
+            Section::Revoked(text) => {
+                self.bytes.push(9);
+                self.put_blob(text);
             }
         }
     }
@@ -285,6 +292,7 @@ impl<'a> FrameReader<'a> {
                 code: self.code()?,
             },
             8 => Section::Goodbye(self.code()?),
+            9 => Section::Revoked(self.blob()?),
             other => return Err(FrameError::Unknown(other)),
         })
     }

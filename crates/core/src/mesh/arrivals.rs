@@ -1,5 +1,6 @@
 //! What arrives: into the inbox, to a skill, or as the answer to a call.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -12,10 +13,11 @@ use waymesh_proto::link::Path;
 
 use super::{Mesh, faults};
 use crate::app::{ClientId, Event};
-use crate::calls::Work;
+use crate::calls::{OpenCall, Work};
 use crate::inbound::{Released, WINDOW_MAX_BYTES};
 use crate::inbox::Arrived;
 use crate::peer::PeerKey;
+use crate::policy::Request;
 
 /// Calls that one client works on at a time; more wait unacknowledged. Chosen.
 pub(super) const WORKS_MAX: usize = 256;
@@ -29,12 +31,12 @@ impl Mesh {
             let Some(peer) = self.peers.get_mut(&key) else {
                 return;
             };
-            let path = peer.path().unwrap_or(Path::Direct);
-            let (Some(incarnation), Some((stream, released))) =
-                (peer.streams.peer(), peer.streams.poll_ready())
-            else {
+            let link_path = peer.link.as_ref().map(|link| link.pair.path());
+            let Some((incarnation, stream, released)) = peer.streams.poll_ready() else {
                 return;
             };
+            let mailed = peer.mail.has(incarnation, stream, released.seq);
+            let path = link_path.filter(|_| !mailed).unwrap_or(Path::Mailbox);
             self.report_gap(key, stream, released.missing);
             match Envelope::decode(&released.envelope) {
                 Ok(envelope) => {
@@ -43,15 +45,8 @@ impl Mesh {
                 }
                 Err(_) => {
                     self.counters.bad_envelopes += 1;
-                    if let Some(peer) = self.peers.get_mut(&key) {
-                        peer.streams.refuse(
-                            now,
-                            incarnation,
-                            stream,
-                            released.seq,
-                            Code::BadRequest,
-                        );
-                    }
+                    let place = (incarnation, stream, released.seq);
+                    self.refuse_at(now, key, place, Code::BadRequest);
                 }
             }
         }
@@ -81,6 +76,10 @@ impl Mesh {
             self.counters.inbox_full += 1;
             return self.refuse(now, &arrived, Code::QueueFull);
         }
+        if !self.permits(&arrived) {
+            self.counters.messages_denied += 1;
+            return self.refuse(now, &arrived, Code::Unauthorized);
+        }
         match arrived.envelope.kind {
             Kind::Message => {
                 if let Some(dropped) = self.inbox.push(arrived) {
@@ -99,7 +98,26 @@ impl Mesh {
         }
     }
 
+    /// Whether the policy lets the sender do what it asks for.
+    fn permits(&self, arrived: &Arrived) -> bool {
+        let envelope = &arrived.envelope;
+        let request = match (envelope.kind, &envelope.skill) {
+            (Kind::Message, _) => Request::Message,
+            (Kind::CapabilityCall, Some(skill)) => Request::Skill(skill),
+            // What this node asked for may be answered.
+            _ => return true,
+        };
+        let peer = self.peers.get(&arrived.peer);
+        let member = peer.and_then(|peer| peer.member.as_ref());
+        member.is_some_and(|m| self.config.policy.permits(&m.name, &m.roles, request))
+    }
+
     fn dispatch_call(&mut self, now: Instant, arrived: Arrived) {
+        let life = self.peers.get(&arrived.peer).and_then(|p| p.streams.peer());
+        if life != Some(arrived.incarnation) {
+            // Its caller is gone.
+            return self.refuse(now, &arrived, Code::StaleIncarnation);
+        }
         let Some(name) = arrived.envelope.skill.clone() else {
             self.counters.bad_envelopes += 1;
             return self.refuse(now, &arrived, Code::BadRequest);
@@ -197,6 +215,7 @@ impl Mesh {
             self.counters.late_replies += 1;
             return;
         };
+        let request_path = self.request_path(&call);
         if let Some(peer) = self.peers.get_mut(&key) {
             // An answer proves that the request arrived, acknowledged or not.
             peer.streams.withdraw(Stream::Tasks, call.seq);
@@ -206,7 +225,24 @@ impl Mesh {
             None => Ok(envelope.payload),
         };
         let elapsed = now.saturating_duration_since(call.started);
-        self.tell_answer(call.client, id, outcome, Some(arrived.path), elapsed);
+        let event = Event::Answer {
+            id,
+            outcome,
+            path: Some(arrived.path),
+            request_path,
+            elapsed,
+        };
+        self.tell(call.client, event);
+    }
+
+    /// The path that the request of an answered call took.
+    fn request_path(&self, call: &OpenCall) -> Option<Path> {
+        let peer = self.peers.get(&call.peer)?;
+        let by_mail = peer.streams.is_by_mail(Stream::Tasks, call.seq);
+        if by_mail.unwrap_or(call.entered_by_mail) {
+            return Some(Path::Mailbox);
+        }
+        peer.path()
     }
 
     fn dispatch_cancel(&mut self, now: Instant, arrived: &Arrived) {
@@ -239,10 +275,17 @@ impl Mesh {
     /// and of its earlier messages only so many are kept.
     pub(super) fn drop_orphans(&mut self, key: PeerKey, life: Incarnation) {
         let orphan = |a: &Arrived| a.peer == key && a.incarnation != life;
+        let mut orphans = Vec::new();
         for skill in self.skills.values_mut() {
-            let before = skill.waiting.len();
-            skill.waiting.retain(|arrived| !orphan(arrived));
-            self.counters.orphans_dropped += (before - skill.waiting.len()) as u64;
+            let (dropped, kept) = std::mem::take(&mut skill.waiting)
+                .into_iter()
+                .partition::<VecDeque<_>, _>(orphan);
+            skill.waiting = kept;
+            orphans.extend(dropped);
+        }
+        self.counters.orphans_dropped += orphans.len() as u64;
+        for arrived in orphans {
+            self.release_item(key, (arrived.incarnation, arrived.stream, arrived.seq));
         }
         let evicted = self.inbox.evict_orphans(key, life, WINDOW_MAX_BYTES);
         self.counters.orphans_dropped += evicted as u64;
@@ -357,23 +400,36 @@ impl Mesh {
         }
     }
 
-    fn consume(&mut self, now: Instant, arrived: &Arrived) {
+    pub(super) fn consume(&mut self, now: Instant, arrived: &Arrived) {
+        let place = (arrived.incarnation, arrived.stream, arrived.seq);
         if let Some(peer) = self.peers.get_mut(&arrived.peer) {
-            peer.streams
-                .consume(now, arrived.incarnation, arrived.stream, arrived.seq);
+            peer.streams.consume(now, place.0, place.1, place.2);
         }
+        self.release_item(arrived.peer, place);
     }
 
     fn refuse(&mut self, now: Instant, arrived: &Arrived, code: Code) {
-        if let Some(peer) = self.peers.get_mut(&arrived.peer) {
-            peer.streams
-                .refuse(now, arrived.incarnation, arrived.stream, arrived.seq, code);
+        let place = (arrived.incarnation, arrived.stream, arrived.seq);
+        self.refuse_at(now, arrived.peer, place, code);
+    }
+
+    fn refuse_at(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        place: (Incarnation, Stream, u64),
+        code: Code,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.streams.refuse(now, place.0, place.1, place.2, code);
         }
+        self.release_item(key, place);
     }
 
     fn refresh_after_consume(&mut self, now: Instant, key: PeerKey) {
         self.account(key);
         self.enqueue(key);
+        self.enqueue_mail(now, key);
         self.set_timer(now, key);
     }
 

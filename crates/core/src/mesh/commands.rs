@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use waymesh_proto::api::SendState;
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
-use waymesh_proto::error::{Code, Executed, Fault};
+use waymesh_proto::error::{Code, Executed, Fault, Retry};
 use waymesh_proto::frame::HEADER_MAX_BYTES;
 use waymesh_proto::ids::{MessageId, Name, SkillName};
 use waymesh_proto::limits::{
@@ -222,7 +222,11 @@ impl Mesh {
             return Err(faults::queue_full(to));
         }
         match self.peers.get(&key) {
-            Some(peer) if peer.impostor && peer.link.is_none() => Err(faults::identity_changed(to)),
+            Some(peer) if peer.link.is_none() => match &peer.distrust {
+                // A certificate that has ended is extended as soon as its holder is back.
+                Some(fault) if fault.code.retry() == Retry::Never => Err(fault.clone()),
+                _ => Ok(key),
+            },
             _ => Ok(key),
         }
     }
@@ -262,6 +266,7 @@ impl Mesh {
             seq,
             repeat,
             entered: false,
+            entered_by_mail: false,
             may_have_run: false,
         };
         self.calls.insert(id, call);
@@ -283,7 +288,7 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&call.peer) else {
             return;
         };
-        let sent = peer.streams.was_sent(Stream::Tasks, call.seq);
+        let sent = peer.streams.was_sent(Stream::Tasks, call.seq, None);
         // One that is on its way is not to come again, on another link or to a later life.
         peer.streams.withdraw(Stream::Tasks, call.seq);
         if sent == Some(false) {
@@ -337,10 +342,7 @@ impl Mesh {
         let Some(arrived) = self.inbox.consume(client, message) else {
             return;
         };
-        if let Some(peer) = self.peers.get_mut(&arrived.peer) {
-            peer.streams
-                .consume(now, arrived.incarnation, arrived.stream, arrived.seq);
-        }
+        self.consume(now, &arrived);
         self.settle(now, arrived.peer);
         self.hand_out(now);
     }

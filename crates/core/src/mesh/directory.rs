@@ -8,9 +8,10 @@ use waymesh_proto::ids::{AgentId, Incarnation, LinkId, Name, SessionId};
 use waymesh_proto::signaling::{Signal, SignalBody};
 
 use super::{Mesh, Topology, faults};
-use crate::app::{Event, RegistryCommand, RegistryEvent};
+use crate::app::{Event, Member, RegistryCommand, RegistryEvent};
 use crate::backoff::REGISTRY_PAUSE_MAX;
 use crate::peer::{PeerKey, Presence};
+use crate::policy::Request;
 
 /// How long a linked peer that left the registry may take to answer a probe.
 const LOST_PATIENCE: Duration = Duration::from_secs(1);
@@ -37,17 +38,25 @@ impl Mesh {
         match event {
             RegistryEvent::Connected => self.handle_connected(now),
             RegistryEvent::Disconnected => self.handle_disconnected(),
-            RegistryEvent::Record(record) => self.handle_record(now, record),
+            RegistryEvent::Record { record, member } => self.handle_record(now, record, &member),
+            RegistryEvent::Distrusted { name, fault } => self.handle_distrusted(now, &name, fault),
             RegistryEvent::Unknown { name } => self.handle_unknown(now, &name),
             RegistryEvent::Found { id, outcome } => {
                 if let Some(client) = self.finds.remove(&id) {
                     self.tell(client, Event::Agents { id, outcome });
                 }
             }
-            RegistryEvent::Signal { from_name, body } => self.handle_signal(now, &from_name, body),
-            RegistryEvent::Undeliverable { to, session } => {
-                self.handle_undeliverable(now, to, session);
+            RegistryEvent::Signal { from, body } => self.handle_signal(now, &from, body),
+            RegistryEvent::Undeliverable { to, session, code } => {
+                self.handle_undeliverable(now, to, session, code);
             }
+            RegistryEvent::Posted { item, outcome } => self.handle_posted(now, item, outcome),
+            RegistryEvent::Returned { item, code } => self.handle_returned(now, item, code),
+            RegistryEvent::Item(opened) => self.handle_item(now, opened),
+            RegistryEvent::Revoked { ids, revocations } => {
+                self.handle_revoked(now, &ids, revocations);
+            }
+            RegistryEvent::Membership { expires } => self.handle_membership(now, expires),
         }
     }
 
@@ -69,6 +78,10 @@ impl Mesh {
         for key in keys {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.sessions.forgive();
+                peer.mail.forgive();
+                if peer.link.is_none() {
+                    peer.streams.repeat_acks(now);
+                }
             }
             self.settle(now, key);
         }
@@ -77,13 +90,15 @@ impl Mesh {
     /// Links live on; only questions to the registry fail.
     fn handle_disconnected(&mut self) {
         self.registry_up = false;
+        self.put_off = false;
+        self.handle_posts_lost();
         for (id, client) in std::mem::take(&mut self.finds) {
             let outcome = Err(unreachable());
             self.tell(client, Event::Agents { id, outcome });
         }
     }
 
-    fn handle_record(&mut self, now: Instant, record: AgentRecord) {
+    fn handle_record(&mut self, now: Instant, record: AgentRecord, member: &Member) {
         if record.agent_id == self.config.agent_id {
             return;
         }
@@ -97,6 +112,9 @@ impl Mesh {
             return;
         }
         self.note_incarnation(now, key, record.incarnation);
+        if self.known_member(now, member) != Some(key) {
+            return;
+        }
         let polite = self.config.agent_id < record.agent_id;
         if let Some(peer) = self.peers.get_mut(&key) {
             let was = std::mem::replace(
@@ -107,10 +125,17 @@ impl Mesh {
                     Presence::Offline
                 },
             );
+            if !std::mem::replace(&mut peer.mail.can_seal, true) {
+                peer.mail.forgive();
+            }
             if record.online {
                 peer.lost_at = None;
+                peer.streams.handle_reachable(record.incarnation);
                 if was != Presence::Online {
                     peer.sessions.forgive();
+                    if peer.link.is_none() {
+                        peer.streams.repeat_acks(now);
+                    }
                 }
                 if wanted && peer.link.is_none() && was != Presence::Online {
                     peer.eager_at = Some(if polite {
@@ -156,7 +181,7 @@ impl Mesh {
     }
 
     /// Whether the key is the one that the name had before; a new name takes it.
-    fn accept_identity(&mut self, now: Instant, key: PeerKey, id: AgentId) -> bool {
+    pub(super) fn accept_identity(&mut self, now: Instant, key: PeerKey, id: AgentId) -> bool {
         let known = self.peers.get(&key).and_then(|peer| peer.id);
         if known.is_none() && !self.by_id.contains_key(&id) {
             self.identify(key, id);
@@ -164,17 +189,18 @@ impl Mesh {
         }
         if known == Some(id) {
             if let Some(peer) = self.peers.get_mut(&key) {
-                peer.impostor = false;
+                let changed = |fault: &mut Fault| fault.code == Code::IdentityChanged;
+                peer.distrust.take_if(changed);
             }
             return true;
         }
         self.counters.stale_signals += 1;
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.impostor = true;
+            let fault = faults::identity_changed(&peer.name);
+            peer.distrust = Some(fault.clone());
             if peer.link.is_none() {
                 peer.reason = "the name answers with another key than before".into();
-                let name = peer.name.clone();
-                self.fail_all(now, key, &faults::identity_changed(&name));
+                self.fail_all(now, key, &fault);
             }
         }
         self.settle(now, key);
@@ -203,21 +229,20 @@ impl Mesh {
         }
     }
 
-    fn handle_signal(&mut self, now: Instant, from_name: &Name, body: SignalBody) {
-        let key = match self.by_id.get(&body.from).copied() {
-            Some(key) => key,
-            // Whoever is not known yet introduces itself with an offer.
-            None if !matches!(body.signal, Signal::Offer { .. }) || !self.has_place(from_name) => {
-                self.counters.stale_signals += 1;
-                return;
-            }
-            None => {
-                let key = self.peer_named(from_name);
-                if !self.accept_identity(now, key, body.from) {
-                    return;
-                }
-                key
-            }
+    fn handle_signal(&mut self, now: Instant, from: &Member, body: SignalBody) {
+        // Whoever is not known yet introduces itself with an offer.
+        let is_known = self.by_id.contains_key(&body.from);
+        let introduces = matches!(body.signal, Signal::Offer { .. });
+        if from.id != body.from || !(is_known || introduces) {
+            self.counters.stale_signals += 1;
+            return;
+        }
+        if introduces && !self.may_contact(from) {
+            return self.refuse_offer(from, &body);
+        }
+        let Some(key) = self.known_member(now, from) else {
+            self.counters.stale_signals += 1;
+            return;
         };
         if !self.is_fresh(key, &body) {
             self.counters.stale_signals += 1;
@@ -240,6 +265,25 @@ impl Mesh {
             Signal::Reject { error } => self.take_reject(now, key, body.session, &error),
         }
         self.settle(now, key);
+    }
+
+    fn may_contact(&self, from: &Member) -> bool {
+        let policy = &self.config.policy;
+        policy.permits(&from.name, &from.roles, Request::Contact)
+    }
+
+    /// The policy does not let the peer in: it is told so.
+    fn refuse_offer(&mut self, from: &Member, body: &SignalBody) {
+        self.counters.offers_denied += 1;
+        self.registry_commands.push_back(RegistryCommand::Signal {
+            to: from.id,
+            to_incarnation: body.from_incarnation,
+            session: body.session,
+            seq: 0,
+            signal: Signal::Reject {
+                error: faults::unauthorized(&self.config.name),
+            },
+        });
     }
 
     /// Whether a verified signal is of the peer's present life and meant for this one.
@@ -271,7 +315,7 @@ impl Mesh {
     }
 
     /// The peer itself signed a newer incarnation: its earlier life is over for sure.
-    fn note_signed_incarnation(&mut self, now: Instant, key: PeerKey, incarnation: Incarnation) {
+    pub(super) fn note_signed_incarnation(&mut self, now: Instant, key: PeerKey, incarnation: Incarnation) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -293,18 +337,35 @@ impl Mesh {
             && peer.sessions.handle_refused(now, session, &mut self.rng)
         {
             peer.reason = format!("the peer refused the link: {error}");
+            if error.code == Code::Unauthorized && peer.link.is_none() {
+                self.fail_all(now, key, error);
+            }
         }
     }
 
-    fn handle_undeliverable(&mut self, now: Instant, to: AgentId, session: SessionId) {
+    fn handle_undeliverable(
+        &mut self,
+        now: Instant,
+        to: AgentId,
+        session: SessionId,
+        code: Code,
+    ) {
         let Some(key) = self.by_id.get(&to).copied() else {
             return;
         };
         if let Some(peer) = self.peers.get_mut(&key)
             && peer.sessions.handle_refused(now, session, &mut self.rng)
         {
-            peer.reason =
-                "the registry could not pass the offer on: the peer is not connected".into();
+            if code == Code::Unauthorized {
+                peer.reason = "the peer does not let this agent in".into();
+                if peer.link.is_none() {
+                    let fault = faults::unauthorized(&peer.name);
+                    self.fail_all(now, key, &fault);
+                }
+            } else {
+                peer.reason =
+                    "the registry could not pass the offer on: the peer is not connected".into();
+            }
         }
         self.settle(now, key);
     }

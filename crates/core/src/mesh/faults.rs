@@ -18,8 +18,8 @@ pub(super) fn not_reached(
 ) -> Fault {
     let name = &peer.name;
     let waited = format!("{:.1} s", waited.as_secs_f64());
-    if peer.impostor {
-        return identity_changed(name).with_executed(Executed::No);
+    if let Some(fault) = &peer.distrust {
+        return fault.clone().with_executed(Executed::No);
     }
     if sent {
         return Fault::new(
@@ -63,6 +63,36 @@ pub(super) fn identity_changed(name: &Name) -> Fault {
         format!("{name} answers with another key than before"),
     )
     .with_hint("if the agent was set up anew on purpose, give it a new name or forget its pin")
+}
+
+pub(super) fn revoked(name: &Name) -> Fault {
+    Fault::new(Code::Revoked, format!("the membership of {name} was revoked"))
+        .with_hint("an admin of the mesh has to invite it again under a new identity")
+}
+
+pub(super) fn certificate_expired(name: &Name) -> Fault {
+    Fault::new(
+        Code::CertificateExpired,
+        format!("the certificate of {name} has expired"),
+    )
+    .with_hint("its node gets a longer one by itself when it reaches the registry before `renew_until`; after that it needs a new invite")
+}
+
+pub(super) fn unauthorized(name: &Name) -> Fault {
+    Fault::new(
+        Code::Unauthorized,
+        format!("the policy of {name} does not let this agent in"),
+    )
+    .with_hint("whoever runs it can allow it with --allow, or stop denying it")
+    .with_executed(Executed::No)
+}
+
+/// What a refusal by the peer or the registry means.
+pub(super) fn refused(name: &Name, what: &str, code: Code) -> Fault {
+    match code {
+        Code::Unauthorized => unauthorized(name),
+        code => Fault::new(code, format!("{name} refused {what}: {code}")),
+    }
 }
 
 pub(super) fn peer_lost(name: &Name, why: &str, executed: Executed) -> Fault {

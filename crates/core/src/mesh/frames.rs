@@ -5,13 +5,16 @@ use std::time::Instant;
 use waymesh_proto::class::Class;
 use waymesh_proto::frame::{FrameWriter, Section};
 use waymesh_proto::ids::{Incarnation, LinkId};
-use waymesh_proto::limits::FRAME_MAX_BYTES;
+use waymesh_proto::limits::{FRAME_MAX_BYTES, TOKEN_MAX_BYTES};
 
 use super::Mesh;
 use crate::peer::{Peer, PeerKey};
 
 /// Least room in which a frame is begun, bytes: all that is not a message fits.
 const ROOM_MIN: usize = 8 * 1024;
+
+/// Bytes of a frame that revocations may fill. Chosen: one of the largest fits with what is due.
+const GOSSIP_MAX_BYTES: usize = TOKEN_MAX_BYTES + 1024;
 
 /// A frame for net to send.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +66,7 @@ fn next_frame(
     let due = !link.said_hello
         || link.probe.is_some()
         || !link.echoes.is_empty()
+        || !link.gossip.is_empty()
         || peer.streams.ack_due().is_some_and(|due| due <= now);
     if data.is_none() && !due {
         return None;
@@ -85,6 +89,11 @@ fn next_frame(
         }
         for token in link.echoes.drain(..) {
             writer.put(&Section::Echo(token));
+        }
+        while writer.len() + TOKEN_MAX_BYTES < GOSSIP_MAX_BYTES
+            && let Some(revocation) = link.gossip.pop_front()
+        {
+            writer.put(&Section::Revoked(revocation.as_str().as_bytes()));
         }
         peer.streams.put_acks(&mut writer);
     }

@@ -52,6 +52,7 @@ impl Mesh {
 
     pub(super) fn connect_if_wanted(&mut self, now: Instant, key: PeerKey) {
         let eager = self.config.topology == Topology::FullMesh;
+        let may_use_registry = self.may_use_registry(now);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -64,8 +65,8 @@ impl Mesh {
             return;
         }
         peer.wanted_since.get_or_insert(now);
-        let too_early = peer.sessions.not_before().is_some_and(|at| at > now);
-        if !self.registry_up || peer.sessions.is_trying() || too_early || !peer.may_connect() {
+        let too_early = peer.may_connect_at().is_some_and(|at| at > now);
+        if !may_use_registry || peer.sessions.is_trying() || too_early || !peer.may_connect() {
             return;
         }
         peer.eager_at = None;
@@ -118,6 +119,7 @@ impl Mesh {
             self.close(id);
             return;
         };
+        let gossip = self.revocations.iter().cloned().collect();
         let mut liveness = Liveness::new(now);
         let probe = Some(liveness.probe(now));
         let replaced = peer.link.replace(Link {
@@ -129,10 +131,13 @@ impl Mesh {
             probe,
             echoes: Vec::new(),
             last_used: now,
+            gossip,
             setup: now.saturating_duration_since(peer.wanted_since.take().unwrap_or(since)),
         });
         peer.eager_at = None;
         peer.lost_at = None;
+        peer.mail.in_use = false;
+        peer.mail.yields_until = None;
         peer.reason = format!(
             "{:?} to {:?} over {:?} works",
             pair.local, pair.remote, pair.protocol
@@ -258,6 +263,7 @@ impl Mesh {
                 self.drop_link(now, key, &format!("the peer closed it: {code}"), true);
                 return false;
             }
+            Section::Revoked(text) => self.hear_revocation(text),
             Section::Message(..)
             | Section::Chunk(..)
             | Section::Ack(_)

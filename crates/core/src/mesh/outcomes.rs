@@ -6,7 +6,8 @@ use waymesh_proto::api::SendState;
 use waymesh_proto::class::Stream;
 use waymesh_proto::envelope::Priority;
 use waymesh_proto::error::{Code, Executed, Fault};
-use waymesh_proto::ids::MessageId;
+use waymesh_proto::ids::{Incarnation, MessageId};
+use waymesh_proto::link::Path;
 
 use super::{Mesh, Sent, faults};
 use crate::app::{Event, InboundId};
@@ -24,17 +25,18 @@ impl Mesh {
             stream,
             id,
             verdict,
+            by_mail,
         } in peer.streams.take_settled()
         {
             if let Some(sent) = self.sent.remove(&id) {
-                self.report_sent(id, &sent, verdict);
+                self.report_sent(id, &sent, verdict, by_mail);
             } else if stream == Stream::Tasks {
-                self.report_request(now, id, verdict);
+                self.report_request(now, id, verdict, by_mail);
             }
         }
     }
 
-    fn report_sent(&mut self, id: MessageId, sent: &Sent, verdict: Verdict) {
+    fn report_sent(&mut self, id: MessageId, sent: &Sent, verdict: Verdict, by_mail: bool) {
         let Some(peer) = self.peers.get(&sent.peer) else {
             return;
         };
@@ -55,7 +57,7 @@ impl Mesh {
                 (SendState::Expired, Some(fault))
             }
             Verdict::Refused(code) => {
-                let fault = Fault::new(code, format!("{name} refused the message: {code}"));
+                let fault = faults::refused(name, "the message", code);
                 (SendState::Refused, Some(fault))
             }
             Verdict::Unconfirmed => {
@@ -66,7 +68,11 @@ impl Mesh {
                 (SendState::Unconfirmed, Some(fault))
             }
         };
-        let path = peer.path();
+        let path = if by_mail {
+            Some(Path::Mailbox)
+        } else {
+            peer.path()
+        };
         let event = Event::State {
             id,
             state,
@@ -76,18 +82,22 @@ impl Mesh {
         self.tell(sent.client, event);
     }
 
-    fn report_request(&mut self, now: Instant, id: MessageId, verdict: Verdict) {
+    fn report_request(&mut self, now: Instant, id: MessageId, verdict: Verdict, by_mail: bool) {
         match verdict {
             Verdict::Consumed => {
                 if let Some(call) = self.calls.get_mut(&id) {
                     call.entered = true;
+                    call.entered_by_mail = by_mail;
                 }
             }
             Verdict::Refused(code) if code != Code::Expired => {
                 let Some(call) = self.calls.remove_if(&id, |_| true) else {
                     return;
                 };
-                let fault = Fault::new(code, format!("the peer refused the call: {code}"))
+                let peer = self.peers.get(&call.peer);
+                let fault = peer.map(|peer| faults::refused(&peer.name, "the call", code));
+                let fault = fault
+                    .unwrap_or_else(|| Fault::new(code, "the peer refused the call"))
                     .with_executed(Executed::No);
                 let elapsed = now.saturating_duration_since(call.started);
                 self.tell_answer(call.client, id, Err(call.fault_of(fault)), None, elapsed);
@@ -101,7 +111,7 @@ impl Mesh {
         let Some(peer) = self.peers.get(&call.peer) else {
             return;
         };
-        let sent = peer.streams.was_sent(Stream::Tasks, call.seq);
+        let sent = peer.streams.was_sent(Stream::Tasks, call.seq, None);
         // Settled without an answer: entered, or expired at the same moment unsent.
         let sent = sent.unwrap_or(call.entered);
         let fault = faults::not_reached(
@@ -130,10 +140,10 @@ impl Mesh {
     /// The peer has a new incarnation: what its old one was working on is lost,
     /// and what it was waiting for is needed no more.
     pub(super) fn handle_restarted(&mut self, now: Instant, key: PeerKey) {
-        self.lose_calls(now, key, "it restarted");
         let Some(incarnation) = self.peers.get(&key).and_then(|peer| peer.streams.peer()) else {
             return;
         };
+        self.lose_calls(now, key, Some(incarnation), "it restarted");
         self.drop_orphans(key, incarnation);
         for call in self
             .works
@@ -154,10 +164,11 @@ impl Mesh {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.reason = format!("the peer is lost: {why}");
         }
-        self.lose_calls(now, key, why);
+        self.lose_calls(now, key, None, why);
     }
 
-    fn lose_calls(&mut self, now: Instant, key: PeerKey, why: &str) {
+    /// Ends the calls that the peer, or a life of it before `life`, may have taken.
+    fn lose_calls(&mut self, now: Instant, key: PeerKey, life: Option<Incarnation>, why: &str) {
         let Some(peer) = self.peers.get(&key) else {
             return;
         };
@@ -166,7 +177,7 @@ impl Mesh {
             call.peer == key
                 && peer
                     .streams
-                    .was_sent(Stream::Tasks, call.seq)
+                    .was_sent(Stream::Tasks, call.seq, life)
                     .unwrap_or(call.entered)
         };
         for id in self.calls.of(taken) {
