@@ -1,0 +1,77 @@
+//! What a node knows of the mailbox path to one peer.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use waymesh_proto::class::Stream;
+use waymesh_proto::ids::{Incarnation, ItemId};
+
+use crate::backoff::Backoff;
+
+/// Longest pause after the registry would not take an item. Chosen: a mailbox
+/// that is emptied is filled again soon after.
+const MAIL_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// The mailbox path to one peer.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    /// The program has a key to seal messages to the peer with.
+    pub(crate) can_seal: bool,
+    /// Traffic takes this path: something went or came since the last link.
+    pub(crate) in_use: bool,
+    /// The peer wrote first and is making the link, so this node does not until then.
+    pub(crate) yields_until: Option<Instant>,
+    /// Items that wait for the application, by what is in them.
+    held: BTreeMap<(Incarnation, Stream, u64), ItemId>,
+    backoff: Backoff,
+}
+
+impl Default for Mail {
+    fn default() -> Self {
+        Self {
+            can_seal: false,
+            in_use: false,
+            yields_until: None,
+            held: BTreeMap::new(),
+            backoff: Backoff::new(MAIL_PAUSE_MAX),
+        }
+    }
+}
+
+impl Mail {
+    /// Whether an item may be posted.
+    pub(crate) fn may_post(&self, now: Instant) -> bool {
+        self.can_seal && self.backoff.not_before().is_none_or(|at| at <= now)
+    }
+
+    /// When items may be posted again.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.backoff.not_before()
+    }
+
+    /// The registry would not take an item.
+    pub(crate) fn handle_failure(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.backoff.handle_failure(now, rng);
+    }
+
+    /// The registry took an item, or things have changed since it did not.
+    pub(crate) fn forgive(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// An item's message waits for the application.
+    pub(crate) fn hold(&mut self, life: Incarnation, stream: Stream, seq: u64, item: ItemId) {
+        self.held.insert((life, stream, seq), item);
+    }
+
+    /// Whether a message came in an item that is still held.
+    pub(crate) fn has(&self, life: Incarnation, stream: Stream, seq: u64) -> bool {
+        self.held.contains_key(&(life, stream, seq))
+    }
+
+    /// The application has a message, or will not get it. Gives the item that it came in.
+    pub(crate) fn release(&mut self, life: Incarnation, stream: Stream, seq: u64) -> Option<ItemId> {
+        self.held.remove(&(life, stream, seq))
+    }
+}

@@ -1,0 +1,146 @@
+//! A stream's side of the mailbox: each message goes into it whole and once.
+//!
+//! The mailbox and the links do not know of each other: a message may be on
+//! its way on both, and its sequence number makes one of the two a duplicate.
+
+use std::time::Instant;
+
+use waymesh_proto::frame::Header;
+use waymesh_proto::ids::{Incarnation, ItemId, MessageId};
+
+use super::{Ending, Entry, Outbound, Turn, Verdict, turn_of};
+
+/// How far an entry is on its way through the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Posting {
+    /// Not there.
+    No,
+    /// Handed to the registry's connection; nobody has said what became of it.
+    Asked(ItemId),
+    /// Durable there.
+    Stored(ItemId),
+    /// It was there, and came back: to go again under the same id.
+    Back(ItemId),
+}
+
+impl Posting {
+    pub(super) const fn item(self) -> Option<ItemId> {
+        match self {
+            Self::No => None,
+            Self::Asked(item) | Self::Stored(item) | Self::Back(item) => Some(item),
+        }
+    }
+
+    /// Whether the entry may be posted.
+    pub(super) const fn is_open(self) -> bool {
+        matches!(self, Self::No | Self::Back(_))
+    }
+}
+
+/// A message on its way into the mailbox.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// Its place in the stream.
+    pub header: Header,
+    /// Its bytes.
+    pub envelope: Vec<u8>,
+    /// The item that it had when it was posted before.
+    pub item: Option<ItemId>,
+}
+
+/// What is to become of the copy of a settled message in the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copy {
+    /// The receiver takes it, or has.
+    Collected,
+    /// Nobody needs it.
+    Unneeded,
+}
+
+/// The mailbox takes messages whole: how far a link got with one does not count.
+pub(super) fn mail_turn(ordered: bool, seq: u64, entry: &Entry) -> Turn {
+    let (urgency, _, seq) = turn_of(ordered, seq, entry);
+    (urgency, 0, seq)
+}
+
+impl Outbound {
+    /// Takes the next message for the mailbox: each once, unless it comes back.
+    pub fn next_letter(&mut self, now: Instant) -> Option<Letter> {
+        let turn = self.unposted.pop_first()?;
+        let header = self.header(turn.2, now);
+        let entry = self.entries.get_mut(&turn.2)?;
+        Some(Letter {
+            header,
+            envelope: entry.envelope.clone(),
+            item: entry.posting.item(),
+        })
+    }
+
+    /// Bytes of the next message for the mailbox.
+    pub fn next_letter_len(&self) -> Option<usize> {
+        let (_, _, seq) = self.unposted.first()?;
+        self.entries.get(seq).map(|entry| entry.envelope.len())
+    }
+
+    /// A letter was handed on as an item. `life` is the peer's when it is connected,
+    /// so that it may have the message soon.
+    pub fn handle_posting(&mut self, seq: u64, item: ItemId, life: Option<Incarnation>) {
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            entry.posting = Posting::Asked(item);
+            entry.reached = entry.reached.or(life);
+        }
+    }
+
+    /// The peer is connected in this life: it may get everything that was posted.
+    pub fn handle_reachable(&mut self, life: Incarnation) {
+        for entry in self.entries.values_mut() {
+            if !entry.posting.is_open() {
+                entry.reached.get_or_insert(life);
+            }
+        }
+    }
+
+    /// The item is durable. Gives the message when that is news.
+    pub fn handle_stored(&mut self, seq: u64) -> Option<MessageId> {
+        let entry = self.entries.get_mut(&seq)?;
+        let Posting::Asked(item) = entry.posting else {
+            return None;
+        };
+        entry.posting = Posting::Stored(item);
+        let id = entry.id;
+        if !self.stream.class().is_reliable() {
+            // Nobody acknowledges it: the mailbox is as far as it is followed.
+            self.remove(seq, Copy::Collected);
+        }
+        Some(id)
+    }
+
+    /// The item is not on its way any more: the message may be posted again.
+    pub fn handle_back(&mut self, seq: u64) {
+        let ordered = self.stream.class().is_ordered();
+        if let Some(entry) = self.entries.get_mut(&seq)
+            && let Some(item) = entry.posting.item()
+        {
+            entry.posting = Posting::Back(item);
+            if !entry.received {
+                self.unposted.insert(mail_turn(ordered, seq, entry));
+            }
+        }
+    }
+
+    /// The registry says that the mailbox will not deliver the message. That
+    /// settles it unless a link may have delivered it.
+    pub fn handle_undelivered(&mut self, seq: u64, verdict: Verdict) -> Option<Ending> {
+        let entry = self.entries.get(&seq)?;
+        if entry.linked || entry.received || entry.sent > 0 {
+            return None;
+        }
+        self.remove(seq, Copy::Collected)
+            .map(|entry| entry.ending(verdict))
+    }
+
+    /// Items whose entries are gone since the last call.
+    pub fn take_closed(&mut self) -> Vec<(ItemId, Copy)> {
+        std::mem::take(&mut self.closed)
+    }
+}
