@@ -1,7 +1,7 @@
 //! The origin of a registry: the scheme and authority of its URL (RFC 6454).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,14 @@ impl Origin {
     /// Whether the registry is to be reached through TLS.
     pub fn is_tls(&self) -> bool {
         self.0.starts_with("https:")
+    }
+
+    /// Whether it is an address of the same machine, so that nobody else hears what is said to it.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        let host = split_authority(host).map_or("", |(host, _)| host);
+        let ip = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
     /// The URL of the control WebSocket, with the scheme `ws` or `wss`.
@@ -216,6 +224,21 @@ mod tests {
         assert_eq!(http.control_url(), "ws://[::1]:9/v1/control");
         let https: Origin = "https://a".parse().expect("an origin");
         assert_eq!(https.control_url(), "wss://a/v1/control");
+    }
+
+    #[test]
+    fn only_addresses_of_the_same_machine_are_loopback() {
+        let is_loopback = |text: &str| text.parse::<Origin>().expect("an origin").is_loopback();
+        for text in ["http://localhost:1", "https://127.1.2.3", "http://[::1]:9"] {
+            assert!(is_loopback(text), "{text}");
+        }
+        for text in [
+            "http://localhost.example",
+            "http://10.0.0.1",
+            "http://[::2]",
+        ] {
+            assert!(!is_loopback(text), "{text}");
+        }
     }
 
     proptest! {
