@@ -1,133 +1,367 @@
-//! A node's end of the control WebSocket: text frames out and in.
+//! A node's end of the control connection: messages out and in, over a
+//! WebSocket or, where none passes, by HTTP long-poll.
 //!
-//! It knows nothing of what the frames say, keeps no state beyond the
-//! connection, and never tries again; pings of the other side are answered
-//! while somebody receives. There is no TLS here yet: `ws://` only.
+//! ```text
+//!  session ──Message──▶ ControlSender   ─┬─ WebSocket ───┬─▶ [TLS] ─▶ [CONNECT] ─▶ TCP
+//!          ◀─Received── ControlReceiver ─┴─ long-poll ×2 ─┘
+//! ```
+//!
+//! It knows nothing of what the messages say, keeps no state beyond the
+//! connection, and never tries again. Whom TLS trusts, which proxy is on the
+//! way and who proves the possession of the key is said by a [`Target`].
+//! [`http`] asks a registry single things over the same streams.
+//!
+//! **No deadlock.** Two sides that both wait until the other reads wait for
+//! ever. So a program that sends more than the messages of a login splits the
+//! socket and polls both halves at the same time, in two tasks or in two
+//! branches of one `select!`: the halves share no lock, and neither waits for
+//! the other. A branch that awaits a send while nobody receives is the mistake
+//! to avoid. What is received must then not wait for what is sent either: put
+//! answers into a bounded queue to the sender's branch, and end the connection
+//! when that is full.
 
+mod dial;
+mod error;
+pub mod http;
+mod meter;
+mod poll;
+mod proxy;
+mod target;
+mod tls;
+mod websocket;
+
+use std::fmt;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio::time::{Instant, timeout, timeout_at};
 use waymesh_proto::control::CONTROL_MAX_BYTES;
 
-/// How long the good-bye of [`ControlSocket::close`] may take. Chosen.
+pub use error::{ConnectError, Distrust, ReceiveError, RequestError, SendError, TargetError};
+pub use proxy::ProxyEnvironment;
+pub use target::{ProofRequest, Prover, Target};
+pub use tls::TlsTrust;
+
+/// How long the good-bye of [`ControlSender::close`] may take. Chosen.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// An open connection.
-#[derive(Debug)]
-pub struct ControlSocket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+/// What carries the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// One WebSocket (RFC 6455).
+    WebSocket,
+    /// HTTP requests that the registry answers late.
+    Poll,
 }
 
-/// Why no connection was made.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody answered in time; try again later.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    /// The address does not resolve or refuses connections; try again later.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// Whoever answers there is not a registry; check the URL.
-    #[error("no control WebSocket there: {0}")]
-    Handshake(Box<WsError>),
+impl Carrier {
+    const fn other(self) -> Self {
+        match self {
+            Self::WebSocket => Self::Poll,
+            Self::Poll => Self::WebSocket,
+        }
+    }
 }
 
-/// Why nothing more can be received.
-#[derive(Debug, thiserror::Error)]
-pub enum ReceiveError {
-    /// The other side has closed the connection.
-    #[error("the connection was closed")]
-    Closed,
-    /// A message larger than [`CONTROL_MAX_BYTES`] or one that is not text.
-    #[error("the other side sent what no registry sends: {0}")]
-    Unreadable(String),
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(Box<WsError>),
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WebSocket => "websocket",
+            Self::Poll => "poll",
+        })
+    }
 }
 
-/// Why a message was not sent; the connection is of no more use.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The other side does not read.
-    #[error("the other side did not read for {0:?}")]
-    Timeout(Duration),
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(Box<WsError>),
+/// Which carriers to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarrierChoice {
+    /// Whichever passes, beginning with this one: give [`Carrier::WebSocket`]
+    /// at first, then the one that has worked, and from time to time the
+    /// WebSocket again, since the network may be another one by then.
+    Auto {
+        /// Tried first.
+        first: Carrier,
+    },
+    /// This one or none.
+    Only(Carrier),
+}
+
+/// What is sent. At most [`CONTROL_MAX_BYTES`] each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// A control message.
+    Text(String),
+    /// A mailbox message.
+    Binary(Vec<u8>),
+}
+
+impl Message {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// What arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
-    /// A message.
+    /// A control message.
     Text(String),
-    /// A ping or pong: the other side is alive.
+    /// A mailbox message.
+    Binary(Vec<u8>),
+    /// A ping, an answer without messages, or bytes of a message that is not
+    /// whole yet: the other side is alive.
     Alive,
 }
 
+/// An open connection, both halves of it.
+#[derive(Debug)]
+pub struct ControlSocket {
+    carrier: Carrier,
+    sender: ControlSender,
+    receiver: ControlReceiver,
+}
+
+/// The half that sends.
+#[derive(Debug)]
+pub struct ControlSender(Sender);
+
+/// The half that receives.
+#[derive(Debug)]
+pub struct ControlReceiver {
+    /// What [`ControlSocket::connect`] has received already.
+    first: Option<Received>,
+    receiver: Receiver,
+}
+
+#[derive(Debug)]
+enum Sender {
+    WebSocket(websocket::Sender),
+    Poll(Box<poll::Sender>),
+}
+
+#[derive(Debug)]
+enum Receiver {
+    WebSocket(websocket::Receiver),
+    Poll(Box<poll::Receiver>),
+}
+
 impl ControlSocket {
-    /// Connects to a `ws://` URL.
+    /// Connects. With [`CarrierChoice::Auto`] the connection has also brought
+    /// the registry's first message, because some middle boxes let a WebSocket
+    /// begin and then carry nothing. A refusal by the registry itself, a
+    /// certificate that is not trusted and a proxy that does not connect are
+    /// final for all carriers.
     ///
     /// # Errors
-    /// A [`ConnectError`], after `limit` at the latest.
-    pub async fn connect(url: &str, limit: Duration) -> Result<Self, ConnectError> {
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(CONTROL_MAX_BYTES))
-            .max_frame_size(Some(CONTROL_MAX_BYTES));
-        // Boxed: the handshake's future is large.
-        let connecting = Box::pin(connect_async_with_config(url, Some(config), true));
-        match timeout(limit, connecting).await {
-            Ok(Ok((stream, _))) => Ok(Self { stream }),
-            Ok(Err(WsError::Io(error))) => Err(ConnectError::Io(error)),
-            Ok(Err(error)) => Err(ConnectError::Handshake(Box::new(error))),
-            Err(_) => Err(ConnectError::Timeout(limit)),
+    /// A [`ConnectError`], after `limit` for each carrier that is tried.
+    pub async fn connect(
+        target: &Target,
+        choice: CarrierChoice,
+        limit: Duration,
+    ) -> Result<Self, ConnectError> {
+        // Boxed: the handshakes' futures are large.
+        match choice {
+            CarrierChoice::Only(carrier) => Box::pin(Self::only(target, carrier, limit)).await,
+            CarrierChoice::Auto { first } => Box::pin(Self::auto(target, first, limit)).await,
         }
     }
 
-    /// Sends one message. Not cancel safe: a message whose send was dropped may
-    /// or may not arrive.
+    async fn only(
+        target: &Target,
+        carrier: Carrier,
+        limit: Duration,
+    ) -> Result<Self, ConnectError> {
+        let opened = Self::open(target, carrier, Deadline::after(limit)).await;
+        opened.map_err(|error| match error {
+            NotConnected::Failed(error) | NotConnected::NotPassed(error) => error,
+        })
+    }
+
+    async fn auto(target: &Target, first: Carrier, limit: Duration) -> Result<Self, ConnectError> {
+        let mut reasons = Vec::new();
+        for carrier in [first, first.other()] {
+            match Self::open_until_heard(target, carrier, Deadline::after(limit)).await {
+                Ok(socket) => return Ok(socket),
+                Err(NotConnected::Failed(error)) => return Err(error),
+                Err(NotConnected::NotPassed(error)) => {
+                    tracing::debug!(%carrier, %error, "the control connection does not pass");
+                    reasons.push(format!("{carrier}: {error}"));
+                }
+            }
+        }
+        Err(ConnectError::Handshake(reasons.join("; ")))
+    }
+
+    async fn open(
+        target: &Target,
+        carrier: Carrier,
+        deadline: Deadline,
+    ) -> Result<Self, NotConnected> {
+        let (sender, receiver) = match carrier {
+            Carrier::WebSocket => {
+                let (sender, receiver) = websocket::connect(target, deadline).await?;
+                (Sender::WebSocket(sender), Receiver::WebSocket(receiver))
+            }
+            Carrier::Poll => {
+                let (sender, receiver) = poll::connect(target, deadline).await?;
+                let sender = Sender::Poll(Box::new(sender));
+                (sender, Receiver::Poll(Box::new(receiver)))
+            }
+        };
+        let first = None;
+        Ok(Self {
+            carrier,
+            sender: ControlSender(sender),
+            receiver: ControlReceiver { first, receiver },
+        })
+    }
+
+    async fn open_until_heard(
+        target: &Target,
+        carrier: Carrier,
+        deadline: Deadline,
+    ) -> Result<Self, NotConnected> {
+        let mut socket = Self::open(target, carrier, deadline).await?;
+        loop {
+            match deadline.limit(socket.receive()).await {
+                Ok(Ok(Received::Alive)) => {}
+                Ok(Ok(message)) => {
+                    socket.receiver.first = Some(message);
+                    return Ok(socket);
+                }
+                Ok(Err(ReceiveError::Refused(fault))) => {
+                    return Err(NotConnected::Failed(ConnectError::Refused(fault)));
+                }
+                Ok(Err(error)) => {
+                    let error = ConnectError::Handshake(error.to_string());
+                    return Err(NotConnected::NotPassed(error));
+                }
+                Err(error) => return Err(NotConnected::NotPassed(error)),
+            }
+        }
+    }
+
+    /// What carries the messages.
+    pub const fn carrier(&self) -> Carrier {
+        self.carrier
+    }
+
+    /// [`ControlSender::send`], while nothing is received: for the messages of
+    /// a login, which are answered one by one.
     ///
     /// # Errors
     /// A [`SendError`], after `limit` at the latest.
-    pub async fn send(&mut self, text: String, limit: Duration) -> Result<(), SendError> {
-        match timeout(limit, self.stream.send(Message::Text(text.into()))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(SendError::Broken(Box::new(error))),
-            Err(_) => Err(SendError::Timeout(limit)),
-        }
+    pub async fn send(&mut self, message: Message, limit: Duration) -> Result<(), SendError> {
+        self.sender.send(message, limit).await
     }
 
-    /// Waits for whatever comes next. Cancel safe.
+    /// [`ControlReceiver::receive`]. Cancel safe.
     ///
     /// # Errors
     /// A [`ReceiveError`], after which nothing more comes.
     pub async fn receive(&mut self) -> Result<Received, ReceiveError> {
-        match self.stream.next().await {
-            Some(Ok(Message::Text(text))) => Ok(Received::Text(text.to_string())),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Received::Alive),
-            Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
-                Err(ReceiveError::Unreadable("a frame that is not text".into()))
-            }
-            Some(Ok(Message::Close(_))) | None => Err(ReceiveError::Closed),
-            Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) => {
-                Err(ReceiveError::Closed)
-            }
-            Some(Err(error @ (WsError::Capacity(_) | WsError::Utf8(_)))) => {
-                Err(ReceiveError::Unreadable(error.to_string()))
-            }
-            Some(Err(error)) => Err(ReceiveError::Broken(Box::new(error))),
+        self.receiver.receive().await
+    }
+
+    /// The two halves, for a session that sends and receives at the same time.
+    pub fn split(self) -> (ControlSender, ControlReceiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// [`ControlSender::close`].
+    pub async fn close(self) {
+        self.sender.close().await;
+    }
+}
+
+impl ControlSender {
+    /// Sends one message and waits until it has left. Not cancel safe: a
+    /// message whose send was dropped may or may not arrive, and the
+    /// connection is of no more use.
+    ///
+    /// # Errors
+    /// A [`SendError`], after `limit` at the latest.
+    pub async fn send(&mut self, message: Message, limit: Duration) -> Result<(), SendError> {
+        self.send_all(vec![message], limit).await
+    }
+
+    /// Sends messages in this order, in as few packets and requests as they fit
+    /// into: by long-poll each request is a round trip. Not cancel safe.
+    ///
+    /// # Errors
+    /// A [`SendError`], when one message (by long-poll: one request) takes
+    /// longer than `limit`. When any message is too large, none is sent.
+    pub async fn send_all(
+        &mut self,
+        messages: Vec<Message>,
+        limit: Duration,
+    ) -> Result<(), SendError> {
+        let mut lens = messages.iter().map(Message::len);
+        if let Some(len) = lens.find(|len| *len > CONTROL_MAX_BYTES) {
+            return Err(SendError::TooLarge(len));
+        }
+        match &mut self.0 {
+            Sender::WebSocket(sender) => sender.send_all(messages, limit).await,
+            Sender::Poll(sender) => sender.send_all(messages, limit).await,
         }
     }
 
     /// Says good-bye, if that can be done quickly.
-    pub async fn close(mut self) {
-        // Either way the connection ends here.
-        let _ = timeout(CLOSE_TIMEOUT, self.stream.close(None)).await;
+    pub async fn close(self) {
+        match self.0 {
+            Sender::WebSocket(mut sender) => {
+                // Either way the connection ends here.
+                let _ = timeout(CLOSE_TIMEOUT, sender.close()).await;
+            }
+            // The session ends when nobody asks any more.
+            Sender::Poll(_) => {}
+        }
+    }
+}
+
+impl ControlReceiver {
+    /// Waits for whatever comes next. Cancel safe. How long silence may last
+    /// is for the caller to judge: the registry is heard every
+    /// [`PING_INTERVAL_MS`](waymesh_proto::control::PING_INTERVAL_MS).
+    ///
+    /// # Errors
+    /// A [`ReceiveError`], after which nothing more comes.
+    pub async fn receive(&mut self) -> Result<Received, ReceiveError> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        match &mut self.receiver {
+            Receiver::WebSocket(receiver) => receiver.receive().await,
+            Receiver::Poll(receiver) => receiver.receive().await,
+        }
+    }
+}
+
+/// Why a carrier is of no use.
+enum NotConnected {
+    /// No other would be either.
+    Failed(ConnectError),
+    /// The registry, or something on the way, does not let it pass; another may.
+    NotPassed(ConnectError),
+}
+
+/// When an attempt is over.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    fn after(limit: Duration) -> Self {
+        let at = Instant::now() + limit;
+        Self { at, limit }
+    }
+
+    async fn limit<T>(self, future: impl Future<Output = T>) -> Result<T, ConnectError> {
+        let in_time = timeout_at(self.at, future).await;
+        in_time.map_err(|_| ConnectError::Timeout(self.limit))
     }
 }

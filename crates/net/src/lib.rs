@@ -6,7 +6,7 @@
 //!
 //! - [`webrtc`]: links to peers over one UDP socket.
 //! - [`local`]: Unix sockets for the programs of one user.
-//! - [`control`]: the WebSocket to the registry.
+//! - [`control`]: the connection to the registry.
 
 pub mod control;
 pub mod local;
