@@ -71,7 +71,12 @@ impl Mail {
     }
 
     /// The application has a message, or will not get it. Gives the item that it came in.
-    pub(crate) fn release(&mut self, life: Incarnation, stream: Stream, seq: u64) -> Option<ItemId> {
+    pub(crate) fn release(
+        &mut self,
+        life: Incarnation,
+        stream: Stream,
+        seq: u64,
+    ) -> Option<ItemId> {
         self.held.remove(&(life, stream, seq))
     }
 }

@@ -417,7 +417,8 @@ impl Mesh {
             self.by_id.insert(id, key);
             for mark in self.config.marks.iter().filter(|mark| mark.from == id) {
                 let consumed = mark.consumed.clone();
-                peer.streams.add_mark(mark.incarnation, mark.stream, consumed);
+                peer.streams
+                    .add_mark(mark.incarnation, mark.stream, consumed);
             }
             if self.pins.insert(peer.name.clone(), id).is_none() {
                 self.new_pins.push_back((peer.name.clone(), id));

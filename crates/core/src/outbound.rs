@@ -275,7 +275,11 @@ impl Outbound {
             for seq in seqs {
                 // One that a link has carried may leave its copy behind.
                 let linked = self.entries.get(&seq).is_some_and(|entry| entry.linked);
-                let copy = if linked { Copy::Unneeded } else { Copy::Collected };
+                let copy = if linked {
+                    Copy::Unneeded
+                } else {
+                    Copy::Collected
+                };
                 let entry = self.remove(seq, copy);
                 settled.extend(entry.map(|entry| entry.ending(Verdict::Consumed)));
             }

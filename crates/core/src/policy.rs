@@ -112,8 +112,8 @@ impl Policy {
 
 /// Whether rules that a receiver told the registry let a member reach it.
 pub fn may_reach(rules: &PeerRules, name: &Name, roles: &[Role]) -> bool {
-    let denied = rules.deny_names.contains(name)
-        || rules.deny_roles.iter().any(|role| roles.contains(role));
+    let denied =
+        rules.deny_names.contains(name) || rules.deny_roles.iter().any(|role| roles.contains(role));
     let allowed = rules.allow_names.as_ref().is_none_or(|names| {
         names.contains(name) || rules.allow_roles.iter().any(|role| roles.contains(role))
     });

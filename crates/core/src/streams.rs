@@ -293,15 +293,16 @@ impl Streams {
     /// The next message that may go to the application, and the life of the peer that sent it.
     pub fn poll_ready(&mut self) -> Option<(Incarnation, Stream, Released)> {
         let life = self.peer;
-        let present = self.inbound.iter_mut().find_map(|(stream, inbound)| {
-            Some((life?, *stream, inbound.poll_ready()?))
-        });
+        let present = self
+            .inbound
+            .iter_mut()
+            .find_map(|(stream, inbound)| Some((life?, *stream, inbound.poll_ready()?)));
         present.or_else(|| {
             let past = self.past.iter_mut();
-            let mut streams = past.flat_map(|(life, streams)| streams.iter_mut().map(|s| (*life, s)));
-            streams.find_map(|(life, (stream, inbound))| {
-                Some((life, *stream, inbound.poll_ready()?))
-            })
+            let mut streams =
+                past.flat_map(|(life, streams)| streams.iter_mut().map(|s| (*life, s)));
+            streams
+                .find_map(|(life, (stream, inbound))| Some((life, *stream, inbound.poll_ready()?)))
         })
     }
 

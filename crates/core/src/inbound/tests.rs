@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 use waymesh_proto::envelope::Priority;
 use waymesh_proto::frame::{FrameReader, FrameWriter};
-use waymesh_proto::ids::MessageId;
+use waymesh_proto::ids::{Incarnation, MessageId};
 
 use super::*;
 use crate::outbound::{Outbound, Verdict};
@@ -67,6 +67,7 @@ struct Pair {
     wire: VecDeque<Vec<u8>>,
     pushed: u64,
     verdicts: Vec<(MessageId, Verdict)>,
+    life: u64,
     /// Per life of the receiver: the messages in the order in which they were released.
     released: Vec<Vec<u64>>,
     taken: Vec<u64>,
@@ -74,14 +75,17 @@ struct Pair {
 
 impl Pair {
     fn new(stream: Stream) -> Self {
+        let mut sender = Outbound::new(stream);
+        sender.handle_link_up(Incarnation::new(1));
         Self {
             now: Instant::now(),
-            sender: Outbound::new(stream),
+            sender,
             receiver: Inbound::new(stream),
             stream,
             wire: VecDeque::new(),
             pushed: 0,
             verdicts: Vec::new(),
+            life: 1,
             released: vec![Vec::new()],
             taken: Vec::new(),
         }
@@ -141,10 +145,12 @@ impl Pair {
             match section {
                 Section::Ack(ack) => {
                     let settled = self.sender.handle_ack(&ack).expect("in range");
-                    self.verdicts.extend(settled);
+                    self.verdicts
+                        .extend(settled.iter().map(|e| (e.id, e.verdict)));
                 }
                 Section::Refused { seq, code, .. } => {
-                    self.verdicts.extend(self.sender.handle_refused(seq, code));
+                    let ending = self.sender.handle_refused(seq, code);
+                    self.verdicts.extend(ending.map(|e| (e.id, e.verdict)));
                 }
                 other => panic!("{other:?}"),
             }
@@ -167,13 +173,16 @@ impl Pair {
 
     fn cut(&mut self, same_peer: bool) {
         self.wire.clear();
-        self.sender.handle_link_up(same_peer);
+        self.life += u64::from(!same_peer);
+        self.sender.handle_link_up(Incarnation::new(self.life));
         self.receiver.handle_link_up(self.now);
     }
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.verdicts.extend(self.sender.handle_timeout(self.now));
+        let settled = self.sender.handle_timeout(self.now);
+        self.verdicts
+            .extend(settled.iter().map(|e| (e.id, e.verdict)));
         self.receiver.handle_timeout(self.now);
     }
 

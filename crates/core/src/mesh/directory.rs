@@ -315,7 +315,12 @@ impl Mesh {
     }
 
     /// The peer itself signed a newer incarnation: its earlier life is over for sure.
-    pub(super) fn note_signed_incarnation(&mut self, now: Instant, key: PeerKey, incarnation: Incarnation) {
+    pub(super) fn note_signed_incarnation(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        incarnation: Incarnation,
+    ) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -343,13 +348,7 @@ impl Mesh {
         }
     }
 
-    fn handle_undeliverable(
-        &mut self,
-        now: Instant,
-        to: AgentId,
-        session: SessionId,
-        code: Code,
-    ) {
+    fn handle_undeliverable(&mut self, now: Instant, to: AgentId, session: SessionId, code: Code) {
         let Some(key) = self.by_id.get(&to).copied() else {
             return;
         };

@@ -66,8 +66,11 @@ pub(super) fn identity_changed(name: &Name) -> Fault {
 }
 
 pub(super) fn revoked(name: &Name) -> Fault {
-    Fault::new(Code::Revoked, format!("the membership of {name} was revoked"))
-        .with_hint("an admin of the mesh has to invite it again under a new identity")
+    Fault::new(
+        Code::Revoked,
+        format!("the membership of {name} was revoked"),
+    )
+    .with_hint("an admin of the mesh has to invite it again under a new identity")
 }
 
 pub(super) fn certificate_expired(name: &Name) -> Fault {

@@ -98,7 +98,8 @@ impl Posts {
     fn take_unanswered(&mut self) -> Vec<(PeerKey, Cargo)> {
         (self.open, self.open_bytes) = (0, 0);
         let open = self.items.extract_if(.., |_, p| p.open_bytes.is_some());
-        open.map(|(_, posted)| (posted.peer, posted.cargo)).collect()
+        open.map(|(_, posted)| (posted.peer, posted.cargo))
+            .collect()
     }
 }
 
@@ -172,7 +173,9 @@ impl Mesh {
             Class::Control | Class::Tasks | Class::Bulk | Class::Events => Keep::Store,
         };
         writer.put(&Section::Message(letter.header, &letter.envelope));
-        let life = peer.incarnation.filter(|_| peer.presence == Presence::Online);
+        let life = peer
+            .incarnation
+            .filter(|_| peer.presence == Presence::Online);
         if keep == Keep::Forward {
             peer.streams.withdraw(stream, seq);
             if life.is_none() {
@@ -209,15 +212,16 @@ impl Mesh {
         };
         let frame = writer.into_bytes();
         self.posts.insert(item, key, cargo, frame.len());
-        self.registry_commands.push_back(RegistryCommand::Post(Post {
-            item,
-            to,
-            to_incarnation,
-            class,
-            keep,
-            life_ms,
-            frame,
-        }));
+        self.registry_commands
+            .push_back(RegistryCommand::Post(Post {
+                item,
+                to,
+                to_incarnation,
+                class,
+                keep,
+                life_ms,
+                frame,
+            }));
     }
 
     fn new_item(&mut self) -> ItemId {
@@ -304,7 +308,8 @@ impl Mesh {
                     peer.streams.handle_undelivered(stream, seq, verdict);
                 }
                 Code::Expired => {
-                    peer.streams.handle_undelivered(stream, seq, Verdict::Expired);
+                    peer.streams
+                        .handle_undelivered(stream, seq, Verdict::Expired);
                 }
                 _ => peer.streams.handle_back(stream, seq),
             }
@@ -326,7 +331,8 @@ impl Mesh {
         if let Cargo::Message(stream, seq) = cargo {
             match code {
                 Code::Expired => {
-                    peer.streams.handle_undelivered(stream, seq, Verdict::Expired);
+                    peer.streams
+                        .handle_undelivered(stream, seq, Verdict::Expired);
                 }
                 Code::Unreadable => {
                     // Its key has changed: to be sealed again when the new one is known.

@@ -67,7 +67,11 @@ impl Mesh {
         ids: &[AgentId],
         revocations: Vec<Revocation>,
     ) {
-        for key in ids.iter().filter_map(|id| self.by_id.get(id).copied()).collect::<Vec<_>>() {
+        for key in ids
+            .iter()
+            .filter_map(|id| self.by_id.get(id).copied())
+            .collect::<Vec<_>>()
+        {
             self.refuse_revoked(now, key);
         }
         if ids.contains(&self.config.agent_id) {

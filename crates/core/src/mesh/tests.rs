@@ -7,6 +7,7 @@
 )]
 
 mod bounds;
+mod mail;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +21,7 @@ use waymesh_proto::link::{CandidateKind, CandidatePair, LinkEvent, LinkProtocol}
 use waymesh_proto::signaling::{Signal, SignalBody};
 
 use super::*;
-use crate::app::{Command, RegistryEvent};
+use crate::app::{Command, Member, RegistryEvent};
 
 const CLIENT: ClientId = ClientId(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +39,9 @@ struct Lab {
     now: Instant,
     hosts: Vec<Host>,
     next_id: u64,
+    mailbox: mail::Mailbox,
+    /// Whether offers reach anybody.
+    links_work: bool,
 }
 
 fn record(name: &str, incarnation: u64) -> AgentRecord {
@@ -48,8 +52,24 @@ fn record(name: &str, incarnation: u64) -> AgentRecord {
         agent_id: AgentId::from_bytes(id),
         incarnation: Incarnation::new(incarnation),
         online: true,
+        roles: Vec::new(),
         skills: Vec::new(),
     }
+}
+
+/// What a record's certificate proves; it lives longer than any test.
+fn member(record: &AgentRecord) -> Member {
+    Member {
+        name: record.name.clone(),
+        id: record.agent_id,
+        roles: record.roles.clone(),
+        expires: Instant::now() + 1_000_000 * SECOND,
+    }
+}
+
+fn told(record: AgentRecord) -> RegistryEvent {
+    let member = member(&record);
+    RegistryEvent::Record { record, member }
 }
 
 fn host(record: AgentRecord, seed: u64) -> Host {
@@ -59,6 +79,9 @@ fn host(record: AgentRecord, seed: u64) -> Host {
         incarnation: record.incarnation,
         topology: Topology::OnDemand,
         pins: Vec::new(),
+        policy: Policy::default(),
+        marks: Vec::new(),
+        revocations: Vec::new(),
     };
     let mut mesh = Mesh::new(config, seed);
     mesh.add_client(CLIENT);
@@ -81,6 +104,8 @@ impl Lab {
             now: Instant::now(),
             hosts: hosts.collect(),
             next_id: 0,
+            mailbox: mail::Mailbox::default(),
+            links_work: true,
         };
         for host in &mut lab.hosts {
             host.mesh.handle_registry(lab.now, RegistryEvent::Connected);
@@ -148,7 +173,7 @@ impl Lab {
             RegistryCommand::Resolve { name } => {
                 let found = self.hosts.iter().find(|host| host.record.name == name);
                 let event = match found {
-                    Some(host) => RegistryEvent::Record(host.record.clone()),
+                    Some(host) => told(host.record.clone()),
                     None => RegistryEvent::Unknown { name },
                 };
                 self.hosts[at].mesh.handle_registry(self.now, event);
@@ -173,7 +198,7 @@ impl Lab {
                     signal,
                 };
                 let event = RegistryEvent::Signal {
-                    from_name: from.name,
+                    from: member(&from),
                     body,
                 };
                 let to = self
@@ -182,6 +207,17 @@ impl Lab {
                     .find(|host| host.record.agent_id == to);
                 to.expect("a host").mesh.handle_registry(self.now, event);
             }
+            RegistryCommand::Post(post) => self.post(at, post),
+            RegistryCommand::Settle {
+                item,
+                outcome,
+                mark,
+                ..
+            } => {
+                self.settled(at, item, outcome, mark);
+            }
+            RegistryCommand::Resume => self.resume(at),
+            RegistryCommand::Withdraw { item } => self.withdraw(item),
             RegistryCommand::Skills(_)
             | RegistryCommand::WatchAll
             | RegistryCommand::Find { .. } => {}
@@ -198,6 +234,7 @@ impl Lab {
         };
         let now = self.now;
         match command {
+            LinkCommand::Offer { .. } if !self.links_work => {}
             LinkCommand::Offer { link } => {
                 let sdp = format!("{at}/{}", link.number());
                 self.hosts[at].offers.insert(sdp.clone(), link);
@@ -344,8 +381,7 @@ impl Lab {
             .handle_registry(self.now, RegistryEvent::Connected);
         for host in &mut self.hosts {
             host.links.retain(|_, (other, _)| *other != at);
-            host.mesh
-                .handle_registry(self.now, RegistryEvent::Record(new.clone()));
+            host.mesh.handle_registry(self.now, told(new.clone()));
         }
         self.run();
     }
@@ -436,7 +472,7 @@ fn an_offer_that_comes_again_is_counted_and_leaves_nothing() {
     };
     for _ in 0..3 {
         let event = RegistryEvent::Signal {
-            from_name: b.name.clone(),
+            from: member(&b),
             body: body.clone(),
         };
         let now = lab.now;
@@ -543,9 +579,7 @@ fn a_name_that_answers_with_another_key_is_refused() {
     other.agent_id = AgentId::from_bytes([9; 32]);
     let now = lab.now;
     lab.restart(1);
-    lab.hosts[0]
-        .mesh
-        .handle_registry(now, RegistryEvent::Record(other));
+    lab.hosts[0].mesh.handle_registry(now, told(other));
     lab.hosts[1].record.online = false;
     lab.pass(5 * SECOND);
     assert!(lab.hosts[0].mesh.counters().stale_signals > 0);
@@ -611,7 +645,7 @@ fn a_full_mesh_becomes_whole_although_the_first_offer_is_lost() {
         let other = lab.hosts[1 - at].record.clone();
         let host = &mut lab.hosts[at];
         host.mesh.config.topology = Topology::FullMesh;
-        host.mesh.handle_registry(now, RegistryEvent::Record(other));
+        host.mesh.handle_registry(now, told(other));
     }
     while let Some(command) = lab.hosts[1].mesh.poll_link_command() {
         lab.link(1, command);
