@@ -69,6 +69,10 @@ pub const CERTIFICATE_MAX_BYTES: usize = 16 * 1024;
 /// Longest single signed token (JWT), characters. Chosen.
 pub const TOKEN_MAX_BYTES: usize = 4 * 1024;
 
+/// Longest invite, characters: a delegation of the largest size, and base64 of
+/// all. Chosen; a longer one is `bad_invite`.
+pub const INVITE_MAX_BYTES: usize = 2 * TOKEN_MAX_BYTES;
+
 /// Roles that one certificate may give. Chosen.
 pub const ROLES_MAX: usize = 16;
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{CERTIFICATE_MAX_BYTES, TOKEN_MAX_BYTES};
+use crate::limits::{CERTIFICATE_MAX_BYTES, INVITE_MAX_BYTES, TOKEN_MAX_BYTES};
 
 /// A text that cannot be a signed token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,10 +103,11 @@ token!(
     TOKEN_MAX_BYTES
 );
 token!(
-    /// What a node says of itself when it asks to join, signed by its key.
+    /// What a node says of itself when it asks to join, signed by its key, and
+    /// the rotations that led to that key.
     JoinRequest,
     "join request",
-    TOKEN_MAX_BYTES
+    CERTIFICATE_MAX_BYTES
 );
 token!(
     /// The authority's leave to admit members within limits, to whoever holds its key.
@@ -116,8 +117,8 @@ token!(
 );
 token!(
     /// What an admin hands to a new member: whom to trust, where to connect,
-    /// and, unless a person approves, the key to enter with. A secret.
+    /// and the key to enter with, or to ask with where a person approves. A secret.
     Invite,
     "invite",
-    TOKEN_MAX_BYTES
+    INVITE_MAX_BYTES
 );

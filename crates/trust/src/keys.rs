@@ -1,19 +1,38 @@
-//! Ed25519 keys (RFC 8032) and signatures with a label.
+//! Ed25519 keys (RFC 8032), signatures with a label, and hashes of public values.
 
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use waymesh_proto::AgentId;
-use waymesh_proto::control::{RegistryKey, Signature};
+use data_encoding::BASE32_NOPAD;
+use jsonwebtoken::EncodingKey;
+use waymesh_proto::control::{MeshKey, RegistryKey, Signature};
+use waymesh_proto::{AgentId, MeshId};
 
-/// A private key and its public half, of an agent or of a registry.
+/// What the hash that is a mesh's id covers before the mesh key.
+pub const MESH_ID_LABEL: &str = "waymesh mesh v1";
+
+/// Bytes of a hash that a fingerprint shows: 80 bits, more than anybody can
+/// search for a second key of the same one.
+const FINGERPRINT_BYTES: usize = 10;
+
+/// Characters of a fingerprint between two hyphens.
+const FINGERPRINT_GROUP_CHARS: usize = 4;
+
+/// A private key and its public half: of an agent, a registry, a mesh or an invite.
 ///
 /// `Debug` shows the public half only. A clone shares the private half.
 #[derive(Clone)]
 pub struct Keypair {
-    pair: Arc<Ed25519KeyPair>,
+    private: Arc<Private>,
     public: [u8; 32],
+}
+
+struct Private {
+    pair: Ed25519KeyPair,
+    /// The same key in the form that JWTs are signed with.
+    jwt: EncodingKey,
 }
 
 /// The signature was not made by that key over those bytes.
@@ -31,8 +50,17 @@ impl Keypair {
             .as_ref()
             .try_into()
             .expect("an Ed25519 public key has 32 bytes");
-        let pair = Arc::new(pair);
-        Self { pair, public }
+        let pkcs8 = pair
+            .to_pkcs8()
+            .expect("a key in memory has a PKCS#8 form (RFC 8410)");
+        let jwt = EncodingKey::from_ed_der(pkcs8.as_ref());
+        let private = Arc::new(Private { pair, jwt });
+        Self { private, public }
+    }
+
+    /// The 32 bytes of the public key.
+    pub const fn public(&self) -> &[u8; 32] {
+        &self.public
     }
 
     /// The public key as the identity of an agent.
@@ -45,9 +73,18 @@ impl Keypair {
         RegistryKey::from_bytes(self.public)
     }
 
+    /// The public key as the root of a mesh.
+    pub const fn mesh_key(&self) -> MeshKey {
+        MeshKey::from_bytes(self.public)
+    }
+
+    pub(crate) fn jwt(&self) -> &EncodingKey {
+        &self.private.jwt
+    }
+
     /// Signs `label || 0x00 || bytes`, so that no signature can be used for another purpose.
     pub fn sign(&self, label: &str, bytes: &[u8]) -> Signature {
-        let signature = self.pair.sign(&labelled(label, bytes));
+        let signature = self.private.pair.sign(&labelled(label, bytes));
         let bytes = signature
             .as_ref()
             .try_into()
@@ -99,6 +136,41 @@ fn verify_raw(
     UnparsedPublicKey::new(&ED25519, public)
         .verify(&labelled(label, bytes), signature.as_bytes())
         .map_err(|_| BadSignature)
+}
+
+/// The id of the mesh with this key: the first 16 bytes of the SHA-256 of
+/// [`MESH_ID_LABEL`], a zero byte and the key.
+pub fn mesh_id(mesh: &MeshKey) -> MeshId {
+    let hash = sha256(&labelled(MESH_ID_LABEL, mesh.as_bytes()));
+    MeshId::from_bytes(std::array::from_fn(|i| hash[i]))
+}
+
+/// A public key as people compare it: four groups of four characters, from its SHA-256.
+pub fn fingerprint(public: &[u8; 32]) -> String {
+    let text = BASE32_NOPAD.encode(&sha256(public)[..FINGERPRINT_BYTES]);
+    let text = text.to_ascii_lowercase();
+    let groups = text.as_bytes().chunks(FINGERPRINT_GROUP_CHARS);
+    let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();
+    groups.join("-")
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest(&SHA256, bytes)
+        .as_ref()
+        .try_into()
+        .expect("a SHA-256 has 32 bytes")
+}
+
+/// Bytes that no other fields have: each field as its length in four big-endian
+/// bytes and itself.
+pub(crate) fn fields<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for field in fields {
+        let len = u32::try_from(field.len()).expect("a field of a decoded message is below 4 GiB");
+        bytes.extend_from_slice(&len.to_be_bytes());
+        bytes.extend_from_slice(field);
+    }
+    bytes
 }
 
 fn labelled(label: &str, bytes: &[u8]) -> Vec<u8> {
