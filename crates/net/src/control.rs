@@ -225,7 +225,7 @@ impl ControlSocket {
     ) -> Result<Self, NotConnected> {
         let mut socket = Self::open(target, carrier, deadline).await?;
         loop {
-            match deadline.limit(socket.receive()).await {
+            match deadline.limit(target, socket.receive()).await {
                 Ok(Ok(Received::Alive)) => {}
                 Ok(Ok(message)) => {
                     socket.receiver.first = Some(message);
@@ -360,8 +360,15 @@ impl Deadline {
         Self { at, limit }
     }
 
-    async fn limit<T>(self, future: impl Future<Output = T>) -> Result<T, ConnectError> {
+    async fn limit<T>(
+        self,
+        target: &Target,
+        future: impl Future<Output = T>,
+    ) -> Result<T, ConnectError> {
         let in_time = timeout_at(self.at, future).await;
-        in_time.map_err(|_| ConnectError::Timeout(self.limit))
+        in_time.map_err(|_| ConnectError::Timeout {
+            limit: self.limit,
+            proxy: target.proxy().map(str::to_owned),
+        })
     }
 }

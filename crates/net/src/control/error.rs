@@ -32,8 +32,13 @@ pub enum TargetError {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody answered in time; try again later.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
+    #[error("no answer within {limit:?}{}", through(proxy.as_deref()))]
+    Timeout {
+        /// How long was waited.
+        limit: Duration,
+        /// Host and port of the proxy on the way.
+        proxy: Option<String>,
+    },
     /// The address does not resolve or refuses connections, or the connection
     /// broke; try again later.
     #[error("{0}")]
@@ -98,7 +103,7 @@ pub enum SendError {
 /// Why a single request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// No connection was made.
+    /// No connection was made, or no answer came in time.
     #[error("{0}")]
     Connect(#[from] ConnectError),
     /// The registry refuses the request, with its reason.
@@ -107,9 +112,6 @@ pub enum RequestError {
     /// The answer is not a registry's, or larger than the limit.
     #[error("no registry answers there: {0}")]
     Unreadable(String),
-    /// No answer in time.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
     /// The connection broke before the answer was whole.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -119,6 +121,10 @@ const CHECK_URL: &str = "check the registry's URL, and that `waymesh registry` r
 
 fn unreachable(error: &dyn std::fmt::Display, hint: &str) -> Fault {
     Fault::new(Code::RegistryUnreachable, error.to_string()).with_hint(hint)
+}
+
+fn through(proxy: Option<&str>) -> String {
+    proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"))
 }
 
 impl TargetError {
@@ -140,12 +146,12 @@ impl ConnectError {
         match self {
             Self::Refused(fault) => fault.clone(),
             Self::UntrustedTls(distrust) => distrust.fault(),
-            Self::Proxy { .. } => unreachable(
+            Self::Proxy { .. } | Self::Timeout { proxy: Some(_), .. } => unreachable(
                 self,
                 "check HTTPS_PROXY, or name the registry's host in NO_PROXY",
             ),
             Self::Tls(_) => unreachable(self, "check that the registry's URL says https rightly"),
-            Self::Timeout(_) | Self::Io(_) | Self::Handshake(_) => unreachable(self, CHECK_URL),
+            Self::Timeout { .. } | Self::Io(_) | Self::Handshake(_) => unreachable(self, CHECK_URL),
         }
     }
 }
@@ -156,9 +162,7 @@ impl RequestError {
         match self {
             Self::Connect(error) => error.fault(),
             Self::Refused(fault) => fault.clone(),
-            Self::Unreadable(_) | Self::Timeout(_) | Self::Broken(_) => {
-                unreachable(self, CHECK_URL)
-            }
+            Self::Unreadable(_) | Self::Broken(_) => unreachable(self, CHECK_URL),
         }
     }
 }

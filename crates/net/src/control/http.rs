@@ -13,10 +13,10 @@ use hyper::header::{HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, USER_AGEN
 use hyper::{Request, Response, StatusCode, upgrade};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::time::timeout;
 use waymesh_proto::Fault;
 use waymesh_proto::http::{PROOF_HEADER, PROOF_NONCE_HEADER};
 
+use super::Deadline;
 use super::dial::{Io, dial};
 use super::error::{ConnectError, RequestError};
 use super::meter::Meter;
@@ -252,9 +252,9 @@ impl Client {
             body: Bytes::new(),
             answer_max_bytes: GET_MAX_BYTES,
         };
-        let answer = timeout(limit, Box::pin(self.ask(&ask)))
-            .await
-            .map_err(|_| RequestError::Timeout(limit))??;
+        let target = self.target.clone();
+        let answer = Deadline::after(limit).limit(&target, Box::pin(self.ask(&ask)));
+        let answer = answer.await??;
         match answer.status {
             StatusCode::OK => Ok(answer.body.into()),
             _ => Err(answer.into_error()),

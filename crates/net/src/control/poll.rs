@@ -74,7 +74,7 @@ pub(super) async fn connect(
     target: &Target,
     deadline: Deadline,
 ) -> Result<(Sender, Receiver), NotConnected> {
-    let opened = deadline.limit(open(target)).await;
+    let opened = deadline.limit(target, open(target)).await;
     let (client, session) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(error @ ConnectError::Handshake(_))) | Err(error) => {
@@ -124,7 +124,6 @@ impl From<RequestError> for ConnectError {
         match error {
             RequestError::Connect(error) => error,
             RequestError::Refused(fault) => Self::Refused(fault),
-            RequestError::Timeout(limit) => Self::Timeout(limit),
             RequestError::Unreadable(why) | RequestError::Broken(why) => Self::Handshake(why),
         }
     }

@@ -1,6 +1,7 @@
 //! The HTTP proxy that the environment names for a registry.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::Uri;
@@ -8,6 +9,7 @@ use hyper::header::HeaderValue;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use rustls_pki_types::ServerName;
 use tokio_rustls::rustls::ClientConfig;
+use waymesh_proto::control::Origin;
 
 use super::error::TargetError;
 use super::target::without_brackets;
@@ -15,8 +17,8 @@ use super::tls::{self, TlsTrust};
 
 /// What the environment says of proxies, with the meaning that curl gives it.
 ///
-/// Also a registry on this machine is reached through a proxy, unless
-/// `NO_PROXY` names its host; a program that wants no proxy gives the default.
+/// A proxy on another machine is not asked for a registry on this one, which it
+/// could not reach. A program that wants no proxy gives the default.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxyEnvironment {
     https: Option<Setting>,
@@ -93,23 +95,26 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy that the environment names for `target`, if any.
-    pub(super) fn for_target(
-        target: &Uri,
+    /// The proxy that the environment names for a registry, if any.
+    pub(super) fn for_origin(
+        origin: &Origin,
+        uri: &Uri,
         environment: &ProxyEnvironment,
         trust: &TlsTrust,
     ) -> Result<Option<Self>, TargetError> {
-        match environment.setting_for(target) {
-            Some(setting) if !environment.excepts(target) => {
-                let unusable = TargetError::Proxy {
-                    variable: setting.variable,
-                };
-                let only = Matcher::builder().all(&setting.value).build();
-                let intercept = only.intercept(target).ok_or(unusable.clone())?;
-                Self::new(&intercept, trust)?.ok_or(unusable).map(Some)
-            }
-            _ => Ok(None),
+        let Some(setting) = environment.setting_for(uri) else {
+            return Ok(None);
+        };
+        if environment.excepts(uri) {
+            return Ok(None);
         }
+        let unusable = TargetError::Proxy {
+            variable: setting.variable,
+        };
+        let only = Matcher::builder().all(&setting.value).build();
+        let intercept = only.intercept(uri).ok_or(unusable.clone())?;
+        let proxy = Self::new(&intercept, trust)?.ok_or(unusable)?;
+        Ok((!origin.is_loopback() || proxy.is_loopback()).then_some(proxy))
     }
 
     /// `None` for what is not an HTTP proxy.
@@ -137,6 +142,11 @@ impl Proxy {
             port,
             tls,
         }))
+    }
+
+    fn is_loopback(&self) -> bool {
+        let ip = self.host.parse::<IpAddr>();
+        self.host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
     }
 
     /// Host and port, without credentials.

@@ -1,7 +1,6 @@
 //! Where a registry is and how it is reached: the settings of every connection to it.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::Uri;
@@ -76,7 +75,7 @@ impl Target {
         let tls = if origin.is_tls() {
             let name = ServerName::try_from(host.to_owned()).map_err(|_| no_host())?;
             Some((tls::config(trust)?, name))
-        } else if is_loopback(host) {
+        } else if origin.is_loopback() {
             None
         } else {
             return Err(TargetError::PlainHttp(host.to_owned()));
@@ -87,7 +86,7 @@ impl Target {
             port: authority.port_u16().unwrap_or(default_port),
             authority: authority.to_string(),
             tls,
-            proxy: Proxy::for_target(&uri, proxies, trust)?,
+            proxy: Proxy::for_origin(&origin, &uri, proxies, trust)?,
             origin,
         };
         Ok(Self {
@@ -136,10 +135,4 @@ impl fmt::Debug for Target {
 pub(super) fn without_brackets(host: &str) -> &str {
     let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     inner.unwrap_or(host)
-}
-
-/// Whether a host is this machine, by its name alone.
-fn is_loopback(host: &str) -> bool {
-    let is_loopback_ip = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    host == "localhost" || is_loopback_ip
 }

@@ -50,9 +50,9 @@ pub(super) async fn connect(
     deadline: Deadline,
 ) -> Result<(Sender, Receiver), NotConnected> {
     let meter = Meter::default();
-    let io = deadline.limit(dial(target.way(), &meter)).await;
+    let io = deadline.limit(target, dial(target.way(), &meter)).await;
     let io = io.flatten().map_err(NotConnected::Failed)?;
-    let upgraded = deadline.limit(upgrade(target, io)).await;
+    let upgraded = deadline.limit(target, upgrade(target, io)).await;
     let (sink, stream) = upgraded.map_err(NotConnected::NotPassed)??.split();
     Ok((Sender(sink), Receiver { stream, meter }))
 }
