@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use waymesh_proto::api::{PeerState, PeerStatus, Transport};
-use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
 use waymesh_proto::error::Fault;
+use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
 use waymesh_proto::link::{CandidatePair, Path};
 use waymesh_proto::membership::Revocation;
 
 use crate::app::{ClientId, Member};
-use crate::mail::Mail;
 use crate::liveness::Liveness;
+use crate::mail::Mail;
 use crate::session::Sessions;
 use crate::streams::Streams;
 

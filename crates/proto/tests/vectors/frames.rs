@@ -76,6 +76,9 @@ enum Fields {
     Goodbye {
         code: String,
     },
+    Revoked {
+        text: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -144,7 +147,7 @@ impl HeaderFields {
 
 impl Fields {
     /// Hands the section to `use_it`; `blob` holds its bytes meanwhile.
-    fn section<'a>(&self, blob: &'a mut Vec<u8>) -> Section<'a> {
+    fn section<'a>(&'a self, blob: &'a mut Vec<u8>) -> Section<'a> {
         if let Self::Message { bytes, .. } | Self::Chunk { bytes, .. } = self {
             *blob = file::bytes(bytes);
         }
@@ -191,6 +194,7 @@ impl Fields {
                 code: code(reason),
             },
             Self::Goodbye { code: reason } => Section::Goodbye(code(reason)),
+            Self::Revoked { text } => Section::Revoked(text.as_bytes()),
         }
     }
 }
