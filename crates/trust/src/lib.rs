@@ -30,5 +30,7 @@ pub mod revocation;
 pub mod rotation;
 pub mod sealing;
 pub mod signal;
+#[cfg(test)]
+mod testing;
 
 pub use keys::{BadSignature, Keypair, fingerprint, mesh_id};

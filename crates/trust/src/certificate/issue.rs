@@ -88,13 +88,16 @@ fn join<'a>(
 }
 
 /// Lets a certificate live until `until_ms`, or as long as its renewal and the
-/// longest life of a certificate allow.
+/// longest life of a certificate allow; never shorter than it lives already.
 ///
 /// Only the registry that the certificate names can do it; peers refuse an
 /// extension by another key. Times are cut to whole seconds.
 pub fn extend(registry: &Keypair, member: &Verified, until_ms: u64, now_ms: u64) -> Extension {
     let longest = now_ms.saturating_add(waymesh_proto::limits::CERTIFICATE_LIFE_MS);
-    let until_ms = until_ms.min(longest).min(member.renew_until_ms);
+    let until_ms = until_ms
+        .min(longest)
+        .min(member.renew_until_ms)
+        .max(member.expires_ms);
     let claims = ExtensionClaims {
         sub: Base64Bytes(member.member_hash),
         iat: seconds(now_ms),

@@ -218,7 +218,7 @@ fn verify_extension(
         return Err(CertificateError::Forged { token });
     }
     let lives = extension.iat <= extension.exp
-        && millis(extension.exp - extension.iat) <= CERTIFICATE_LIFE_MS
+        && millis(extension.exp - extension.iat) <= CERTIFICATE_LIFE_MS + CLOCK_LEEWAY_MS
         && (member.exp..=member.renew_until).contains(&extension.exp);
     if !lives {
         return Err(CertificateError::Life { token });
