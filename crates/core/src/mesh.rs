@@ -59,6 +59,8 @@ pub enum Topology {
     OnDemand,
     /// To every agent of the registry, eagerly.
     FullMesh,
+    /// Never: everything goes through the mailbox, and offers are refused.
+    MailboxOnly,
 }
 
 /// Who this node is.
@@ -313,6 +315,10 @@ impl Mesh {
         self.set_timer(now, key);
     }
 
+    fn makes_links(&self) -> bool {
+        self.config.topology != Topology::MailboxOnly
+    }
+
     fn account(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -339,7 +345,7 @@ impl Mesh {
     }
 
     fn set_timer(&mut self, now: Instant, key: PeerKey) {
-        let may_connect = self.may_use_registry(now);
+        let may_connect = self.may_use_registry(now) && self.makes_links();
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };

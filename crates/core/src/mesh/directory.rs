@@ -238,7 +238,11 @@ impl Mesh {
             return;
         }
         if introduces && !self.may_contact(from) {
-            return self.refuse_offer(from, &body);
+            self.counters.offers_denied += 1;
+            return self.refuse_offer(from, &body, faults::unauthorized(&self.config.name));
+        }
+        if introduces && !self.makes_links() {
+            return self.refuse_offer(from, &body, faults::mailbox_only(&self.config.name));
         }
         let Some(key) = self.known_member(now, from) else {
             self.counters.stale_signals += 1;
@@ -272,17 +276,14 @@ impl Mesh {
         policy.permits(&from.name, &from.roles, Request::Contact)
     }
 
-    /// The policy does not let the peer in: it is told so.
-    fn refuse_offer(&mut self, from: &Member, body: &SignalBody) {
-        self.counters.offers_denied += 1;
+    /// Tells a peer that no link will come of its offer.
+    fn refuse_offer(&mut self, from: &Member, body: &SignalBody, error: Fault) {
         self.registry_commands.push_back(RegistryCommand::Signal {
             to: from.id,
             to_incarnation: body.from_incarnation,
             session: body.session,
             seq: 0,
-            signal: Signal::Reject {
-                error: faults::unauthorized(&self.config.name),
-            },
+            signal: Signal::Reject { error },
         });
     }
 

@@ -90,6 +90,13 @@ pub(super) fn unauthorized(name: &Name) -> Fault {
     .with_executed(Executed::No)
 }
 
+pub(super) fn mailbox_only(name: &Name) -> Fault {
+    Fault::new(
+        Code::LinkFailed,
+        format!("{name} makes no links: its topology is mailbox_only"),
+    )
+}
+
 /// What a refusal by the peer or the registry means.
 pub(super) fn refused(name: &Name, what: &str, code: Code) -> Fault {
     match code {

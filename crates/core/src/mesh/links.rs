@@ -52,7 +52,7 @@ impl Mesh {
 
     pub(super) fn connect_if_wanted(&mut self, now: Instant, key: PeerKey) {
         let eager = self.config.topology == Topology::FullMesh;
-        let may_use_registry = self.may_use_registry(now);
+        let may_use_registry = self.may_use_registry(now) && self.makes_links();
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };

@@ -463,6 +463,21 @@ fn lossy_messages_are_forwarded_to_who_is_there_and_never_stored() {
 }
 
 #[test]
+fn a_node_that_makes_no_links_is_reached_by_mailbox_and_says_why() {
+    let mut lab = Lab::with_mailbox(&["a", "b"]);
+    lab.hosts[1].mesh.config.topology = Topology::MailboxOnly;
+    lab.offer_skill(1, "add");
+    let id = lab.call(0, "b", "add", false);
+    let call = lab.called(1).expect("the call arrives");
+    lab.reply(1, call);
+    lab.pass(SECOND);
+    assert!(lab.answer(0, id).is_some_and(|outcome| outcome.is_ok()));
+    let status = lab.hosts[0].mesh.peers.values().next().map(|p| p.status());
+    let reason = status.expect("a peer").reason;
+    assert!(reason.contains("mailbox_only"), "{reason}");
+}
+
+#[test]
 fn a_peer_that_the_policy_denies_gets_neither_link_nor_mailbox_nor_skill() {
     let deny = |rule: &str| Policy {
         allow: Vec::new(),
