@@ -12,6 +12,12 @@ import subprocess
 import sys
 
 # What a crate may depend on in its normal and build dependencies.
+#
+# waymesh-authority holds the mesh key, which admits members. That neither the
+# registry nor a node can admit anybody is a property of their code, not of
+# their good will: the crates waymesh-registry and waymesh-node must not link
+# it, except in tests that play the admin. The one binary links both, and only
+# its admin commands and the bench open an authority.
 ALLOWED = {
     "waymesh-proto": set(),
     "waymesh-core": {"waymesh-proto"},
@@ -19,17 +25,18 @@ ALLOWED = {
     "waymesh-net": {"waymesh-proto"},
     "waymesh-node": {"waymesh-proto", "waymesh-core", "waymesh-net", "waymesh-trust"},
     "waymesh-registry": {"waymesh-proto", "waymesh-core", "waymesh-net", "waymesh-trust"},
-    "waymesh-bench": {"waymesh-proto", "waymesh-node", "waymesh-registry"},
+    "waymesh-authority": {"waymesh-proto", "waymesh-trust"},
+    "waymesh-bench": {"waymesh-proto", "waymesh-node", "waymesh-registry", "waymesh-authority"},
     "waymesh-lab": {"waymesh-proto", "waymesh-core", "waymesh-net"},
-    "waymesh": {"waymesh-proto", "waymesh-node", "waymesh-registry", "waymesh-bench"},
+    "waymesh": {"waymesh-proto", "waymesh-node", "waymesh-registry", "waymesh-bench", "waymesh-authority"},
 }
 
 # What tests may depend on beyond that: programs may be tested against each
 # other and with real keys; the layers core, net and trust stay strangers.
 ALLOWED_IN_TESTS = {
-    "waymesh-node": {"waymesh-registry"},
-    "waymesh-registry": {"waymesh-node"},
-    "waymesh-lab": {"waymesh-trust"},
+    "waymesh-node": {"waymesh-registry", "waymesh-authority"},
+    "waymesh-registry": {"waymesh-node", "waymesh-authority"},
+    "waymesh-lab": {"waymesh-trust", "waymesh-authority"},
     "waymesh": {"waymesh-core", "waymesh-trust"},
 }
 

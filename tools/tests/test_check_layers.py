@@ -52,6 +52,14 @@ class Edges(unittest.TestCase):
                 bad = metadata([(importer, "waymesh-lab", kind)])
                 self.assertEqual(len(check_layers.wrong_edges(bad)), 1, (importer, kind))
 
+    def test_the_mesh_key_is_out_of_reach_of_registry_and_node(self):
+        for importer in ("waymesh-registry", "waymesh-node", "waymesh-core", "waymesh-net", "waymesh-trust"):
+            bad = metadata([(importer, "waymesh-authority", None)])
+            self.assertEqual(len(check_layers.wrong_edges(bad)), 1, importer)
+        for importer in ("waymesh", "waymesh-bench"):
+            good = metadata([(importer, "waymesh-authority", None)])
+            self.assertEqual(check_layers.wrong_edges(good), [], importer)
+
     def test_a_test_dependency_does_not_allow_a_normal_one(self):
         self.assertEqual(check_layers.wrong_edges(metadata([("waymesh-node", "waymesh-registry", "dev")])), [])
         self.assertEqual(len(check_layers.wrong_edges(metadata([("waymesh-node", "waymesh-registry", None)]))), 1)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use data_encoding::BASE32_NOPAD;
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use jsonwebtoken::EncodingKey;
 use waymesh_proto::control::{MeshKey, RegistryKey, Signature};
 use waymesh_proto::{AgentId, MeshId};
@@ -152,6 +152,11 @@ pub fn fingerprint(public: &[u8; 32]) -> String {
     let groups = text.as_bytes().chunks(FINGERPRINT_GROUP_CHARS);
     let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();
     groups.join("-")
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&sha256(bytes))
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {

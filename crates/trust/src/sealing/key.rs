@@ -161,7 +161,7 @@ pub fn verify_statement(
     let public = claims.jwk.key(Curve::X25519);
     let public = public.ok_or_else(|| malformed(&"its key is not an X25519 key"))?;
     let life = claims.exp.checked_sub(claims.iat).map(millis);
-    if !life.is_some_and(|life_ms| life_ms <= SEALING_LIFE_MAX_MS) {
+    if life.is_none_or(|life_ms| life_ms > SEALING_LIFE_MAX_MS) {
         return Err(malformed(&"it has a life that no such statement may have"));
     }
     let seal_to = SealTo {
