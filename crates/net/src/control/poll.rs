@@ -196,6 +196,15 @@ impl From<RequestError> for SendError {
 impl Receiver {
     /// Waits for whatever comes next. Cancel safe: the request goes on.
     pub(super) async fn receive(&mut self) -> Result<Received, ReceiveError> {
+        let received = self.receive_or_fail().await;
+        if received.is_err() {
+            self.turn = Turn::Over;
+            self.body.clear();
+        }
+        received
+    }
+
+    async fn receive_or_fail(&mut self) -> Result<Received, ReceiveError> {
         if self.body.is_empty() {
             match poll_fn(|cx| self.poll_answer(cx)).await {
                 Some(answer) => self.body = body_of(answer?)?,
@@ -235,15 +244,11 @@ impl Receiver {
     fn next_of_body(&mut self) -> Result<Received, ReceiveError> {
         let mut rest = self.body.as_ref();
         let message = PollMessage::take(&mut rest)
-            .map_err(|error| ReceiveError::Unreadable(error.to_string()))
-            .and_then(|message| message.map_or(Ok(Received::Alive), received));
+            .map_err(|error| ReceiveError::Unreadable(error.to_string()))?
+            .map_or(Ok(Received::Alive), received)?;
         let read_bytes = self.body.len() - rest.len();
         self.body.advance(read_bytes);
-        if message.is_err() {
-            self.body.clear();
-            self.turn = Turn::Over;
-        }
-        message
+        Ok(message)
     }
 }
 

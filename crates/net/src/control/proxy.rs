@@ -134,7 +134,11 @@ impl Proxy {
             }
             _ => return Ok(None),
         };
-        let port = authority.port_u16().unwrap_or(default_port);
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => default_port,
+            None => return Ok(None),
+        };
         Ok(Some(Self {
             credentials: intercept.basic_auth().cloned(),
             name: format!("{}:{port}", authority.host()),
@@ -158,5 +162,136 @@ impl Proxy {
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Proxy").field(&self.name).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> ProxyEnvironment {
+        ProxyEnvironment::new(|name| {
+            let mut variables = variables.iter();
+            variables.find_map(|(key, value)| (*key == name).then(|| (*value).to_owned()))
+        })
+    }
+
+    /// The proxy's name for a registry, or the variable that is wrong.
+    fn proxy(url: &str, variables: &[(&str, &str)]) -> Result<Option<String>, TargetError> {
+        let origin: Origin = url.parse().expect("an origin");
+        let uri = url.parse().expect("a URL");
+        let trust = TlsTrust::default();
+        let proxy = Proxy::for_origin(&origin, &uri, &environment(variables), &trust)?;
+        Ok(proxy.map(|proxy| proxy.name().to_owned()))
+    }
+
+    const REGISTRY: &str = "https://registry.example:8443";
+
+    #[test]
+    fn the_variable_of_the_scheme_goes_before_that_for_all() {
+        let all = ("ALL_PROXY", "http://all:1");
+        let https = ("HTTPS_PROXY", "https://both:2");
+        let lower = ("https_proxy", "lower:3");
+        for (variables, expected) in [
+            (&[][..], None),
+            (&[("https_proxy", "")], None),
+            (&[("http_proxy", "http://other:9")], None),
+            (&[all], Some("all:1")),
+            (&[all, https], Some("both:2")),
+            (&[all, https, lower], Some("lower:3")),
+            (
+                &[("https_proxy", "proxy.example")],
+                Some("proxy.example:80"),
+            ),
+            (&[("https_proxy", "http://[::2]:4")], Some("[::2]:4")),
+        ] {
+            let name = proxy(REGISTRY, variables).expect("usable variables");
+            assert_eq!(name.as_deref(), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn http_proxy_is_believed_in_small_letters_alone() {
+        let url = "http://127.0.0.1:7700";
+        let proxy_url = "http://localhost:3128";
+        let small = proxy(url, &[("http_proxy", proxy_url)]);
+        assert_eq!(small, Ok(Some("localhost:3128".into())));
+        assert_eq!(proxy(url, &[("HTTP_PROXY", proxy_url)]), Ok(None));
+    }
+
+    #[test]
+    fn a_proxy_elsewhere_is_not_asked_for_a_registry_on_this_machine() {
+        let variables = [("all_proxy", "http://proxy.example:3128")];
+        for url in [
+            "http://127.0.0.1:7700",
+            "https://localhost",
+            "https://[::1]",
+        ] {
+            assert_eq!(proxy(url, &variables), Ok(None), "{url}");
+        }
+        let local = [("all_proxy", "http://[::1]:3128")];
+        let name = proxy("https://localhost", &local);
+        assert_eq!(name, Ok(Some("[::1]:3128".into())));
+    }
+
+    #[test]
+    fn hosts_of_no_proxy_are_reached_directly() {
+        let is_direct = |url: &str, no: &str| {
+            let variables = [("ALL_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", no)];
+            proxy(url, &variables).expect("usable variables").is_none()
+        };
+        for (url, no) in [
+            (REGISTRY, "registry.example"),
+            (REGISTRY, "other, .example"),
+            (REGISTRY, "EXAMPLE"),
+            (REGISTRY, "*"),
+            ("https://10.1.2.3", "*"),
+            ("https://10.1.2.3", "10.0.0.0/8"),
+            ("https://[fd00::1]", "fd00::/8"),
+            ("http://127.0.0.1:7700", "127.0.0.1"),
+        ] {
+            assert!(is_direct(url, no), "{url} {no}");
+        }
+        for (url, no) in [
+            (REGISTRY, ""),
+            (REGISTRY, "try.example, registry.example.org"),
+            ("https://10.1.2.3", "10.1.2.4, 11.0.0.0/8"),
+        ] {
+            assert!(!is_direct(url, no), "{url} {no}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_proxy_is_refused_by_the_name_of_its_variable() {
+        for value in [
+            "socks5://host:1",
+            "ftp://host",
+            "http://",
+            "a b",
+            "http://h:99999",
+        ] {
+            let variables = [("all_proxy", value)];
+            let variable = "all_proxy";
+            let error = TargetError::Proxy { variable };
+            assert_eq!(proxy(REGISTRY, &variables), Err(error), "{value}");
+            let excepted = [("all_proxy", value), ("no_proxy", "*")];
+            assert_eq!(proxy(REGISTRY, &excepted), Ok(None), "{value}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let variables = [("https_proxy", "http://alice:secret@proxy.example:1")];
+        let environment = environment(&variables);
+        let origin: Origin = REGISTRY.parse().expect("an origin");
+        let uri = REGISTRY.parse().expect("a URL");
+        let proxy = Proxy::for_origin(&origin, &uri, &environment, &TlsTrust::default());
+        let proxy = proxy.expect("usable variables").expect("a proxy");
+        assert!(proxy.credentials.is_some());
+        let shown = format!("{environment:?} {proxy:?} {}", proxy.name());
+        assert!(
+            !shown.contains("secret") && !shown.contains("alice"),
+            "{shown}"
+        );
     }
 }
