@@ -225,7 +225,7 @@ impl Client {
         }
     }
 
-    /// Makes a client of its own that knows the nonce already.
+    /// Makes another client, with its own connection, that knows the nonce already.
     pub(super) fn sibling(&self) -> Self {
         Self {
             nonce: self.nonce.clone(),
@@ -234,8 +234,8 @@ impl Client {
     }
 
     /// The body of the answer to a `GET`, [`GET_MAX_BYTES`] at most. `path`
-    /// begins with `/` and may have a query. Not cancel safe: after a dropped
-    /// request the client has to be dropped too.
+    /// begins with `/` and may have a query. A dropped request takes its
+    /// connection with it; the next one makes a new one.
     ///
     /// # Errors
     /// A [`RequestError`], after `limit` at the latest.
