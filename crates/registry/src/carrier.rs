@@ -2,16 +2,18 @@
 //! `poll`. [`crate::connection::serve`] runs over either.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use futures_util::{Sink, SinkExt, Stream, StreamExt, future};
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use waymesh_core::registry::ConnId;
+use waymesh_proto::control::Origin;
 use waymesh_proto::{AgentId, Code, Fault};
 
 /// Who is at the other end, as far as the carrier can tell.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Visitor {
     /// The connection's number, never used before.
     pub(crate) conn: ConnId,
@@ -20,6 +22,9 @@ pub(crate) struct Visitor {
     /// The key that every request proves to hold, where the carrier asks for
     /// proofs: only this key may log in or join.
     pub(crate) key: Option<AgentId>,
+    /// Every origin of this registry under which the connection may have been
+    /// made: a login must name one of them.
+    pub(crate) origins: Arc<[Origin]>,
 }
 
 /// Something that a carrier brought from the node.

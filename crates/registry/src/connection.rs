@@ -40,8 +40,6 @@ pub(crate) struct Identity {
     pub(crate) keypair: Keypair,
     /// The mesh that it serves; set at start, or once for ever by [`Order::Found`].
     pub(crate) mesh: OnceLock<MeshKey>,
-    /// Every origin under which nodes may reach it.
-    pub(crate) origins: Vec<Origin>,
 }
 
 /// Serves one connection until either side ends it, over whatever carries it.
@@ -63,7 +61,7 @@ pub(crate) async fn serve(
     let gate = Gate {
         keypair: &identity.keypair,
         mesh: identity.mesh,
-        origins: &identity.origins,
+        origins: &visitor.origins,
         nonce: Nonce::from_bytes(rand::random()),
     };
     let (mut sink, mut stream) = socket.split();
