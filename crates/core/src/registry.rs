@@ -1,44 +1,71 @@
-//! The registry's rules: who may log in, who is there, who learns of it, and
-//! where a signal goes.
+//! The registry's rules: who may log in, who is there, who learns of it, where
+//! a signal goes, and what waits in whose mailbox.
 //!
-//! The rules are told of connections, of *verified* logins and of decoded
-//! messages, each with the time, and answer with [`Effect`]s in the order in
-//! which they must be carried out. They own the bindings of names, presence,
-//! skills and watchers; they own no socket, no file and no key. The registry
-//! program and the simulated world run the same rules.
+//! The rules are told of connections, of *verified* logins, of decoded
+//! messages and of items, each with the time, and answer with [`Effect`]s in
+//! the order in which they must be carried out. They own the bindings of
+//! names, presence, skills, watchers, the memory of membership, requests to
+//! join and the index of the mailboxes; they own no socket, no file, no key
+//! and no item's bytes. The registry program and the simulated world run the
+//! same rules.
 //!
 //! Invariants:
-//! - A name belongs to the agent that first took it, for ever. The first
-//!   welcome waits until the binding is durable.
+//! - A name belongs to the agent that first took it, until that is revoked.
+//!   The first welcome waits until the binding is durable.
 //! - At most one connection speaks for an agent: that of its newest incarnation.
 //! - Whoever watches an agent is told of every change of its record, in order.
 //! - A connection that was closed by the rules or by
-//!   [`Registry::handle_closed`] is never named in a later effect.
+//!   [`Registry::handle_closed`] is never named in a later effect, except as
+//!   one that a load was for.
 
+mod addresses;
 mod agents;
+mod answers;
 mod connections;
+mod disk;
 mod effect;
+mod joins;
 mod listings;
+mod login;
+mod mailbox;
+mod membership;
 mod messages;
+mod orders;
+mod rate;
+mod rolls;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod watchers;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use waymesh_proto::control::{InstanceId, Login, ServerMessage};
-use waymesh_proto::{AgentId, Code, Fault, Incarnation, Name};
+use waymesh_proto::control::{MeshKey, PairingCode, ServerMessage};
+use waymesh_proto::{Code, Fault, InviteId, Name, RequestId};
 
 use agents::Agents;
-use connections::{Connections, Phase};
+use answers::Answers;
+use connections::{Connections, Crowded, Phase, Session};
+use joins::Joins;
 use listings::Listings;
+use mailbox::Mailboxes;
+use rolls::Rolls;
 use watchers::Watchers;
 
 pub use connections::Due;
-pub use effect::{CloseReason, Effect, StoreTicket, StoredAgent};
+pub use disk::Disk;
+pub use effect::{CloseReason, Effect, Gone, Ticket, Write};
+pub use joins::{Introduction, VerifiedJoin};
 pub use listings::{Page, Query};
+pub use login::VerifiedLogin;
+pub use mailbox::{ItemSeq, MailboxLevel, StoredItem};
+pub use membership::Extended;
+pub use orders::{Order, OrderTicket, Reply};
+pub use rolls::Invitation;
+pub use stored::{Decision, Revoked, Stored, StoredAgent, StoredJoin, StoredRevocation};
 
 /// One connection, numbered by the program; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,8 +78,8 @@ pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// `rate_limited`. Chosen: names and keys take some megabytes.
 pub const AGENTS_MAX: usize = 16_384;
 
-/// Skills of all agents together, offline ones too, bytes of JSON; skills that
-/// do not fit are refused with `rate_limited`. Chosen: 4 KiB for each of
+/// Skills and rules of all agents together, offline ones too, bytes of JSON;
+/// what does not fit is refused with `rate_limited`. Chosen: 4 KiB for each of
 /// [`AGENTS_MAX`] agents; parsed, they take several times as much memory.
 pub const ALL_SKILLS_MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -71,6 +98,105 @@ pub const LISTINGS_MAX: usize = 2 * WATCHED_NAMES_MAX;
 /// Connections at a time; one more is refused with `rate_limited`. Chosen.
 pub const CONNECTIONS_MAX: usize = 4_096;
 
+/// Connections that have not logged in at a time; one more is refused with
+/// `rate_limited`. Chosen: strangers leave a quarter to members.
+pub const STRANGERS_MAX: usize = 3_072;
+
+/// The same from one address, or one IPv6 network of 64 bits. Chosen: a
+/// thousand nodes of one site may come back at once.
+pub const STRANGERS_PER_ADDRESS_MAX: usize = 1_024;
+
+/// Connections that wait for an admin's approval at a time; one more is refused
+/// with `rate_limited`. Chosen.
+pub const JOINING_MAX: usize = 256;
+
+/// The same from one address. Chosen: a quarter.
+pub const JOINING_PER_ADDRESS_MAX: usize = 64;
+
+/// How long a connection may wait for an admin's approval; after it the joiner
+/// asks again. Chosen.
+pub const JOIN_WAIT: Duration = Duration::from_secs(600);
+
+/// Requests to join that may wait for an admin; one more is refused with
+/// `rate_limited`. Chosen: more than a person looks through.
+pub const PENDING_JOINS_MAX: usize = 256;
+
+/// The same from one address. Chosen: a quarter.
+pub const PENDING_PER_ADDRESS_MAX: usize = 64;
+
+/// How long a request to join is remembered, decided or not. Chosen: a week.
+pub const PENDING_JOIN_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Pairing codes that may be in use; one more is refused with `queue_full`.
+/// Chosen: one of fifteen thousand numbers guesses one.
+pub const PAIRING_CODES_MAX: usize = 64;
+
+/// Pairing codes that one address may try within [`CODE_TRIES_WITHIN`]; one
+/// more is refused with `rate_limited`.
+pub const CODE_TRIES_MAX: usize = 5;
+
+/// The time in which tries of pairing codes are counted.
+pub const CODE_TRIES_WITHIN: Duration = Duration::from_secs(60);
+
+/// Addresses whose tries are remembered; tries of one more are refused with
+/// `rate_limited`. Chosen.
+pub const TRIED_ADDRESSES_MAX: usize = 4_096;
+
+/// Revocations that are remembered, for ever; one more is refused with
+/// `queue_full`. Chosen: as many as there may be names.
+pub const REVOCATIONS_MAX: usize = AGENTS_MAX;
+
+/// Logins of one agent at once after a pause; one more is refused with
+/// `rate_limited`. Chosen: a node that flaps for a while.
+pub const LOGINS_BURST: u32 = 30;
+
+/// How often one agent may log in in the long run. Chosen.
+pub const LOGIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Items that one connection may post each second in the long run; one more is
+/// refused with `rate_limited`. Chosen: ten such senders stay below what one
+/// disk stores.
+pub const POSTS_PER_SECOND: u32 = 2_000;
+
+/// Items that one connection may post at once after a pause. Chosen.
+pub const POSTS_BURST: u32 = 4_000;
+
+/// Bytes of items that one connection may post each second in the long run. Chosen.
+pub const POST_BYTES_PER_SECOND: u32 = 16_000_000;
+
+/// Bytes of items that one connection may post at once after a pause. Chosen:
+/// what one sender may have in eight mailboxes.
+pub const POST_BYTES_BURST: u32 = 64_000_000;
+
+/// Items that may be pushed on one connection and not be settled; the next
+/// waits. Chosen: a round trip of 50 ms lets 2,500 a second through.
+pub const PUSH_WINDOW_ITEMS: usize = 128;
+
+/// Bytes of items that may be pushed on one connection and not be settled; the
+/// next waits, but one item always fits. Chosen: one item of the largest size
+/// and nearly another.
+pub const PUSH_WINDOW_BYTES: usize = 2 * 1024 * 1024;
+
+/// Largest item that replaces the last one of its sender, bytes; a larger one
+/// is refused with `too_large`. Chosen: such items are in no quota.
+pub const REPLACEABLE_MAX_BYTES: usize = 64 * 1024;
+
+/// Items of all mailboxes together; one more is refused with `mailbox_full`.
+/// Chosen: their index takes some hundred megabytes. One sender may have a
+/// tenth ([`waymesh_proto::limits::MAILBOX_SENDER_PARTS`]).
+pub const MAILBOXES_MAX_ITEMS: usize = 1_000_000;
+
+/// Bytes of the items of all mailboxes together. Chosen.
+pub const MAILBOXES_MAX_BYTES: usize = 16 * 1024 * 1024 * 1024;
+
+/// Items that may wait to be written to the disk; one more is refused with
+/// `queue_full`. Chosen: a second of a slow disk. One sender may have a tenth.
+pub const UNWRITTEN_MAX_ITEMS: usize = 8_192;
+
+/// Bytes of the items that may wait to be written to the disk. Chosen: as much
+/// as one mailbox holds. One sender may have a tenth.
+pub const UNWRITTEN_MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// Names that one connection may watch; one more is refused with `queue_full`.
 /// Chosen: whoever wants more watches all.
 pub const WATCHED_NAMES_MAX: usize = 1_024;
@@ -88,68 +214,96 @@ pub const SIGNALS_PER_SECOND: u32 = 200;
 /// that starts calls a hundred peers, with ten candidates each.
 pub const SIGNALS_BURST: u32 = 1_000;
 
-/// A login whose signature the program has verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedLogin {
-    /// The name that the agent wants.
-    pub name: Name,
-    /// The agent.
-    pub agent_id: AgentId,
-    /// The node's incarnation.
-    pub incarnation: Incarnation,
-    /// The node's process.
-    pub instance: InstanceId,
-}
-
-impl From<&Login> for VerifiedLogin {
-    /// To be called once the signature is known to be good.
-    fn from(login: &Login) -> Self {
-        Self {
-            name: login.name.clone(),
-            agent_id: login.agent_id,
-            incarnation: login.incarnation,
-            instance: login.instance,
-        }
-    }
+/// Who waits for something to be durable, and for what.
+#[derive(Debug, Clone, PartialEq)]
+enum Waits {
+    /// A login: the name or the admission is new.
+    Login {
+        conn: ConnId,
+        agent: Box<StoredAgent>,
+        admission: Option<InviteId>,
+    },
+    Item(ItemSeq),
+    Join {
+        request: RequestId,
+        /// The code that it cost, and when that would have ended.
+        code: Option<(PairingCode, Instant)>,
+    },
+    Founding {
+        ticket: OrderTicket,
+        mesh: MeshKey,
+    },
+    Decision {
+        ticket: OrderTicket,
+        join: Box<StoredJoin>,
+    },
+    Revocation {
+        ticket: OrderTicket,
+        revocations: Vec<StoredRevocation>,
+    },
+    Code {
+        ticket: OrderTicket,
+        code: PairingCode,
+    },
 }
 
 /// The rules and all that they remember.
 #[derive(Debug)]
 pub struct Registry {
+    mesh: Option<MeshKey>,
     agents: Agents,
     connections: Connections,
     watchers: Watchers,
     listings: Listings,
+    rolls: Rolls,
+    joins: Joins,
+    mailboxes: Mailboxes,
+    answers: Answers,
     effects: VecDeque<Effect>,
 }
 
 impl Registry {
-    /// Starts with the agents of earlier runs, all offline.
-    pub fn new(stored: impl IntoIterator<Item = StoredAgent>) -> Self {
+    /// Starts with what earlier runs have stored; everybody is offline.
+    pub fn new(stored: Stored) -> Self {
         Self {
-            agents: Agents::new(stored),
+            mesh: stored.mesh,
+            agents: Agents::new(stored.agents),
             connections: Connections::default(),
             watchers: Watchers::default(),
             listings: Listings::default(),
+            rolls: Rolls::new(stored.admissions, stored.revocations),
+            joins: Joins::new(stored.joins, stored.codes),
+            mailboxes: Mailboxes::new(stored.items),
+            answers: Answers::default(),
             effects: VecDeque::new(),
         }
     }
 
-    /// The next thing to do; to be called until it gives `None` after every `handle_*`.
+    /// The next thing to do; to be called until it gives `None` after every
+    /// `handle_*`, or after some that belong together.
     pub fn poll_effect(&mut self) -> Option<Effect> {
+        while self.effects.is_empty() {
+            let conn = self.answers.next_conn()?;
+            self.tell_answers(conn);
+        }
         self.effects.pop_front()
     }
 
     /// When [`Registry::handle_timeout`] must be called, and for what.
     pub fn poll_timeout(&self) -> Option<(Instant, Due)> {
-        self.connections.next_due()
+        let item = self.mailboxes.next_expiry().map(|at| (at, Due::Item));
+        let request = self.joins.next_end().map(|at| (at, Due::Request));
+        let dues = [self.connections.next_due(), item, request];
+        dues.into_iter().flatten().min()
     }
 
     /// One page of the agents that fit, offline ones too: at most `limit` and
     /// [`PAGE_MAX_AGENTS`], and [`PAGE_MAX_BYTES`].
     pub fn find(&self, query: &Query, limit: NonZeroUsize) -> Page {
         let limit = limit.get().min(PAGE_MAX_AGENTS);
-        self.agents.page(query, limit, PAGE_MAX_BYTES)
+        let (members, next) = self.agents.page(query, limit, PAGE_MAX_BYTES);
+        let agents = members.into_iter().map(|member| member.agent).collect();
+        Page { agents, next }
     }
 
     /// Connections now, and those of them that are logged in.
@@ -157,16 +311,23 @@ impl Registry {
         (self.connections.len(), self.agents.online_count())
     }
 
+    /// What all mailboxes hold now.
+    pub fn mailbox_level(&self) -> MailboxLevel {
+        self.mailboxes.level()
+    }
+
     /// A connection was made; it must log in within [`LOGIN_TIMEOUT`].
-    pub fn handle_connected(&mut self, now: Instant, conn: ConnId) {
-        if self.connections.len() >= CONNECTIONS_MAX {
-            self.connections.open(now, conn);
-            let fault = Fault::new(Code::RateLimited, "the registry has too many connections")
-                .with_hint("try again later");
-            self.refuse(conn, fault, CloseReason::Refused);
-            return;
-        }
-        self.connections.open(now, conn);
+    pub fn handle_connected(&mut self, now: Instant, conn: ConnId, address: IpAddr) {
+        let room = self.connections.check_room(address);
+        self.connections.open(now, conn, address);
+        let Err(crowded) = room else { return };
+        let text = match crowded {
+            Crowded::All => "the registry has too many connections",
+            Crowded::Strangers => "too many connections have not logged in",
+            Crowded::Place => "too many connections from this address have not logged in",
+        };
+        let fault = Fault::new(Code::RateLimited, text).with_hint("try again later");
+        self.refuse(conn, fault, CloseReason::Refused);
     }
 
     /// A connection is gone, or is to be counted as gone; whoever watches its agent is told.
@@ -185,110 +346,68 @@ impl Registry {
         self.refuse(conn, fault, CloseReason::Refused);
     }
 
-    /// A connection has proved who it is.
-    pub fn handle_login(&mut self, now: Instant, conn: ConnId, login: VerifiedLogin) {
-        self.connections.heard(now, conn);
-        match self.connections.phase(conn) {
-            None => {}
-            Some(Phase::Greeting) => match self.check(&login) {
-                Ok(()) => self.bind_then_grant(now, conn, login),
-                Err(fault) => self.refuse(conn, fault, CloseReason::Refused),
-            },
-            Some(_) => {
-                let fault = Fault::new(Code::BadRequest, "this connection has logged in already");
-                self.complain(conn, fault);
-            }
-        }
-    }
-
-    fn check(&self, login: &VerifiedLogin) -> Result<(), Fault> {
-        self.agents.check_name(login)?;
-        self.agents.check_life(login)
-    }
-
-    /// Grants a known name at once and a new one when it is durable.
-    fn bind_then_grant(&mut self, now: Instant, conn: ConnId, login: VerifiedLogin) {
-        if self.agents.is_bound(&login.name) {
-            self.grant(now, conn, &login);
-            return;
-        }
-        let ticket = StoreTicket {
-            conn,
-            name: login.name.clone(),
-        };
-        let agent = self.agents.reserve(&login);
-        self.connections.set_phase(now, conn, Phase::Storing(login));
-        self.effects.push_back(Effect::Store {
-            agent,
-            ticket: Some(ticket),
-        });
-    }
-
     /// What became of an [`Effect::Store`] that had a ticket.
-    pub fn handle_stored(&mut self, now: Instant, ticket: StoreTicket, outcome: Result<(), Fault>) {
-        let login = match self.connections.phase(ticket.conn) {
-            Some(Phase::Storing(login)) => Some(login.clone()),
-            _ => None,
-        };
-        if let Err(fault) = outcome {
-            self.agents.cancel_reservation(&ticket.name);
-            self.refuse(ticket.conn, fault, CloseReason::Refused);
-            return;
-        }
-        self.agents.confirm(&ticket.name);
-        if let Some(login) = login {
-            match self.check(&login) {
-                Ok(()) => self.grant(now, ticket.conn, &login),
-                Err(fault) => self.refuse(ticket.conn, fault, CloseReason::Refused),
+    pub fn handle_stored(&mut self, now: Instant, ticket: Ticket, outcome: Result<(), Fault>) {
+        let (ticket, reply) = match ticket.0 {
+            Waits::Login {
+                conn,
+                agent,
+                admission,
+            } => return self.handle_login_stored(now, conn, &agent, admission, outcome),
+            Waits::Item(seq) => return self.handle_item_stored(seq, outcome),
+            Waits::Join { request, code } => {
+                return self.handle_join_stored(request, code, outcome);
             }
-        }
-    }
-
-    fn grant(&mut self, now: Instant, conn: ConnId, login: &VerifiedLogin) {
-        self.displace_older(login);
-        let is_new_life = self.agents.set_online(conn, login);
-        let phase = Phase::LoggedIn(login.name.clone(), login.agent_id);
-        self.connections.set_phase(now, conn, phase);
-        self.effects.push_back(Effect::Welcome { conn });
-        if is_new_life {
-            self.store(&login.name);
-        }
-        self.announce(&login.name);
-    }
-
-    /// Ends the connection that spoke for the agent until now.
-    fn displace_older(&mut self, login: &VerifiedLogin) {
-        let Some(old) = self.agents.set_offline(&login.agent_id) else {
-            return;
+            Waits::Founding { ticket, mesh } => match outcome {
+                Ok(()) => return self.handle_founded(ticket, mesh),
+                Err(fault) => (ticket, Err(fault)),
+            },
+            Waits::Decision { ticket, join } => {
+                let done = outcome.map(|()| self.handle_decided(now, *join));
+                (ticket, done.map(|()| Reply::Done))
+            }
+            Waits::Revocation {
+                ticket,
+                revocations,
+            } => {
+                let done = outcome.map(|()| self.apply_revocations(revocations));
+                (ticket, done.map(|()| Reply::Done))
+            }
+            Waits::Code { ticket, code } => {
+                if outcome.is_err() {
+                    self.joins.drop_code(code);
+                }
+                (ticket, outcome.map(|()| Reply::PairingCode(code)))
+            }
         };
-        if old.name != login.name {
-            self.announce(&old.name);
-        }
-        if old.instance == login.instance {
-            self.close(old.conn, CloseReason::Replaced);
-        } else {
-            let fault = Fault::new(
-                Code::IdentityInUse,
-                "another process with a newer incarnation logged in as this agent",
-            )
-            .with_hint("give every node a data directory of its own");
-            self.refuse(old.conn, fault, CloseReason::Replaced);
-        }
+        let outcome = reply;
+        self.effects.push_back(Effect::Answer { ticket, outcome });
     }
 
-    /// Pings who is due, and closes who was silent or did not log in.
+    /// Pings who is due, closes who was silent or did not log in, and ends
+    /// what is over.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire_items(now);
+        self.end_requests(now);
         while let Some((conn, due)) = self.connections.pop_due(now) {
             match due {
                 Due::Login => {
                     let fault = Fault::new(Code::Timeout, "no login came within 5 s");
                     self.refuse(conn, fault, CloseReason::LoginTimeout);
                 }
+                Due::Join => {
+                    let fault = Fault::new(Code::Timeout, "no admin has decided within 10 min")
+                        .with_hint("ask again: the request is remembered");
+                    self.refuse(conn, fault, CloseReason::JoinTimeout);
+                }
+                Due::Expiry => self.end_term(conn),
+                Due::Extension => self.ask_to_extend(conn),
                 Due::Silence => self.close(conn, CloseReason::Silent),
                 Due::Ping => {
                     self.connections.pinged(now, conn);
                     self.effects.push_back(Effect::Ping { conn });
                 }
+                Due::Item | Due::Request => {}
             }
         }
     }
@@ -307,15 +426,30 @@ impl Registry {
 
     fn store(&mut self, name: &Name) {
         if let Some(agent) = self.agents.stored(name) {
-            self.effects.push_back(Effect::Store {
-                agent,
-                ticket: None,
-            });
+            self.write(Write::Agent(Box::new(agent)));
         }
+    }
+
+    /// Has something remembered that nobody waits for.
+    fn write(&mut self, write: Write) {
+        self.effects.push_back(Effect::Store {
+            writes: vec![write],
+            ticket: None,
+        });
     }
 
     fn send(&mut self, to: Vec<ConnId>, message: ServerMessage) {
         self.effects.push_back(Effect::Send { to, message });
+    }
+
+    /// Tells a sender what became of its items; nobody is told on a closed connection.
+    fn tell_answers(&mut self, conn: ConnId) {
+        let is_open = self.connections.phase(conn).is_some();
+        while let Some(message) = self.answers.take(conn) {
+            if is_open {
+                self.send(vec![conn], message);
+            }
+        }
     }
 
     /// Tells why a message was refused; closes the connection when it is one too many.
@@ -331,14 +465,26 @@ impl Registry {
         }
     }
 
+    /// Who speaks on this connection; whoever has not logged in is told to and closed.
+    fn session_or_refuse(&mut self, conn: ConnId) -> Option<Session> {
+        let session = self.connections.session(conn).cloned();
+        if session.is_none() {
+            let fault = Fault::new(Code::Unauthorized, "log in first");
+            self.refuse(conn, fault, CloseReason::Refused);
+        }
+        session
+    }
+
     fn refuse(&mut self, conn: ConnId, error: Fault, reason: CloseReason) {
         if self.connections.phase(conn).is_some() {
+            self.tell_answers(conn);
             self.send(vec![conn], ServerMessage::Error { error });
             self.close(conn, reason);
         }
     }
 
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.tell_answers(conn);
         self.effects.push_back(Effect::Close { conn, reason });
         self.forget(conn);
     }
@@ -346,12 +492,17 @@ impl Registry {
     fn forget(&mut self, conn: ConnId) {
         self.watchers.forget(conn);
         self.listings.forget(conn);
-        let Some(Phase::LoggedIn(name, agent_id)) = self.connections.close(conn) else {
-            return;
-        };
-        if self.agents.is_spoken_for_by(&agent_id, conn) {
-            self.agents.set_offline(&agent_id);
-            self.announce(&name);
+        self.mailboxes.forget(conn);
+        self.answers.forget(conn);
+        match self.connections.close(conn) {
+            Some(Phase::Joining(agent_id)) => self.joins.forget(conn, &agent_id),
+            Some(Phase::LoggedIn(Session { name, agent_id })) => {
+                if self.agents.is_spoken_for_by(&agent_id, conn) {
+                    self.agents.set_offline(&agent_id);
+                    self.announce(&name);
+                }
+            }
+            _ => {}
         }
     }
 }

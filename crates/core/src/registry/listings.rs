@@ -1,4 +1,5 @@
-//! Answers that carry agents, given out part by part as the connection reads.
+//! Answers that carry agents or revocations, given out part by part as the
+//! connection reads.
 //!
 //! A question becomes a listing that waits in its connection's queue. The
 //! program says when there is room ([`Registry::handle_room`]); each time one
@@ -12,7 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use waymesh_proto::api::AgentRecord;
-use waymesh_proto::control::{AGENTS_PART_BYTES, ServerMessage};
+use waymesh_proto::control::{AGENTS_PART_BYTES, MemberRecord, ServerMessage};
 use waymesh_proto::{Code, Fault, MessageId, Name, SkillName};
 
 use super::{ConnId, Effect, LISTINGS_MAX, Registry};
@@ -29,7 +30,7 @@ pub struct Query {
 }
 
 /// One part of the agents that are looked for, in the order of their names.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Page {
     /// The agents.
     pub agents: Vec<AgentRecord>,
@@ -37,11 +38,13 @@ pub struct Page {
     pub next: Option<Name>,
 }
 
-/// Whom an answer is for, and how much of it is still to be given.
+/// What is still to be given out.
 #[derive(Debug)]
-pub(super) struct Listing {
-    pub(super) answers: Question,
-    pub(super) query: Query,
+pub(super) enum Listing {
+    /// Agents, and whom they are for.
+    Agents { answers: Question, query: Query },
+    /// Revocations from this position on.
+    Revocations { from: usize },
 }
 
 /// What was asked.
@@ -53,7 +56,7 @@ pub(super) enum Question {
 }
 
 impl Question {
-    fn answer(&self, agents: Vec<AgentRecord>, more: bool) -> ServerMessage {
+    fn answer(&self, agents: Vec<MemberRecord>, more: bool) -> ServerMessage {
         match self {
             Self::Resolve(name) if agents.is_empty() => {
                 ServerMessage::Unknown { name: name.clone() }
@@ -61,7 +64,7 @@ impl Question {
             Self::Resolve(_) | Self::WatchAll => ServerMessage::Records { agents },
             Self::Find(id) => ServerMessage::Found {
                 id: *id,
-                agents,
+                agents: agents.into_iter().map(|member| member.agent).collect(),
                 more,
             },
         }
@@ -98,19 +101,27 @@ impl Registry {
         let Some(waiting) = self.listings.0.get_mut(&conn) else {
             return;
         };
-        let Some(mut listing) = waiting.pop_front() else {
+        let Some(listing) = waiting.pop_front() else {
             return;
         };
-        let page = self
-            .agents
-            .page(&listing.query, usize::MAX, AGENTS_PART_BYTES);
-        let answer = listing.answers.answer(page.agents, page.next.is_some());
-        if page.next.is_some() {
-            listing.query.after = page.next;
-            waiting.push_front(listing);
+        let (part, rest) = match listing {
+            Listing::Agents { answers, mut query } => {
+                let (agents, next) = self.agents.page(&query, usize::MAX, AGENTS_PART_BYTES);
+                let part = answers.answer(agents, next.is_some());
+                query.after = next;
+                let more = query.after.is_some();
+                (part, more.then_some(Listing::Agents { answers, query }))
+            }
+            Listing::Revocations { from } => {
+                let (part, next) = self.rolls.part(from);
+                (part, next.map(|from| Listing::Revocations { from }))
+            }
+        };
+        if let Some(rest) = rest {
+            waiting.push_front(rest);
         }
         let is_done = waiting.is_empty();
-        self.send(vec![conn], answer);
+        self.send(vec![conn], part);
         if is_done {
             self.listings.forget(conn);
         } else {

@@ -3,42 +3,46 @@
 use std::time::Instant;
 
 use waymesh_proto::api::SkillSpec;
-use waymesh_proto::control::{ClientMessage, ServerMessage, check_skills};
+use waymesh_proto::control::{ClientMessage, PeerRules, ServerMessage, check_skills};
 use waymesh_proto::signaling::SignedSignal;
 use waymesh_proto::{AgentId, Code, Fault, Name};
 
-use super::agents::NoRoomForSkills;
-use super::connections::Phase;
+use super::agents::{NoRoom, check_rules};
+use super::connections::{Phase, Session};
 use super::listings::{Listing, Query, Question};
 use super::{CloseReason, ConnId, Effect, Registry};
+use crate::policy::may_reach;
 
 impl Registry {
-    /// A decoded message arrived. A login goes to [`Registry::handle_login`]
-    /// after it was verified; here it is refused.
+    /// A decoded message arrived. What has a signature goes to
+    /// [`Registry::handle_login`], [`Registry::handle_join`] or
+    /// [`Registry::handle_sealing`] after that was verified; here it is refused.
     pub fn handle_message(&mut self, now: Instant, conn: ConnId, message: ClientMessage) {
         self.connections.heard(now, conn);
-        let (name, id) = match self.connections.phase(conn) {
-            None => return,
-            Some(Phase::LoggedIn(name, id)) => (name.clone(), *id),
-            Some(Phase::Greeting | Phase::Storing(_)) => {
-                let fault = Fault::new(Code::Unauthorized, "log in first");
-                return self.refuse(conn, fault, CloseReason::Refused);
-            }
+        if self.connections.phase(conn).is_none() {
+            return;
+        }
+        let Some(Session { name, agent_id }) = self.session_or_refuse(conn) else {
+            return;
         };
         match message {
-            ClientMessage::Login(_) => {
+            ClientMessage::Login(_) | ClientMessage::Join(_) | ClientMessage::Sealing { .. } => {
                 let fault = Fault::new(Code::BadRequest, "this connection has logged in already");
                 self.complain(conn, fault);
             }
+            ClientMessage::Rules(rules) => self.obey(conn, &name, rules),
+            ClientMessage::Settled { items } => self.settle(now, conn, agent_id, &items),
+            ClientMessage::Resume => self.resume(now, conn),
+            ClientMessage::Withdraw { item } => self.withdraw(agent_id, item),
             ClientMessage::Skills { skills } => self.publish(conn, &name, skills),
             ClientMessage::Resolve { name } => self.resolve(conn, name),
             ClientMessage::WatchAll => self.watch_all(conn),
             ClientMessage::Find { id, name, skill } => {
                 let (answers, after) = (Question::Find(id), None);
                 let query = Query { name, skill, after };
-                self.list(conn, Listing { answers, query });
+                self.list(conn, Listing::Agents { answers, query });
             }
-            ClientMessage::Signal { signal } => self.relay(now, conn, name, id, signal),
+            ClientMessage::Signal { signal } => self.relay(now, conn, &name, agent_id, signal),
         }
     }
 
@@ -62,12 +66,31 @@ impl Registry {
                 self.store(name);
                 self.announce(name);
             }
-            Err(NoRoomForSkills) => {
+            Err(NoRoom) => {
                 let error = Fault::new(
                     Code::RateLimited,
                     "the registry has no room for the skills of more agents",
                 )
                 .with_hint("shorten descriptions and schemas");
+                self.send(vec![conn], ServerMessage::Error { error });
+            }
+        }
+    }
+
+    /// Lets through to an agent only whom it wants to hear of.
+    fn obey(&mut self, conn: ConnId, name: &Name, rules: PeerRules) {
+        if let Err(fault) = check_rules(&rules) {
+            return self.complain(conn, fault);
+        }
+        match self.agents.set_rules(name, rules) {
+            Ok(false) => {}
+            Ok(true) => self.store(name),
+            Err(NoRoom) => {
+                let error = Fault::new(
+                    Code::RateLimited,
+                    "the registry has no room for the rules of more agents",
+                )
+                .with_hint("deny roles instead of names");
                 self.send(vec![conn], ServerMessage::Error { error });
             }
         }
@@ -85,13 +108,13 @@ impl Registry {
             ..Query::default()
         };
         let answers = Question::Resolve(name);
-        self.list(conn, Listing { answers, query });
+        self.list(conn, Listing::Agents { answers, query });
     }
 
     fn watch_all(&mut self, conn: ConnId) {
         self.watchers.watch_all(conn);
         let (answers, query) = (Question::WatchAll, Query::default());
-        self.list(conn, Listing { answers, query });
+        self.list(conn, Listing::Agents { answers, query });
     }
 
     /// Passes a signal on unread but for its address. The receiver verifies it.
@@ -99,7 +122,7 @@ impl Registry {
         &mut self,
         now: Instant,
         conn: ConnId,
-        from_name: Name,
+        from_name: &Name,
         from: AgentId,
         signal: SignedSignal,
     ) {
@@ -115,14 +138,21 @@ impl Registry {
             let fault = Fault::new(Code::Unauthorized, "the signal names another sender");
             return self.complain(conn, fault);
         }
-        let otherwise = ServerMessage::Undeliverable {
+        let undeliverable = |code| ServerMessage::Undeliverable {
             to: body.to,
             session: body.session,
+            code,
         };
+        let rules = self.agents.rules(&body.to);
+        let roles = self.agents.roles(from_name);
+        if rules.is_some_and(|rules| !may_reach(rules, from_name, roles)) {
+            return self.send(vec![conn], undeliverable(Code::Unauthorized));
+        }
+        let otherwise = undeliverable(Code::PeerOffline);
         match self.agents.connection_of(&body.to) {
             Some(to) => self.effects.push_back(Effect::Relay {
                 to,
-                signal: ServerMessage::Signal { from_name, signal },
+                signal: ServerMessage::Signal { signal },
                 from: conn,
                 otherwise,
             }),
