@@ -91,3 +91,65 @@ pub fn verify(
     let sealing = sealing::verify_statement(&record.sealing, &member, now_ms);
     Ok(Entry { member, sealing })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use waymesh_proto::Incarnation;
+    use waymesh_proto::api::AgentRecord;
+
+    fn record() -> MemberRecord {
+        MemberRecord {
+            agent: AgentRecord {
+                name: name("alice"),
+                agent_id: alice().agent_id(),
+                incarnation: Incarnation::new(1),
+                online: true,
+                roles: vec![role("worker")],
+                skills: Vec::new(),
+            },
+            certificate: certificate("alice", &alice()),
+            sealing: sealing_statement(&sealing_key(4), &alice()),
+        }
+    }
+
+    fn check(record: &MemberRecord) -> Result<Entry, DirectoryError> {
+        verify(record, &mesh_key(), NOW_MS, &mut Cache::default())
+    }
+
+    #[test]
+    fn a_record_proves_who_it_is_and_what_to_seal_with() {
+        let entry = check(&record()).expect("a true record");
+        assert_eq!(entry.member.name, name("alice"));
+        let id = entry.sealing.map(|to| to.id);
+        assert_eq!(id, Ok(sealing_key(4).id()));
+    }
+
+    #[test]
+    fn a_registry_that_swaps_anything_is_found_out_and_the_name_told() {
+        let changes: [fn(&mut MemberRecord); 4] = [
+            |r| r.agent.name = name("bob"),
+            |r| r.agent.agent_id = bob().agent_id(),
+            |r| r.agent.roles = vec![role("admin")],
+            |r| r.certificate = certificate("bob", &bob()),
+        ];
+        for change in changes {
+            let mut swapped = record();
+            change(&mut swapped);
+            let error = check(&swapped).expect_err("a lie");
+            assert_eq!(error.code(), Code::BadCertificate);
+            assert!(error.to_string().contains(swapped.agent.name.as_str()));
+            assert!(error.fault().hint.is_some());
+        }
+    }
+
+    #[test]
+    fn nothing_is_sealed_to_a_key_that_the_registry_made_up() {
+        let mut swapped = record();
+        swapped.sealing = sealing_statement(&sealing_key(66), &registry());
+        let entry = check(&swapped).expect("the member is true");
+        let code = entry.sealing.map_err(|e| e.code());
+        assert_eq!(code, Err(Code::BadSignature));
+    }
+}

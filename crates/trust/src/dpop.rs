@@ -5,6 +5,9 @@
 //! in a member's name also covers the certificate, which stands in the place
 //! of an access token.
 
+#[cfg(test)]
+mod tests;
+
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jsonwebtoken::jwk::{
     AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, OctetKeyPairParameters,

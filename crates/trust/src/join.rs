@@ -9,6 +9,9 @@
 //! join [~ rotation]…
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 use waymesh_proto::control::{MeshKey, Nonce, RegistryKey, Signature};
 use waymesh_proto::limits::CLOCK_LEEWAY_MS;

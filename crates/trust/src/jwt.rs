@@ -227,3 +227,61 @@ impl<'de> Deserialize<'de> for Base64Bytes {
         bytes.ok_or_else(|| serde::de::Error::custom("not 32 bytes as base64url without padding"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Claims {
+        exp: u64,
+    }
+
+    #[test]
+    fn signatures_are_those_of_rfc_8037() {
+        // RFC 8037 appendix A.
+        let private = BASE64URL_NOPAD
+            .decode(b"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")
+            .expect("base64url");
+        let key = Keypair::from_seed(&private.try_into().expect("32 bytes"));
+        let jwk = serde_json::to_string(&Jwk::new(Curve::Ed25519, *key.public())).expect("JSON");
+        let public = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        assert_eq!(
+            jwk,
+            format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{public}"}}"#)
+        );
+        let token = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
+             hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+        assert!(is_signed_by(token, key.public()));
+        assert!(!is_signed_by(token, alice().public()));
+        assert!(!is_signed_by(&token.replacen('R', "S", 1), key.public()));
+    }
+
+    #[test]
+    fn a_token_reads_back_whatever_the_clock_of_the_host_says() {
+        for exp in [0, 1, u64::MAX] {
+            let token = sign(Typ::Member, &Claims { exp }, &mesh());
+            let read: Result<Claims, _> = verify(&token, Typ::Member, mesh().public());
+            assert_eq!(read, Ok(Claims { exp }));
+        }
+    }
+
+    #[test]
+    fn a_key_on_another_curve_is_not_taken_for_one_that_signs() {
+        let jwk = Jwk::new(Curve::X25519, [1; 32]);
+        assert_eq!(jwk.key(Curve::Ed25519), None);
+        let text = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}).to_string();
+        assert!(serde_json::from_str::<Jwk>(&text).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn reading_any_text_never_panics(text: String) {
+            prop_assert!(verify::<Claims>(&text, Typ::Member, mesh().public()).is_err());
+            prop_assert!(peek::<Claims>(&text).is_err());
+            prop_assert!(!is_signed_by(&text, mesh().public()));
+        }
+    }
+}

@@ -126,3 +126,90 @@ fn foreign(got: MeshId, mesh: &MeshKey) -> RevocationError {
         got,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    const MEMBER: Target = Target::Member(AgentId::from_bytes([7; 32]));
+
+    #[test]
+    fn a_revocation_says_who_or_what_is_revoked() {
+        for target in [MEMBER, Target::Invite(INVITE)] {
+            let revocation = revoke(&mesh(), target, NOW_MS);
+            assert_eq!(verify(&revocation, &mesh_key()), Ok(target));
+        }
+    }
+
+    #[test]
+    fn only_the_mesh_revokes() {
+        let by_registry = revoke(&registry(), MEMBER, NOW_MS);
+        let outcome = verify(&by_registry, &mesh_key()).map_err(|e| e.code());
+        assert_eq!(
+            outcome,
+            Err(Code::WrongRegistry),
+            "it is of a mesh of its own"
+        );
+        let claims = Claims {
+            iss: mesh_id(&mesh_key()),
+            aid: Some(alice().agent_id()),
+            invite: None,
+            iat: 1,
+        };
+        let forged = jwt::sign(Typ::Revocation, &claims, &registry());
+        let outcome = verify(&forged.parse().expect("a token"), &mesh_key());
+        assert_eq!(outcome, Err(RevocationError::Forged));
+    }
+
+    #[test]
+    fn a_revocation_of_nobody_or_of_two_is_malformed() {
+        for (aid, invite) in [(None, None), (Some(alice().agent_id()), Some(INVITE))] {
+            let iss = mesh_id(&mesh_key());
+            let claims = Claims {
+                iss,
+                aid,
+                invite,
+                iat: 1,
+            };
+            let token = jwt::sign(Typ::Revocation, &claims, &mesh());
+            let outcome = verify(&token.parse().expect("a token"), &mesh_key());
+            assert_eq!(outcome, Err(RevocationError::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_revoked_invite_takes_with_it_whom_it_admitted_by_itself() {
+        let who = crate::invite::Applicant {
+            name: name("alice"),
+            agent_id: alice().agent_id(),
+            rotations: Vec::new(),
+        };
+        let by_invite = invite(&grant()).admit(&who, NOW_MS).expect("it may");
+        let verify = |c| crate::certificate::verify(c, &mesh_key(), NOW_MS).expect("good");
+        let (by_invite, by_mesh) = (verify(&by_invite), verify(&certificate("alice", &alice())));
+        assert!(Target::Invite(INVITE).hits(&by_invite));
+        assert!(!Target::Invite(INVITE).hits(&by_mesh));
+        for member in [by_invite, by_mesh] {
+            assert!(Target::Member(alice().agent_id()).hits(&member));
+            assert!(!MEMBER.hits(&member));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn verifying_any_text_never_panics(text in "[A-Za-z0-9_.-]{1,200}") {
+            prop_assert!(verify(&text.parse().expect("a token"), &mesh_key()).is_err());
+        }
+
+        #[test]
+        fn no_changed_character_goes_unnoticed(at in 0usize..100_000, to in "[A-Za-z0-9_.-]") {
+            let mut text = revoke(&mesh(), MEMBER, NOW_MS).as_str().to_owned();
+            let at = at % text.len();
+            prop_assume!(text[at..=at] != to);
+            text.replace_range(at..=at, &to);
+            prop_assert!(verify(&text.parse().expect("a token"), &mesh_key()).is_err());
+        }
+    }
+}

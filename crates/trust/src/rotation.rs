@@ -202,3 +202,75 @@ fn statement(aid: &AgentId, old: &Base64Bytes, new: &Base64Bytes, seq: u32, iat:
     bytes.extend_from_slice(&iat.to_be_bytes());
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_chain_leads_from_the_first_key_to_the_current_one() {
+        let (current, chain) = rotated(&alice(), 3);
+        let keys = verify(&alice().agent_id(), &chain).expect("a good chain");
+        assert_eq!(keys.first(), Some(&alice().agent_id()));
+        assert_eq!(keys.last(), Some(&current.agent_id()));
+        assert_eq!(
+            verify(&alice().agent_id(), &[]),
+            Ok(vec![alice().agent_id()])
+        );
+    }
+
+    #[test]
+    fn both_keys_must_have_signed() {
+        let (new, mallory) = (bob(), Keypair::from_seed(&[66; 32]));
+        let claims = |proof_by: &Keypair| {
+            let (old_key, new_key) = (Base64Bytes(*alice().public()), Base64Bytes(*new.public()));
+            let statement = statement(&alice().agent_id(), &old_key, &new_key, 1, 5);
+            Claims {
+                aid: alice().agent_id(),
+                old: old_key,
+                new: new_key,
+                seq: 1,
+                iat: 5,
+                proof: proof_by.sign(ROTATION_LABEL, &statement),
+            }
+        };
+        let outcome = |proof_by: &Keypair, by: &Keypair| {
+            let token = jwt::sign(Typ::Rotation, &claims(proof_by), by);
+            verify(&alice().agent_id(), &[Rotation::from_token(&token)]).map(|_| ())
+        };
+        assert_eq!(outcome(&new, &alice()), Ok(()));
+        for (proof_by, by) in [(&mallory, &alice()), (&new, &mallory), (&new, &new)] {
+            assert_eq!(outcome(proof_by, by), Err(RotationError::Forged { seq: 1 }));
+        }
+    }
+
+    #[test]
+    fn whoever_has_seen_a_chain_takes_only_what_goes_on_from_it() {
+        let keys = |times| verify(&alice().agent_id(), &rotated(&alice(), times).1);
+        let (one, three) = (keys(1).expect("good"), keys(3).expect("good"));
+        assert!(goes_on(&one, &three) && goes_on(&one, &one));
+        assert!(!goes_on(&three, &one), "an older key comes back");
+        let other = rotate(&alice(), &bob(), alice().agent_id(), 1, NOW_MS);
+        let other = verify(&alice().agent_id(), &[other]).expect("well formed");
+        assert!(!goes_on(&one, &other), "another future of the first key");
+    }
+
+    #[test]
+    fn a_rotation_reads_back_from_its_text_and_nothing_else_is_one() {
+        let (_, chain) = rotated(&alice(), 1);
+        assert_eq!(chain[0].to_string().parse(), Ok(chain[0].clone()));
+        let certificate = certificate("alice", &alice());
+        let outcome = certificate.as_str().parse::<Rotation>();
+        assert_eq!(outcome, Err(RotationError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_any_text_never_panics(text: String) {
+            prop_assert!(text.parse::<Rotation>().is_err());
+            prop_assert!(verify(&alice().agent_id(), &[Rotation::from_token(&text)]).is_err());
+        }
+    }
+}
