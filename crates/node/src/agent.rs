@@ -1,25 +1,29 @@
 //! What a Rust program does with a node: call, send, offer skills, read messages.
 
 mod desk;
+mod events;
+mod inbox;
+mod sending;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use waymesh_core::app::{Command, Event, InboundId};
-use waymesh_proto::api::{AgentRecord, PeerStatus, SendState, SkillSpec};
-use waymesh_proto::class::Class;
+use waymesh_core::app::{Command, Event};
+use waymesh_proto::api::{AgentRecord, PeerStatus, SkillSpec};
 use waymesh_proto::envelope::{Payload, Priority};
 use waymesh_proto::error::{Code, Fault};
-use waymesh_proto::ids::{AgentId, MessageId, Name, SkillName};
+use waymesh_proto::ids::{MessageId, Name, SkillName};
 use waymesh_proto::link::Path;
 
-use self::desk::{Handler, SendWait, Waiting, read};
-use crate::client::{Client, ClientSender, NodeGone, new_id};
+pub use waymesh_proto::ipc::Wait;
 
-/// Messages that wait for [`Inbox::next`]; core hands out no more than this at a time.
-const INBOX_CAP: usize = waymesh_core::inbox::OWNER_MESSAGES;
+use self::desk::{Handler, Waiting, read};
+pub use self::events::Events;
+pub use self::inbox::{Call, Inbox, Message};
+pub use self::sending::{SendOptions, Sent};
+use crate::client::{Client, ClientSender, NodeGone, new_id};
 
 /// An agent's interface to its node. A cheap clone; the node releases what it
 /// claimed when the last clone is dropped.
@@ -41,51 +45,6 @@ impl Drop for Shared {
     }
 }
 
-/// What [`Agent::send`] waits for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Wait {
-    /// The node has it.
-    #[default]
-    Queued,
-    /// Its fate is known.
-    Settled,
-}
-
-/// How a message is sent.
-#[derive(Debug, Clone)]
-pub struct SendOptions {
-    /// The delivery class.
-    pub class: Class,
-    /// How urgent it is.
-    pub priority: Priority,
-    /// How long it may take.
-    pub ttl: Duration,
-    /// What to wait for.
-    pub wait: Wait,
-}
-
-impl Default for SendOptions {
-    fn default() -> Self {
-        Self {
-            class: Class::Control,
-            priority: Priority::Normal,
-            ttl: Duration::from_millis(waymesh_proto::limits::TTL_DEFAULT_MS),
-            wait: Wait::Queued,
-        }
-    }
-}
-
-/// What is known of a message that was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
-    /// Its id.
-    pub id: MessageId,
-    /// What is known.
-    pub state: SendState,
-    /// The path it took, once known.
-    pub path: Option<Path>,
-}
-
 /// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -95,61 +54,6 @@ pub struct Answer {
     pub path: Option<Path>,
     /// From the call to the answer, inside the node.
     pub elapsed: Duration,
-}
-
-/// A call of a skill of this agent.
-#[derive(Debug)]
-pub struct Call {
-    /// The caller's name.
-    pub from: Name,
-    /// The caller's identity.
-    pub agent_id: AgentId,
-    /// The arguments, checked against the skill's schema.
-    pub payload: Payload,
-    /// How long the caller still waits.
-    pub remaining: Duration,
-    /// Whether an earlier life of this node may have run it.
-    pub redelivered: bool,
-}
-
-/// A message to this agent. Dropping it without [`Message::ack`] leaves it unacknowledged.
-#[derive(Debug)]
-pub struct Message {
-    /// The sender's name.
-    pub from: Name,
-    /// The sender's identity.
-    pub agent_id: AgentId,
-    /// The class it came in.
-    pub class: Class,
-    /// What it carries.
-    pub payload: Payload,
-    /// Whether an earlier life of this node may have had it.
-    pub redelivered: bool,
-    inbound: InboundId,
-    sender: ClientSender,
-}
-
-impl Message {
-    /// Tells the sender that it was delivered.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeGone`].
-    pub async fn ack(&self) -> Result<(), NodeGone> {
-        let message = self.inbound;
-        self.sender.send(Command::Consumed { message }).await
-    }
-}
-
-/// The messages to this agent, in order.
-#[derive(Debug)]
-pub struct Inbox(mpsc::Receiver<Message>);
-
-impl Inbox {
-    /// The next message; `None` when the node is gone. Cancel safe.
-    pub async fn next(&mut self) -> Option<Message> {
-        self.0.recv().await
-    }
 }
 
 impl Agent {
@@ -206,48 +110,6 @@ impl Agent {
         }
     }
 
-    /// Sends a message.
-    ///
-    /// # Errors
-    ///
-    /// `queue_full`, `message_too_large`, `unknown_peer` and the like; with
-    /// [`Wait::Settled`] also why it was not delivered.
-    pub async fn send(
-        &self,
-        to: &Name,
-        payload: Payload,
-        options: SendOptions,
-    ) -> Result<Sent, Fault> {
-        let id = new_id();
-        let (answer, answered) = oneshot::channel();
-        let wanted = if options.class.is_reliable() {
-            options.wait
-        } else {
-            Wait::Queued
-        };
-        self.shared
-            .waiting
-            .with(|desk| desk.states.insert(id, SendWait { wanted, answer }));
-        let command = Command::Send {
-            id,
-            to: to.clone(),
-            class: options.class,
-            priority: options.priority,
-            ttl: options.ttl,
-            payload,
-        };
-        self.tell(command).await?;
-        match answered.await {
-            Ok(Event::State {
-                state, path, fault, ..
-            }) => match fault {
-                Some(fault) => Err(fault),
-                None => Ok(Sent { id, state, path }),
-            },
-            _ => Err(gone()),
-        }
-    }
-
     /// Offers a skill. The handler runs once a call, many at a time; when the
     /// caller no longer waits its answer is dropped.
     ///
@@ -270,22 +132,6 @@ impl Agent {
             self.shared.waiting.with(|desk| desk.skills.remove(&name));
         }
         outcome
-    }
-
-    /// Claims the message inbox.
-    ///
-    /// # Errors
-    ///
-    /// `already_owned` when another client has it.
-    pub async fn inbox(&self) -> Result<Inbox, Fault> {
-        let (inbox, messages) = mpsc::channel(INBOX_CAP);
-        self.shared.waiting.with(|desk| desk.inbox = Some(inbox));
-        let id = new_id();
-        let claimed = self.done(id, Command::ClaimInbox { id }).await;
-        if claimed.is_err() {
-            self.shared.waiting.with(|desk| desk.inbox = None);
-        }
-        claimed.map(|()| Inbox(messages))
     }
 
     /// Makes a link to a peer now, unless there is one.

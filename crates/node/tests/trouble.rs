@@ -176,7 +176,7 @@ async fn a_restarted_node_is_reached_by_a_plain_call_and_gets_what_it_had_not_ac
     let b = host("b", registry.url(), Topology::OnDemand).await;
     echo(&a, "b").await;
     let options = SendOptions {
-        wait: Wait::Settled,
+        wait: Wait::Delivered,
         ..SendOptions::default()
     };
     let to = name("b");

@@ -27,7 +27,7 @@ mod tests;
 pub use event::{Agents, Event, Hello, Outcome, Outcomes, PeerChange, Pong, Route};
 pub use framing::{Decoder, Incoming, READ_BYTES, Rejected};
 pub use payload::{INLINE_DEPTH_MAX, INLINE_MAX_BYTES};
-pub use request::{Attach, Request, Verb, Wait};
+pub use request::{Attach, Follow, Request, Verb, Wait};
 
 /// The version of the protocol, as `hello` tells it. It grows when an old
 /// client would misunderstand; new verbs, events and fields do not change it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use waymesh_proto::api::SendState;
 use waymesh_proto::ids::{MessageId, Name};
-use waymesh_proto::ipc::{Verb, Wait};
+use waymesh_proto::ipc::{Follow, Verb, Wait};
 use waymesh_proto::limits::TTL_DEFAULT_MS;
 use waymesh_proto::link::Path;
 use waymesh_proto::{Class, Fault, Priority};
@@ -77,6 +77,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
         priority: Priority::Normal,
         ttl: args.ttl,
         wait: Wait::Delivered,
+        follow: Follow::default(),
     };
     let until = match args.wait {
         true => Until::Delivered,

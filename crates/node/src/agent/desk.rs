@@ -5,14 +5,19 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use waymesh_core::app::{Command, Event};
+use waymesh_proto::api::SendState;
+use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Executed, Fault};
 use waymesh_proto::ids::{MessageId, SkillName};
+use waymesh_proto::link::Path;
 
-use super::{Call, Message, Wait};
+use super::events::Listener;
+use super::sending::Known;
+use super::{Call, Message};
 use crate::client::ClientSender;
 
 pub(super) type Handler = Arc<dyn Fn(Call) -> Handling + Send + Sync>;
@@ -26,15 +31,17 @@ pub(super) struct Waiting(Arc<Mutex<Desk>>);
 #[derive(Default)]
 pub(super) struct Desk {
     pub(super) answers: BTreeMap<MessageId, oneshot::Sender<Event>>,
-    pub(super) states: BTreeMap<MessageId, SendWait>,
+    /// The messages of which more will be known; core bounds them.
+    pub(super) letters: BTreeMap<MessageId, Letter>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) skills: BTreeMap<SkillName, Handler>,
     pub(super) inbox: Option<mpsc::Sender<Message>>,
 }
 
-/// A program that waits for the fate of its message.
-pub(super) struct SendWait {
-    pub(super) wanted: Wait,
-    pub(super) answer: oneshot::Sender<Event>,
+/// A message on its way.
+pub(super) struct Letter {
+    pub(super) class: Class,
+    pub(super) told: watch::Sender<Known>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -51,6 +58,26 @@ impl Waiting {
     /// Looks something up or notes it.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Desk) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Desk {
+    /// Tells whoever follows a message what is known of it. After a final state
+    /// nothing more comes, and of a lossy class only the first is known.
+    fn note_state(&mut self, id: MessageId, known: (SendState, Option<Path>, Option<Fault>)) {
+        let is_final = known.0.is_final();
+        let Some(letter) = self.letters.get(&id) else {
+            return;
+        };
+        letter.told.send_replace(Some(known));
+        if is_final || !letter.class.is_reliable() {
+            self.letters.remove(&id);
+        }
+    }
+
+    /// Tells those who listen to everything.
+    fn spread(&mut self, event: &Event) {
+        self.listeners.retain(|listener| listener.tell(event));
     }
 }
 
@@ -77,17 +104,14 @@ pub(super) async fn read(
             Event::State {
                 id,
                 state,
+                path,
                 ref fault,
-                ..
             } => {
-                let told = waiting.with(|desk| {
-                    let wait = desk.states.get(&id)?;
-                    let enough = wait.wanted == Wait::Queued || state.is_final() || fault.is_some();
-                    enough.then(|| desk.states.remove(&id)).flatten()
+                let known = (state, path, fault.clone());
+                waiting.with(|desk| {
+                    desk.note_state(id, known);
+                    desk.spread(&event);
                 });
-                if let Some(wait) = told {
-                    let _ = wait.answer.send(event);
-                }
             }
             Event::Call {
                 call,
@@ -124,6 +148,7 @@ pub(super) async fn read(
                 class,
                 redelivered,
                 payload,
+                path,
                 ..
             } => {
                 let inbox = waiting.with(|desk| desk.inbox.clone());
@@ -134,6 +159,7 @@ pub(super) async fn read(
                     class,
                     payload,
                     redelivered,
+                    path,
                     inbound,
                     sender,
                 };
@@ -142,12 +168,12 @@ pub(super) async fn read(
                     let _ = inbox.try_send(message);
                 }
             }
-            Event::Message { inbound: None, .. }
-            | Event::CallCancelled { .. }
-            | Event::PeerConnected { .. }
+            Event::PeerConnected { .. }
             | Event::PeerDisconnected { .. }
             | Event::PathChanged { .. }
-            | Event::Gap { .. } => {}
+            | Event::CertificateExpiring { .. }
+            | Event::Gap { .. } => waiting.with(|desk| desk.spread(&event)),
+            Event::Message { inbound: None, .. } | Event::CallCancelled { .. } => {}
         }
     }
     waiting.with(|desk| *desk = Desk::default());

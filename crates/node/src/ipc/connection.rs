@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use waymesh_net::local;
 use waymesh_proto::error::{Code, Fault};
@@ -101,11 +101,11 @@ pub(super) async fn run(
     stream: UnixStream,
     commands: impl Commands,
     events: impl Events,
-    hello: Hello,
+    hello: watch::Receiver<Hello>,
     limits: Limits,
 ) {
     let mut out = Out::default();
-    out.push(&Event::Hello(hello.clone()));
+    out.push(&Event::Hello(hello.borrow().clone()));
     let shared = Shared {
         state: Mutex::new(State {
             session: Session::new(hello),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use waymesh_core::app::{Command, Event};
 use waymesh_net::local::{self, BindError};
@@ -74,8 +75,9 @@ impl IpcServer {
         &self.path
     }
 
-    /// Serves until it is dropped; every connection ends with it.
-    pub async fn run(self, clients: impl Clients, hello: Hello, limits: Limits) {
+    /// Serves until it is dropped; every connection ends with it. A client is
+    /// greeted, and told when it asks, with what `hello` says then.
+    pub async fn run(self, clients: impl Clients, hello: watch::Receiver<Hello>, limits: Limits) {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {

@@ -7,12 +7,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use tokio::sync::watch;
 use waymesh_core::app::{Command, InboundId};
+use waymesh_proto::api::SendState;
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{MessageId, Name};
-use waymesh_proto::ipc::{self, Attach, Hello, Request, RequestId, Verb, Wait};
+use waymesh_proto::ipc::{self, Attach, Follow, Hello, Request, RequestId, Verb, Wait};
 use waymesh_proto::limits::OUTBOX_MAX_MESSAGES;
 
 use self::broadcast::{Group, Spread};
@@ -49,27 +51,32 @@ enum Open {
 /// A message on its way.
 #[derive(Debug)]
 struct Sending {
+    /// The request, until it is answered.
     id: Option<RequestId>,
     to: Name,
     class: Class,
     wait: Wait,
+    follow: Follow,
+    is_answered: bool,
+    /// What core said last.
+    known: Option<SendState>,
 }
 
 /// One client's open requests, calls and messages.
 #[derive(Debug)]
 pub(super) struct Session {
-    hello: Hello,
+    hello: watch::Receiver<Hello>,
     by_id: HashMap<RequestId, MessageId>,
     open: HashMap<MessageId, Open>,
     groups: HashMap<MessageId, Group>,
     calls: HashSet<u64>,
     deliveries: HashSet<u64>,
-    /// Commands that an event led to; at most one a linked peer and broadcast.
+    /// Commands that an event led to; at most one a peer and broadcast.
     commands: VecDeque<Command>,
 }
 
 impl Session {
-    pub(super) fn new(hello: Hello) -> Self {
+    pub(super) fn new(hello: watch::Receiver<Hello>) -> Self {
         Self {
             hello,
             by_id: HashMap::new(),
@@ -107,7 +114,7 @@ impl Session {
             Verb::Ack { delivery } => self.ack(id.clone(), delivery),
             Verb::Info => Ok(Reaction {
                 command: None,
-                answer: Some(ipc::Event::result(id.clone(), &self.hello)),
+                answer: Some(ipc::Event::result(id.clone(), &*self.hello.borrow())),
             }),
             verb => Ok(Reaction {
                 command: Some(self.begin(id.clone(), verb, new_id())),
@@ -185,12 +192,16 @@ impl Session {
                 priority,
                 ttl,
                 wait,
+                follow,
             } => {
                 let open = Open::Send(Sending {
                     id: request,
                     to: to.clone(),
                     class,
                     wait,
+                    follow,
+                    is_answered: false,
+                    known: None,
                 });
                 (
                     open,
@@ -210,6 +221,7 @@ impl Session {
                 priority,
                 ttl,
                 wait,
+                follow,
             } => {
                 let spread = Spread {
                     id: request,
@@ -222,6 +234,7 @@ impl Session {
                     } else {
                         Wait::Queued
                     },
+                    follow,
                 };
                 (Open::Broadcast(Box::new(spread)), Command::ListPeers { id })
             }

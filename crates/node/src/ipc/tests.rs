@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use waymesh_core::app::{Command, Event, InboundId};
-use waymesh_proto::api::{PeerState, PeerStatus, SendState};
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Fault};
-use waymesh_proto::ids::{AgentId, Incarnation, MessageId, Name};
-use waymesh_proto::ipc::{self, Hello, PROTOCOL, Verb, Wait};
+use waymesh_proto::ids::{AgentId, Incarnation, MeshId, MessageId, Name};
+use waymesh_proto::ipc::{self, Hello, PROTOCOL, Verb};
 use waymesh_proto::link::Path;
 
 use super::*;
+
+mod sending;
 
 /// How long a test waits for what must come. Only a failing test waits so long.
 const SOON: Duration = Duration::from_secs(20);
@@ -77,6 +78,7 @@ impl Clients for FakeClients {
 struct World {
     folder: tempfile::TempDir,
     clients: mpsc::Receiver<NodeSide>,
+    hello: watch::Sender<Hello>,
     _server: JoinSet<()>,
 }
 
@@ -85,11 +87,13 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let server = IpcServer::bind(folder.path()).expect("a socket");
         let (to_test, clients) = mpsc::channel(256);
+        let (hello, told) = watch::channel(hello());
         let mut tasks = JoinSet::new();
-        tasks.spawn(server.run(FakeClients(to_test), hello(), limits));
+        tasks.spawn(server.run(FakeClients(to_test), told, limits));
         Self {
             folder,
             clients,
+            hello,
             _server: tasks,
         }
     }
@@ -165,28 +169,14 @@ fn hello() -> Hello {
         agent_id: AgentId::from_bytes([1; 32]),
         incarnation: Incarnation::new(7),
         registry: None,
+        mesh: None,
+        certificate_expires_ms: None,
         version: "0.1.0".into(),
     }
 }
 
 fn name(text: &str) -> Name {
     text.parse().expect("a name")
-}
-
-fn peer(agent: &str, state: PeerState) -> PeerStatus {
-    PeerStatus {
-        agent: name(agent),
-        agent_id: None,
-        state,
-        path: None,
-        transport: None,
-        local_candidate: None,
-        remote_candidate: None,
-        protocol: None,
-        rtt_ms: None,
-        setup_ms: None,
-        reason: "test".into(),
-    }
 }
 
 fn message(inbound: u64, payload: Payload) -> Event {
@@ -294,114 +284,36 @@ async fn a_request_id_in_use_is_refused() {
 }
 
 #[tokio::test]
-async fn a_send_is_answered_when_queued_and_its_failure_is_still_told() {
+async fn a_client_hears_of_a_certificate_that_ends() {
     let mut world = World::start(Limits::default());
-    let (mut raw, mut node) = world.raw().await;
-    raw.write(b"{\"type\":\"send\",\"id\":\"s\",\"target_peer\":\"bob\",\"message\":null}\n")
-        .await;
-    let Command::Send { id, payload, .. } = node.command().await else {
-        panic!("not a send");
-    };
-    assert_eq!(payload, Payload::json(&b"null"[..]));
-    let state = |state, fault| Event::State {
-        id,
-        state,
-        path: None,
-        fault,
-    };
-    node.tell(state(SendState::Queued, None)).await;
-    let gone = Fault::new(Code::Expired, "too late");
-    node.tell(state(SendState::Expired, Some(gone.clone())))
-        .await;
-    let Some(ipc::Event::State {
-        id: Some(_),
-        last: true,
-        ..
-    }) = raw.next().await
-    else {
-        panic!("not answered");
-    };
-    let Some(ipc::Event::State {
-        id: None, outcome, ..
-    }) = raw.next().await
-    else {
-        panic!("the failure is not told");
-    };
-    assert_eq!((outcome.message_id, outcome.error), (id, Some(gone)));
+    let (mut raw, node) = world.raw().await;
+    let remaining = Duration::from_secs(86_400);
+    node.tell(Event::CertificateExpiring { remaining }).await;
+    assert_eq!(
+        raw.next().await,
+        Some(ipc::Event::CertificateExpiring { remaining })
+    );
 }
 
 #[tokio::test]
-async fn a_lossy_message_is_answered_when_queued_and_remembered_no_longer() {
+async fn a_node_that_becomes_a_member_says_so_to_whoever_asks() {
     let mut world = World::start(Limits::default());
-    let (mut raw, mut node) = world.raw().await;
-    let open_at_once = 16 * waymesh_proto::limits::OUTBOX_MAX_MESSAGES;
-    for _ in 0..=open_at_once {
-        raw.write(b"{\"type\":\"send\",\"id\":\"t\",\"target_peer\":\"bob\",\"message\":1,\"class\":\"telemetry\",\"wait\":\"delivered\"}\n")
-            .await;
-        let Command::Send { id, .. } = node.command().await else {
-            panic!("not a send");
-        };
-        let state = SendState::Queued;
-        node.tell(Event::State {
-            id,
-            state,
-            path: None,
-            fault: None,
-        })
-        .await;
-        let answer = raw.next().await;
-        assert!(matches!(answer, Some(ipc::Event::State { last: true, .. })));
-    }
-}
-
-#[tokio::test]
-async fn a_broadcast_goes_to_every_linked_peer_and_tells_what_became_of_each() {
-    let mut world = World::start(Limits::default());
-    let (mut tool, mut node) = world.tool().await;
-    let verb = Verb::Broadcast {
-        payload: Payload::json(&b"1"[..]),
-        class: Class::Control,
-        priority: waymesh_proto::Priority::Normal,
-        ttl: Duration::from_secs(1),
-        wait: Wait::Delivered,
-    };
-    let script = async {
-        let Command::ListPeers { id } = node.command().await else {
-            panic!("not a list");
-        };
-        let peers = vec![
-            peer("bob", PeerState::Linked),
-            peer("carol", PeerState::Offline),
-            peer("dave", PeerState::Linked),
-        ];
-        node.tell(Event::Peers { id, peers }).await;
-        for state in [SendState::Delivered, SendState::Expired] {
-            let Command::Send { id, .. } = node.command().await else {
-                panic!("not a send");
-            };
-            node.tell(Event::State {
-                id,
-                state,
-                path: None,
-                fault: None,
-            })
-            .await;
-        }
-    };
-    let (answer, ()) = tokio::join!(tool.request(verb), script);
-    let Ok(ipc::Event::Result { payload, .. }) = answer else {
+    let (mut raw, _node) = world.raw().await;
+    let mesh = MeshId::from_bytes([5; 16]);
+    world.hello.send_modify(|hello| {
+        hello.mesh = Some(mesh);
+        hello.certificate_expires_ms = Some(77);
+    });
+    raw.write(INFO).await;
+    let Some(ipc::Event::Result { payload, .. }) = raw.next().await else {
         panic!("no result");
     };
-    let outcomes: ipc::Outcomes = serde_json::from_slice(&payload.bytes).expect("outcomes");
-    let told: Vec<_> = outcomes
-        .peers
-        .iter()
-        .map(|o| (o.peer_id.as_str(), o.state))
-        .collect();
-    assert_eq!(
-        told,
-        [("bob", SendState::Delivered), ("dave", SendState::Expired)]
-    );
+    let info: Hello = serde_json::from_slice(&payload.bytes).expect("what hello tells");
+    let (tool, _) = world.tool().await;
+    for hello in [&info, tool.hello()] {
+        assert_eq!(hello.mesh, Some(mesh));
+        assert_eq!(hello.certificate_expires_ms, Some(77));
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::api::{AgentRecord, PeerStatus, SendState};
 use crate::class::Class;
 use crate::envelope::Payload;
 use crate::error::Fault;
-use crate::ids::{AgentId, Incarnation, MessageId, Name, SkillName};
+use crate::ids::{AgentId, Incarnation, MeshId, MessageId, Name, SkillName};
 use crate::link::Path;
 
 mod read;
@@ -45,11 +45,12 @@ pub enum Event {
     },
     /// What is known of a message.
     State {
-        /// The request.
+        /// The request, until it is answered.
         id: Option<RequestId>,
         /// What is known.
         outcome: Outcome,
-        /// Whether this is the last that the request is told.
+        /// Whether this is the last that the request is told; without one, whether
+        /// nothing more will be heard of the message.
         last: bool,
     },
     /// A message for this agent.
@@ -111,6 +112,11 @@ pub enum Event {
         /// One a peer.
         peers: Vec<PeerStatus>,
     },
+    /// The node's certificate ends soon and was not extended.
+    CertificateExpiring {
+        /// How long it still lives.
+        remaining: Duration,
+    },
     /// Messages of an ordered class were skipped.
     Gap {
         /// The sender.
@@ -137,6 +143,12 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// The registry's address.
     pub registry: Option<String>,
+    /// The mesh that the node is a member of; `None` before it is one.
+    #[serde(default)]
+    pub mesh: Option<MeshId>,
+    /// When its certificate ends unless it is extended before, Unix time in milliseconds.
+    #[serde(default)]
+    pub certificate_expires_ms: Option<u64>,
     /// The node's version.
     pub version: String,
 }
@@ -172,7 +184,7 @@ pub struct Outcome {
 /// The result of a `broadcast`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcomes {
-    /// One a peer that was linked.
+    /// One a peer that was reached.
     pub peers: Vec<Outcome>,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::RequestId;
-use crate::api::SkillSpec;
+use crate::api::{SendState, SkillSpec};
 use crate::class::Class;
 use crate::envelope::{Payload, Priority};
 use crate::error::Fault;
@@ -32,8 +32,31 @@ pub enum Wait {
     /// When the node holds the message.
     #[default]
     Queued,
+    /// When the message is durable in the receiver's mailbox, or its fate is known.
+    Stored,
     /// When nothing more will be heard of the message.
     Delivered,
+}
+
+impl Wait {
+    /// Whether a message in this state has what was waited for.
+    pub const fn is_over(self, state: SendState) -> bool {
+        match self {
+            Self::Queued => true,
+            Self::Stored => !matches!(state, SendState::Queued),
+            Self::Delivered => state.is_final(),
+        }
+    }
+}
+
+/// What a client is told of a message after its request is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Follow {
+    /// That it failed.
+    #[default]
+    Failures,
+    /// Every state.
+    States,
 }
 
 /// What a client asks for.
@@ -53,8 +76,11 @@ pub enum Verb {
         ttl: Duration,
         /// When to answer.
         wait: Wait,
+        /// What to tell after the answer.
+        follow: Follow,
     },
-    /// Send a message to every linked peer; answered by [`super::Event::Result`] with [`super::Outcomes`].
+    /// Send a message to every peer that is reached now; answered by
+    /// [`super::Event::Result`] with [`super::Outcomes`].
     Broadcast {
         /// What to send.
         payload: Payload,
@@ -66,6 +92,8 @@ pub enum Verb {
         ttl: Duration,
         /// When to answer.
         wait: Wait,
+        /// What to tell after the answer.
+        follow: Follow,
     },
     /// Ask for the peers; answered by [`super::Event::PeerList`].
     ListPeers,

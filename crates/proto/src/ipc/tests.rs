@@ -9,7 +9,7 @@ use crate::api::{PeerState, PeerStatus, SendState, SkillSpec};
 use crate::class::Class;
 use crate::envelope::{Payload, Priority};
 use crate::error::Executed;
-use crate::ids::{AgentId, Incarnation, MessageId, Name, SkillName};
+use crate::ids::{AgentId, Incarnation, MeshId, MessageId, Name, SkillName};
 use crate::limits::{IPC_BYTES_MAX, IPC_LINE_MAX_BYTES};
 use crate::link::Path;
 
@@ -71,26 +71,38 @@ fn class() -> impl Strategy<Value = Class> {
 }
 
 fn verb() -> impl Strategy<Value = Verb> {
-    let wait = || proptest::sample::select(&[Wait::Queued, Wait::Delivered][..]);
+    let wait = || proptest::sample::select(&[Wait::Queued, Wait::Stored, Wait::Delivered][..]);
+    let follow = || proptest::sample::select(&[Follow::Failures, Follow::States][..]);
     let priority = || proptest::sample::select(&[Priority::Normal, Priority::Critical][..]);
     prop_oneof![
-        (name(), payload(), class(), priority(), time(), wait()).prop_map(
-            |(to, payload, class, priority, ttl, wait)| Verb::Send {
-                to,
+        (
+            name(),
+            payload(),
+            class(),
+            priority(),
+            time(),
+            wait(),
+            follow()
+        )
+            .prop_map(
+                |(to, payload, class, priority, ttl, wait, follow)| Verb::Send {
+                    to,
+                    payload,
+                    class,
+                    priority,
+                    ttl,
+                    wait,
+                    follow
+                }
+            ),
+        (payload(), class(), priority(), time(), wait(), follow()).prop_map(
+            |(payload, class, priority, ttl, wait, follow)| Verb::Broadcast {
                 payload,
                 class,
                 priority,
                 ttl,
-                wait
-            }
-        ),
-        (payload(), class(), priority(), time(), wait()).prop_map(
-            |(payload, class, priority, ttl, wait)| Verb::Broadcast {
-                payload,
-                class,
-                priority,
-                ttl,
-                wait
+                wait,
+                follow
             }
         ),
         (
@@ -163,14 +175,17 @@ fn event() -> impl Strategy<Value = Event> {
     let agent_id = AgentId::from_bytes([9; 32]);
     let message_id = || any::<[u8; 16]>().prop_map(MessageId::from_bytes);
     prop_oneof![
-        name().prop_map(move |agent| Event::Hello(Hello {
+        (name(), any::<Option<u64>>()).prop_map(move |(agent, expires_ms)| Event::Hello(Hello {
             protocol: PROTOCOL,
             agent,
             agent_id,
             incarnation: Incarnation::new(3),
             registry: Some("http://localhost".into()),
+            mesh: expires_ms.map(|_| MeshId::from_bytes([5; 16])),
+            certificate_expires_ms: expires_ms,
             version: "0.1.0".into(),
         })),
+        time().prop_map(|remaining| Event::CertificateExpiring { remaining }),
         request_id().prop_map(|id| Event::Ok { id }),
         (id(), fault()).prop_map(|(id, fault)| Event::Error { id, fault }),
         (id(), payload()).prop_map(|(id, payload)| Event::Result {

@@ -4,7 +4,7 @@ use waymesh_core::app::{Event, InboundId};
 use waymesh_proto::api::{PeerStatus, SendState};
 use waymesh_proto::error::Fault;
 use waymesh_proto::ids::{MessageId, Name};
-use waymesh_proto::ipc::{self, Agents, Outcome, PeerChange, Pong, Route, Wait};
+use waymesh_proto::ipc::{self, Agents, Follow, Outcome, PeerChange, Pong, Route};
 use waymesh_proto::link::Path;
 
 use super::{Open, Session};
@@ -145,6 +145,9 @@ impl Session {
             Event::PeerConnected { peer } => changed(PeerChange::PeerConnected, peer),
             Event::PeerDisconnected { peer } => changed(PeerChange::PeerDisconnected, peer),
             Event::PathChanged { peer } => changed(PeerChange::PathChanged, peer),
+            Event::CertificateExpiring { remaining } => {
+                Some(ipc::Event::CertificateExpiring { remaining })
+            }
             Event::Gap {
                 from,
                 class,
@@ -157,8 +160,8 @@ impl Session {
         }
     }
 
-    /// Tells what is known of a message. Bad news is told even when nobody
-    /// waits for it any more.
+    /// Tells what is known of a message: to its request until that is answered,
+    /// then as much as the client wants. Bad news is always told, and nothing twice.
     fn state(&mut self, id: MessageId, known: Known) -> Option<ipc::Event> {
         if let Some(Open::Part { group }) = self.open.get(&id) {
             let group = *group;
@@ -170,20 +173,23 @@ impl Session {
         let is_final = known.state.is_final();
         // Nobody learns what becomes of a lossy message.
         let is_over = is_final || !sending.class.is_reliable();
-        let last = is_over || sending.wait == Wait::Queued;
-        let is_bad_news = is_final && known.state != SendState::Delivered;
-        let request = sending.id.take_if(|_| last).or_else(|| sending.id.clone());
+        let is_news = sending.known.replace(known.state) != Some(known.state);
+        let answers = !sending.is_answered && (is_over || sending.wait.is_over(known.state));
+        sending.is_answered |= answers;
+        let request = sending.id.take_if(|_| answers).or(sending.id.clone());
+        let is_bad = is_final && known.state != SendState::Delivered;
+        let is_wanted = request.is_some() || is_bad || sending.follow == Follow::States;
         let to = sending.to.clone();
         if is_over {
             self.open.remove(&id);
         }
-        if last {
+        if answers {
             self.answered(request.as_ref());
         }
-        (request.is_some() || is_bad_news).then(|| ipc::Event::State {
+        (is_wanted && is_news).then(|| ipc::Event::State {
+            last: if request.is_some() { answers } else { is_over },
             id: request,
             outcome: known.of(id, to),
-            last,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A broadcast: one request, a message to every linked peer, one answer.
+//! A broadcast: one request, a message to every peer that is reached, one answer.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use waymesh_proto::api::{PeerState, PeerStatus, SendState};
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::{Payload, Priority};
 use waymesh_proto::ids::MessageId;
-use waymesh_proto::ipc::{self, Outcome, Outcomes, RequestId, Wait};
+use waymesh_proto::ipc::{self, Follow, Outcome, Outcomes, RequestId, Wait};
 
 use super::answers::Known;
-use super::{Open, Session};
+use super::{Open, Sending, Session};
 
 /// A broadcast before it is cut into messages.
 #[derive(Debug)]
@@ -21,19 +21,29 @@ pub(super) struct Spread {
     pub(super) priority: Priority,
     pub(super) ttl: Duration,
     pub(super) wait: Wait,
+    pub(super) follow: Follow,
 }
 
 /// A broadcast whose messages are on their way.
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) id: Option<RequestId>,
-    pub(super) wait: Wait,
-    pub(super) waiting: usize,
-    pub(super) outcomes: Vec<Outcome>,
+    id: Option<RequestId>,
+    class: Class,
+    wait: Wait,
+    follow: Follow,
+    parts: Vec<Part>,
+}
+
+/// One message of a broadcast.
+#[derive(Debug)]
+struct Part {
+    outcome: Outcome,
+    /// What was waited for is known of it.
+    is_done: bool,
 }
 
 impl Session {
-    /// Takes what is known of one message of a broadcast; answers when all are known.
+    /// Takes what is known of one message of a broadcast; answers when enough is known of all.
     pub(super) fn part(
         &mut self,
         group_id: MessageId,
@@ -41,29 +51,47 @@ impl Session {
         known: Known,
     ) -> Option<ipc::Event> {
         let group = self.groups.get_mut(&group_id)?;
-        let is_final = known.state.is_final();
-        let outcome = group
-            .outcomes
+        let wait = group.wait;
+        let part = group
+            .parts
             .iter_mut()
-            .find(|outcome| outcome.message_id == id)?;
-        outcome.state = known.state;
-        outcome.path = known.path;
-        outcome.error = known.error;
-        if group.wait == Wait::Delivered && !is_final {
-            return None;
-        }
-        self.open.remove(&id);
-        group.waiting -= 1;
-        if group.waiting > 0 {
+            .find(|part| part.outcome.message_id == id)?;
+        part.is_done |= wait.is_over(known.state);
+        part.outcome.state = known.state;
+        part.outcome.path = known.path;
+        part.outcome.error = known.error;
+        if !group.parts.iter().all(|part| part.is_done) {
             return None;
         }
         let group = self.groups.remove(&group_id)?;
         self.answered(group.id.as_ref());
-        let peers = group.outcomes;
+        for part in &group.parts {
+            self.release(&part.outcome, group.class, (wait, group.follow));
+        }
+        let peers = group.parts.into_iter().map(|part| part.outcome).collect();
         Some(ipc::Event::result(group.id, &Outcomes { peers }))
     }
 
-    /// Answers a request for the peers, or sends a broadcast to those that are linked.
+    /// The broadcast is answered: what becomes of this message is told from now
+    /// on as of any other.
+    fn release(&mut self, outcome: &Outcome, class: Class, (wait, follow): (Wait, Follow)) {
+        self.open.remove(&outcome.message_id);
+        if outcome.state.is_final() || !class.is_reliable() {
+            return;
+        }
+        let sending = Sending {
+            id: None,
+            to: outcome.peer_id.clone(),
+            class,
+            wait,
+            follow,
+            is_answered: true,
+            known: Some(outcome.state),
+        };
+        self.open.insert(outcome.message_id, Open::Send(sending));
+    }
+
+    /// Answers a request for the peers, or sends a broadcast to those that are reached.
     pub(super) fn peers(
         &mut self,
         id: MessageId,
@@ -78,23 +106,26 @@ impl Session {
                 return Some(ipc::Event::PeerList { id: request, peers });
             }
         };
-        let linked = peers
+        let parts: Vec<_> = peers
             .into_iter()
-            .filter(|peer| peer.state == PeerState::Linked);
-        let outcomes: Vec<_> = linked
-            .map(|peer| Outcome {
-                peer_id: peer.agent,
-                message_id: new_id(),
-                state: SendState::Queued,
-                path: None,
-                error: None,
+            .filter(|peer| is_reached(peer.state))
+            .map(|peer| Part {
+                outcome: Outcome {
+                    peer_id: peer.agent,
+                    message_id: new_id(),
+                    state: SendState::Queued,
+                    path: None,
+                    error: None,
+                },
+                is_done: false,
             })
             .collect();
-        if outcomes.is_empty() {
+        if parts.is_empty() {
             self.answered(spread.id.as_ref());
-            return Some(ipc::Event::result(spread.id, &Outcomes { peers: outcomes }));
+            let peers = Vec::new();
+            return Some(ipc::Event::result(spread.id, &Outcomes { peers }));
         }
-        for outcome in &outcomes {
+        for Part { outcome, .. } in &parts {
             self.open
                 .insert(outcome.message_id, Open::Part { group: id });
             self.commands.push_back(Command::Send {
@@ -108,11 +139,21 @@ impl Session {
         }
         let group = Group {
             id: spread.id,
+            class: spread.class,
             wait: spread.wait,
-            waiting: outcomes.len(),
-            outcomes,
+            follow: spread.follow,
+            parts,
         };
         self.groups.insert(id, group);
         None
+    }
+}
+
+/// Whether a message to a peer in this state goes somewhere now: over its link
+/// or, without one, into its mailbox.
+const fn is_reached(state: PeerState) -> bool {
+    match state {
+        PeerState::Linked | PeerState::Mailbox | PeerState::Connecting => true,
+        PeerState::Offline => false,
     }
 }

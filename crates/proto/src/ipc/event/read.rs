@@ -155,6 +155,9 @@ impl Header<'_> {
                     .peers
                     .map_or(Ok(Vec::new()), |peers| json(peers.get()))?,
             },
+            "certificate_expiring" => Event::CertificateExpiring {
+                remaining: Duration::from_millis(self.remaining_ms),
+            },
             "gap" => Event::Gap {
                 from: required("from_peer", self.from_peer)?,
                 class: required("class", self.class)?,

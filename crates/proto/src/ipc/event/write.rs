@@ -121,6 +121,11 @@ impl Event {
                 let json = serde_json::to_vec(&peers).expect("peers always serialise");
                 payload::write_line(out, &line, Some(("peers", &Payload::json(json))));
             }
+            Self::CertificateExpiring { remaining } => {
+                line.r#type = "certificate_expiring";
+                line.remaining_ms = Some(whole_millis(*remaining));
+                payload::write_line(out, &line, None);
+            }
             Self::Gap {
                 from,
                 class,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Attach, Request, Verb, Wait};
+use super::{Attach, Follow, Request, Verb, Wait};
 use crate::class::Class;
 use crate::envelope::{Payload, Priority};
 use crate::error::{Code, Executed, Fault};
@@ -41,6 +41,7 @@ struct Header<'a> {
     ttl_ms: Option<u64>,
     timeout_ms: Option<u64>,
     wait: Option<Wait>,
+    states: Option<bool>,
     idempotent: Option<bool>,
     observe: Option<bool>,
     call: Option<Box<str>>,
@@ -145,6 +146,7 @@ impl Header<'_> {
             priority: self.priority.unwrap_or_default(),
             ttl: duration("ttl_ms", self.ttl_ms.unwrap_or(TTL_DEFAULT_MS))?,
             wait: self.wait.unwrap_or_default(),
+            follow: self.follow(),
         })
     }
 
@@ -155,7 +157,15 @@ impl Header<'_> {
             priority: self.priority.unwrap_or_default(),
             ttl: duration("ttl_ms", self.ttl_ms.unwrap_or(TTL_DEFAULT_MS))?,
             wait: self.wait.unwrap_or_default(),
+            follow: self.follow(),
         })
+    }
+
+    fn follow(&self) -> Follow {
+        match self.states {
+            Some(true) => Follow::States,
+            _ => Follow::Failures,
+        }
     }
 
     fn connect(self) -> Result<Verb, Fault> {

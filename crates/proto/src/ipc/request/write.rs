@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Attach, Request, Verb, Wait};
+use super::{Attach, Follow, Request, Verb, Wait};
 use crate::api::SkillSpec;
 use crate::class::Class;
 use crate::envelope::{Payload, Priority};
@@ -34,6 +34,8 @@ struct Line<'a> {
     timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<Wait>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    states: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     idempotent: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,9 +96,11 @@ impl Verb {
                 priority,
                 ttl,
                 wait,
+                follow,
                 ..
             } => Line {
                 target_peer: Some(to),
+                states: states(*follow),
                 ..sending("send", *class, *priority, *ttl, *wait)
             },
             Self::Broadcast {
@@ -104,8 +108,12 @@ impl Verb {
                 priority,
                 ttl,
                 wait,
+                follow,
                 ..
-            } => sending("broadcast", *class, *priority, *ttl, *wait),
+            } => Line {
+                states: states(*follow),
+                ..sending("broadcast", *class, *priority, *ttl, *wait)
+            },
             Self::ListPeers => line("list_peers"),
             Self::Connect { to, timeout } => Line {
                 target_peer_id: Some(to),
@@ -165,6 +173,10 @@ impl Verb {
             Self::Info => line("info"),
         }
     }
+}
+
+fn states(follow: Follow) -> Option<bool> {
+    (follow == Follow::States).then_some(true)
 }
 
 fn sending(
