@@ -188,6 +188,8 @@ codes! {
     UntrustedTls = 4017, "untrusted_tls", Never;
     /// The clocks of the two sides are too far apart.
     ClockSkew = 4018, "clock_skew", After;
+    /// The request to join waits for an admin's approval.
+    Pending = 4019, "pending", After;
 
     /// The registry cannot be reached.
     RegistryUnreachable = 5001, "registry_unreachable", After;
