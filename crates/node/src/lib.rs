@@ -19,7 +19,7 @@ pub mod registry;
 mod schema;
 pub mod skills;
 
-pub use agent::{Agent, Answer, Call, Inbox, Message, SendOptions, Sent, Wait};
+pub use agent::{Agent, Answer, Call, Events, Inbox, Message, SendOptions, Sent, Wait};
 pub use client::{Client, ClientSender, NodeGone, new_id};
 pub use driver::Condition;
 pub use home::{Home, HomeError};

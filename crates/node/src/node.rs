@@ -181,7 +181,7 @@ impl Node {
             let clients = crate::client::IpcClients(door.clone());
             servants.push(spawn(server.run(
                 clients,
-                hello(&info),
+                watch::channel(hello(&info)).1,
                 ipc::Limits::default(),
             )));
         }
@@ -270,6 +270,8 @@ fn hello(info: &NodeInfo) -> Hello {
         agent_id: info.agent_id,
         incarnation: info.incarnation,
         registry: Some(info.registry.clone()),
+        mesh: None,
+        certificate_expires_ms: None,
         version: info.version.into(),
     }
 }
