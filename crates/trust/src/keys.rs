@@ -226,6 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn the_id_of_a_mesh_and_a_fingerprint_are_of_the_key() {
+        let pair = Keypair::from_seed(&[1; 32]);
+        let other = Keypair::from_seed(&[2; 32]);
+        assert_ne!(mesh_id(&pair.mesh_key()), mesh_id(&other.mesh_key()));
+        let shown = fingerprint(pair.public());
+        assert_ne!(shown, fingerprint(other.public()));
+        let groups: Vec<_> = shown.split('-').map(str::len).collect();
+        assert_eq!(groups, [4; 4], "{shown}");
+    }
+
+    #[test]
     fn the_private_key_is_never_shown() {
         let shown = format!("{:?}", Keypair::from_seed(&[1; 32]));
         assert!(
