@@ -123,17 +123,19 @@ proptest! {
     }
 
     #[test]
-    fn every_login_reads_back(mesh: [u8; 16], nonce: [u8; 32], id: [u8; 32], inc: u64, instance: [u8; 16], sig in any::<[u8; 32]>()) {
+    fn every_login_reads_back(mesh: [u8; 32], nonce: [u8; 32], id: [u8; 32], inc: u64, instance: [u8; 16], sig in any::<[u8; 32]>()) {
         let mut long = [7; 64];
         long[..32].copy_from_slice(&sig);
         let login = ClientMessage::Login(Login {
-            mesh: crate::MeshId::from_bytes(mesh),
+            mesh: MeshKey::from_bytes(mesh),
             origin: "http://127.0.0.1:9".parse().expect("an origin"),
             nonce: Nonce::from_bytes(nonce),
             name: "alice".parse().expect("a name"),
             agent_id: crate::AgentId::from_bytes(id),
             incarnation: crate::Incarnation::new(inc),
             instance: InstanceId::from_bytes(instance),
+            certificate: "a.b.c".parse().expect("a certificate"),
+            sealing: "a.b.c".parse().expect("a statement"),
             sig: Signature::from_bytes(long),
         });
         prop_assert_eq!(ClientMessage::decode(login.encode().as_bytes()), Ok(login));
