@@ -1,4 +1,4 @@
-//! The data directory: who may use it, and the registry's key in it.
+//! The data directory: who may use it, and the secrets in it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -7,11 +7,20 @@ use std::path::{Path, PathBuf};
 
 use waymesh_trust::Keypair;
 
-use crate::config::StartError;
+use crate::admin::Address;
+use crate::start_error::StartError;
+use crate::tls;
 
 const LOCK_FILE: &str = "registry.lock";
 const KEY_FILE: &str = "registry.key";
+const TLS_KEY_FILE: &str = "tls.key";
 const DATABASE_FILE: &str = "registry.db";
+const ADDRESS_FILE: &str = "address.json";
+const ADMIN_SOCKET: &str = "admin.sock";
+
+/// Largest file that is read here, bytes; more is damaged. Chosen: several
+/// times a private key.
+const FILE_MAX_BYTES: u64 = 4 * 1024;
 
 /// The mode of files that only the owner may read.
 const OWNER_ONLY: u32 = 0o600;
@@ -53,24 +62,74 @@ impl DataDir {
         self.path.join(DATABASE_FILE)
     }
 
+    /// Where admin commands reach the registry that runs in a data directory.
+    pub(crate) fn admin_socket(data_dir: &Path) -> PathBuf {
+        data_dir.join(ADMIN_SOCKET)
+    }
+
+    /// Whether a registry has ever been started in a directory.
+    pub(crate) fn was_used(data_dir: &Path) -> bool {
+        data_dir.join(DATABASE_FILE).exists()
+    }
+
     /// The registry's key, made of `fresh_seed` at the first start.
     pub(crate) fn keypair(&self, fresh_seed: &[u8; 32]) -> Result<Keypair, StartError> {
         let path = self.path.join(KEY_FILE);
-        match File::open(&path) {
-            Ok(file) => read_key(file, &path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.write_key(&path, fresh_seed).map_err(at(&path))?;
-                Ok(Keypair::from_seed(fresh_seed))
-            }
+        let seed = self.secret(&path, || Ok(fresh_seed.to_vec()))?;
+        let seed: [u8; 32] = seed
+            .try_into()
+            .map_err(|_| unusable(&path, "it must have 32 bytes"))?;
+        Ok(Keypair::from_seed(&seed))
+    }
+
+    /// The key of the self-signed certificate, PKCS#8, made at the first start that needs it.
+    pub(crate) fn tls_key(&self) -> Result<Vec<u8>, StartError> {
+        let path = self.path.join(TLS_KEY_FILE);
+        self.secret(&path, || Ok(tls::fresh_key()?))
+    }
+
+    /// How the registry was reached when it ran last.
+    pub(crate) fn address(&self) -> Result<Address, StartError> {
+        let path = self.path.join(ADDRESS_FILE);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| at(&path)(e.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Address::default()),
             Err(error) => Err(at(&path)(error)),
         }
     }
 
-    /// Writes beside the place and moves, so that a crash leaves a whole key or none.
-    fn write_key(&self, path: &Path, seed: &[u8; 32]) -> io::Result<()> {
-        let draft = path.with_extension("key.new");
+    /// Keeps how the registry is reached, for admin commands while it is stopped.
+    pub(crate) fn write_address(&self, address: &Address) -> Result<(), StartError> {
+        let path = self.path.join(ADDRESS_FILE);
+        let failed = at(&path);
+        serde_json::to_vec(address)
+            .map_err(io::Error::from)
+            .and_then(|bytes| self.write(&path, &bytes))
+            .map_err(failed)
+    }
+
+    /// What the file holds; made of `fresh` if there is none.
+    fn secret(
+        &self,
+        path: &Path,
+        fresh: impl FnOnce() -> Result<Vec<u8>, StartError>,
+    ) -> Result<Vec<u8>, StartError> {
+        match File::open(path) {
+            Ok(file) => read_secret(file, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let secret = fresh()?;
+                self.write(path, &secret).map_err(at(path))?;
+                Ok(secret)
+            }
+            Err(error) => Err(at(path)(error)),
+        }
+    }
+
+    /// Writes beside the place and moves, so that a crash leaves a whole file or none.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let draft = path.with_added_extension("new");
         let mut file = owner_only().create(true).truncate(true).open(&draft)?;
-        file.write_all(seed)?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
         File::open(&self.path)?.sync_all()
@@ -88,21 +147,23 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::DataDir { path, source }
 }
 
-fn read_key(file: File, path: &Path) -> Result<Keypair, StartError> {
-    let unusable = |why| StartError::Key {
+fn unusable(path: &Path, why: &'static str) -> StartError {
+    StartError::Key {
         path: path.to_owned(),
         why,
-    };
+    }
+}
+
+fn read_secret(file: File, path: &Path) -> Result<Vec<u8>, StartError> {
     let mode = file.metadata().map_err(at(path))?.permissions().mode();
     if mode & 0o077 != 0 {
-        return Err(unusable("others than its owner can read it"));
+        return Err(unusable(path, "others than its owner can read it"));
     }
     let mut bytes = Vec::new();
-    file.take(64).read_to_end(&mut bytes).map_err(at(path))?;
-    let seed: [u8; 32] = bytes
-        .try_into()
-        .map_err(|_| unusable("it must have 32 bytes"))?;
-    Ok(Keypair::from_seed(&seed))
+    file.take(FILE_MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(at(path))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -139,6 +200,17 @@ mod tests {
             data.keypair(&[2; 32]),
             Err(StartError::Key { .. })
         ));
+    }
+
+    #[test]
+    fn the_tls_key_is_kept_and_only_its_owner_can_read_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = DataDir::open(dir.path()).expect("a data directory");
+        let first = data.tls_key().expect("a key");
+        assert_eq!(data.tls_key().expect("a key"), first);
+        let path = dir.path().join(TLS_KEY_FILE);
+        let mode = fs::metadata(&path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, OWNER_ONLY);
     }
 
     #[test]

@@ -1,34 +1,75 @@
 //! The HTTP server: one task a connection, none of which can last for ever
 //! without becoming a control connection.
+//!
+//! A connection is accepted, makes its TLS handshake if there is TLS, and is
+//! then the same for everybody: requests go to the router together with the
+//! addresses of the connection ([`Ends`]).
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
+use crate::handshake::handshake;
 use crate::listener::{Held, Port};
+use crate::metrics::Metrics;
 
 /// How long a connection may take to send the head of its next request, idle
 /// or not. Chosen: many round trips of a bad line.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may last that is not upgraded to a WebSocket, answers
-/// that it does not read included. Chosen: a page over a bad line.
+/// How long a connection takes new requests that is not upgraded to a
+/// WebSocket; the answer to the last one says `connection: close`. Chosen: a
+/// node on long-poll makes a new connection once a minute.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long the last answer may take, the wait of a long-poll and the reading
+/// by the other side included. Chosen: a page over a bad line.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The two ends of the connection that a request came on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    /// The other side's address.
+    pub(crate) peer: SocketAddr,
+    /// The address that it connected to.
+    pub(crate) arrived: SocketAddr,
+}
+
+/// What is served, and how.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) router: Router,
+    /// `None` for plain HTTP.
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 /// Serves until `stop` changes; answers that have begun are finished.
-pub(crate) async fn serve(port: Port, router: Router, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(port: Port, served: Served, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            held = port.accept() => {
-                connections.spawn(connection(held, router.clone(), stop.clone()));
-            }
+            accepted = port.accept() => match accepted {
+                Ok(held) => {
+                    connections.spawn(connection(held, served.clone(), stop.clone()));
+                }
+                Err(peer) => {
+                    served.metrics.connections_refused.add();
+                    tracing::debug!(%peer, "connection closed: its address has its share");
+                }
+            },
             Some(_) = connections.join_next() => {}
             // An error means that the registry was dropped.
             _ = stop.changed() => break,
@@ -39,23 +80,54 @@ pub(crate) async fn serve(port: Port, router: Router, mut stop: watch::Receiver<
 }
 
 /// Serves one connection until it ends or becomes a WebSocket.
-async fn connection(held: Held, router: Router, mut stop: watch::Receiver<bool>) {
+async fn connection(held: Held, served: Served, stop: watch::Receiver<bool>) {
+    let ends = Ends {
+        peer: held.peer(),
+        arrived: held.arrived(),
+    };
+    match served.tls {
+        None => http(held, ends, served.router, stop).await,
+        Some(tls) => match handshake(held, &tls).await {
+            Ok(stream) => http(stream, ends, served.router, stop).await,
+            Err(error) => {
+                served.metrics.tls_failed.add();
+                tracing::debug!(peer = %ends.peer, %error, "no TLS handshake");
+            }
+        },
+    }
+}
+
+async fn http<S>(stream: S, ends: Ends, router: Router, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request: Request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(ends);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(held), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let served = async {
+    let taking = async {
         tokio::select! {
-            served = &mut connection => served,
-            _ = stop.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            served = &mut connection => Some(served),
+            _ = stop.changed() => None,
+            () = tokio::time::sleep(HTTP_TIMEOUT) => None,
         }
     };
-    match timeout(HTTP_TIMEOUT, served).await {
+    let served = match taking.await {
+        Some(served) => Ok(served),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER_TIMEOUT, connection).await
+        }
+    };
+    match served {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection failed"),
         Err(_) => tracing::debug!("an HTTP connection lasted too long"),
@@ -69,6 +141,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::listener::Room;
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
@@ -76,22 +149,31 @@ mod tests {
     const LARGE: usize = 64 * 1024 * 1024;
 
     /// A server that has room for one connection.
-    async fn narrow() -> (std::net::SocketAddr, JoinSet<()>) {
+    async fn narrow(tls: Option<TlsAcceptor>) -> (SocketAddr, JoinSet<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let router = Router::new()
             .route("/", get(async || "here"))
             .route("/large", get(async || "x".repeat(LARGE)));
+        let room = Room {
+            total: 1,
+            ..Room::default()
+        };
+        let served = Served {
+            router,
+            tls,
+            metrics: Arc::default(),
+        };
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let stop = watch::Sender::new(false);
-            serve(Port::with_room(listener, 1), router, stop.subscribe()).await;
+            serve(Port::new(listener, room), served, stop.subscribe()).await;
         });
         (addr, tasks)
     }
 
     /// Whether the server finds room for one more connection, and answers it.
-    async fn is_served(addr: std::net::SocketAddr) -> bool {
+    async fn is_served(addr: SocketAddr) -> bool {
         let mut stream = TcpStream::connect(addr).await.expect("a connection");
         stream.write_all(REQUEST).await.expect("a connection");
         let mut answer = [0; 12];
@@ -103,7 +185,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_says_nothing_or_half_a_head_makes_room_for_another() {
-        let (addr, _server) = narrow().await;
+        let (addr, _server) = narrow(None).await;
         for said in [&b""[..], &REQUEST[..9], REQUEST] {
             let mut idle = TcpStream::connect(addr).await.expect("a connection");
             idle.write_all(said).await.expect("a connection");
@@ -113,10 +195,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_does_not_read_its_answer_makes_room_for_another() {
-        let (addr, _server) = narrow().await;
+        let (addr, _server) = narrow(None).await;
         let mut deaf = TcpStream::connect(addr).await.expect("a connection");
         let request = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
         deaf.write_all(request).await.expect("a connection");
         assert!(is_served(addr).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_makes_no_handshake_makes_room_for_another() {
+        let key = crate::tls::fresh_key().expect("a key");
+        let tls = crate::tls::Credentials::self_signed(key, Vec::new()).expect("credentials");
+        let (addr, _server) = narrow(Some(tls.acceptor())).await;
+        for said in [&b""[..], b"\x16\x03\x01"] {
+            let mut idle = TcpStream::connect(addr).await.expect("a connection");
+            idle.write_all(said).await.expect("a connection");
+            // Whoever speaks plain HTTP is told so, once there is room.
+            assert!(!is_served(addr).await);
+        }
     }
 }
