@@ -1,179 +1,205 @@
-//! The HTTP side: health, the agents, the metrics, and the way to the control WebSocket.
+//! The HTTP side: routes, health, metrics, and the way to the control WebSocket
+//! (`spec/http.md`).
 
-use std::num::NonZeroUsize;
-use std::str::FromStr;
+mod agents;
+mod error;
+mod proof;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
-use waymesh_core::registry::{ConnId, PAGE_MAX_AGENTS, Page};
-use waymesh_proto::api::AgentRecord;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use waymesh_core::registry::ConnId;
 use waymesh_proto::control::{CONTROL_PATH, RegistryKey};
-use waymesh_proto::ids::IdError;
-use waymesh_proto::{Code, Fault, MeshId, Name};
+use waymesh_proto::http::{
+    AGENTS_PATH, HEALTH_PATH, METRICS_PATH, POLL_IN_PATH, POLL_OUT_PATH, POLL_PATH,
+};
+use waymesh_proto::{AgentId, Code, Fault, MeshId};
+use waymesh_trust::mesh_id;
 
+use crate::carrier::{Visitor, websocket};
 use crate::connection::{self, Identity, READ_MAX_BYTES};
 use crate::driver::Input;
-use crate::guard::guard;
+use crate::guard::{Own, guard};
 use crate::metrics::Metrics;
+use crate::origins::Origins;
+use crate::poll::{self, Sessions};
+use crate::proofs::Proofs;
+use crate::rates::{Rate, Rates};
+use crate::server::Ends;
+use crate::source::Source;
+
+pub(crate) use error::HttpError;
+pub(crate) use proof::Proved;
+
+/// How often one address may begin something for which the registry must
+/// verify signatures: a control connection or a request with a proof. Chosen:
+/// a hundred nodes behind one NAT that all come back at once and poll twice a
+/// second; a tenth of one processor. One more is answered with `rate_limited`.
+const SOURCE_RATE: Rate = Rate {
+    per_second: 200,
+    burst: 1_000,
+    keys_max: 4_096,
+};
 
 /// What the handlers share.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) identity: Arc<Identity>,
+    pub(crate) origins: Origins,
     pub(crate) driver: mpsc::Sender<Input>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) next_conn: AtomicU64,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) proofs: Proofs,
+    members: agents::Members,
+    sources: Rates<Source>,
+    next_conn: AtomicU64,
 }
 
-/// All routes. Request bodies are not read by any of them.
-pub(crate) fn router(front: Front) -> Router {
-    let front = Arc::new(front);
+impl Front {
+    /// What the handlers need at their start. `nonce_key` is 32 random bytes.
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        origins: Origins,
+        driver: mpsc::Sender<Input>,
+        metrics: Arc<Metrics>,
+        nonce_key: &[u8; 32],
+    ) -> Self {
+        Self {
+            identity,
+            origins,
+            driver,
+            metrics,
+            sessions: Arc::default(),
+            proofs: Proofs::new(nonce_key, Instant::now()),
+            members: agents::Members::default(),
+            sources: Rates::new(SOURCE_RATE),
+            next_conn: AtomicU64::new(0),
+        }
+    }
+
+    /// Somebody who begins a control connection; `key` is what was proved.
+    pub(crate) fn visitor(&self, ends: Ends, own: &Own, key: Option<AgentId>) -> Visitor {
+        Visitor {
+            conn: ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed)),
+            address: ends.peer.ip().to_canonical(),
+            key,
+            origins: own.origins(),
+        }
+    }
+
+    /// Lets an address go on that did not begin too much lately.
+    pub(crate) fn admit(&self, ends: Ends) -> Result<(), HttpError> {
+        let source = Source::of(ends.peer.ip());
+        if source.is_this_machine() || self.sources.pay(Instant::now(), source).is_ok() {
+            return Ok(());
+        }
+        self.metrics.requests_limited.add();
+        let fault = Fault::new(Code::RateLimited, "too many requests from this address");
+        Err(HttpError::limited(fault))
+    }
+}
+
+/// All routes.
+pub(crate) fn router(front: Arc<Front>) -> Router {
     Router::new()
-        .route("/v1/health", get(health))
-        .route("/v1/agents", get(agents))
-        .route("/metrics", get(metrics))
+        .route(HEALTH_PATH, get(health))
+        .route(AGENTS_PATH, get(agents::agents))
+        .route(METRICS_PATH, get(metrics))
         .route(CONTROL_PATH, get(control))
+        .route(POLL_PATH, post(poll::open))
+        .route(POLL_IN_PATH, post(poll::take_in))
+        .route(POLL_OUT_PATH, get(poll::give_out))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&front), guard))
         .with_state(front)
 }
 
-/// An error as the body `{"error": …}`.
-pub(crate) struct HttpError(pub(crate) StatusCode, pub(crate) Fault);
-
-#[derive(Serialize)]
-struct ErrorBody {
-    error: Fault,
-}
-
-impl IntoResponse for HttpError {
-    fn into_response(self) -> Response {
-        (self.0, Json(ErrorBody { error: self.1 })).into_response()
-    }
-}
-
-fn bad_request(message: impl Into<String>) -> HttpError {
-    HttpError(
-        StatusCode::BAD_REQUEST,
-        Fault::new(Code::BadRequest, message),
-    )
-}
-
-fn stopping() -> HttpError {
-    let fault = Fault::new(Code::RegistryUnreachable, "the registry is stopping");
-    HttpError(StatusCode::SERVICE_UNAVAILABLE, fault)
-}
-
 async fn unknown_path() -> HttpError {
     let fault = Fault::new(Code::UnknownVerb, "nothing is served at this path")
-        .with_hint("try /v1/agents or /v1/health");
-    HttpError(StatusCode::NOT_FOUND, fault)
+        .with_hint("the paths are /v1/control, /v1/poll, /v1/agents and /v1/health");
+    HttpError::new(StatusCode::NOT_FOUND, fault)
 }
 
 async fn wrong_method() -> HttpError {
-    let fault = Fault::new(Code::BadRequest, "only GET is served here");
-    HttpError(StatusCode::METHOD_NOT_ALLOWED, fault)
+    let fault = Fault::new(Code::BadRequest, "this method is not served here");
+    HttpError::new(StatusCode::METHOD_NOT_ALLOWED, fault)
 }
 
 #[derive(Serialize)]
 struct Health {
     ok: bool,
-    mesh: MeshId,
+    mesh: Option<MeshId>,
     registry: RegistryKey,
     version: &'static str,
 }
 
 async fn health(State(front): State<Arc<Front>>) -> Result<Json<Health>, HttpError> {
     if front.driver.is_closed() {
-        return Err(stopping());
+        return Err(HttpError::stopping());
     }
     Ok(Json(Health {
         ok: true,
-        mesh: front.identity.mesh,
+        mesh: front.identity.mesh.get().map(mesh_id),
         registry: front.identity.keypair.registry_key(),
         version: env!("CARGO_PKG_VERSION"),
     }))
 }
 
-#[derive(Deserialize)]
-struct AgentsQuery {
-    name: Option<String>,
-    skill: Option<String>,
-    after: Option<String>,
-    limit: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Agents {
-    agents: Vec<AgentRecord>,
-    next: Option<Name>,
-}
-
-async fn agents(
+/// The counters, for programs of this machine that speak for themselves: they
+/// tell who is busy when.
+async fn metrics(
     State(front): State<Arc<Front>>,
-    query: Result<Query<AgentsQuery>, QueryRejection>,
-) -> Result<Json<Agents>, HttpError> {
-    let Query(query) = query.map_err(|e| bad_request(e.body_text()))?;
-    let (reply, found) = oneshot::channel();
-    let input = Input::Find {
-        limit: limit(query.limit.as_deref())?,
-        query: waymesh_core::registry::Query {
-            name: optional(query.name.as_deref())?,
-            skill: optional(query.skill.as_deref())?,
-            after: optional(query.after.as_deref())?,
-        },
-        reply,
-    };
-    front.driver.send(input).await.map_err(|_| stopping())?;
-    let Page { agents, next } = found.await.map_err(|_| stopping())?;
-    Ok(Json(Agents { agents, next }))
-}
-
-/// How many agents a page may have: as many as are asked for, up to [`PAGE_MAX_AGENTS`].
-fn limit(text: Option<&str>) -> Result<NonZeroUsize, HttpError> {
-    let number = text.map_or(Ok(PAGE_MAX_AGENTS), str::parse).ok();
-    number
-        .filter(|limit| *limit <= PAGE_MAX_AGENTS)
-        .and_then(NonZeroUsize::new)
-        .ok_or_else(|| bad_request(format!("the limit is not from 1 to {PAGE_MAX_AGENTS}")))
-}
-
-fn optional<T: FromStr<Err = IdError>>(text: Option<&str>) -> Result<Option<T>, HttpError> {
-    text.map(str::parse::<T>)
-        .transpose()
-        .map_err(|e: IdError| bad_request(e.to_string()))
-}
-
-async fn metrics(State(front): State<Arc<Front>>) -> impl IntoResponse {
+    Extension(ends): Extension<Ends>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, HttpError> {
+    let is_forwarded = headers.keys().any(|name| {
+        let name = name.as_str();
+        name == "forwarded" || name.starts_with("x-forwarded-") || name == "x-real-ip"
+    });
+    if is_forwarded || !Source::of(ends.peer.ip()).is_this_machine() {
+        let fault = Fault::new(
+            Code::Unauthorized,
+            "metrics are not served to other machines",
+        )
+        .with_hint("ask on the registry's own machine, not through a proxy");
+        return Err(HttpError::new(StatusCode::FORBIDDEN, fault));
+    }
+    front.metrics.poll_sessions.set(front.sessions.count());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, front.metrics.text())
+    Ok((kind, front.metrics.text()))
 }
 
 async fn control(
     State(front): State<Arc<Front>>,
+    Extension(ends): Extension<Ends>,
+    Extension(own): Extension<Own>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, HttpError> {
     let upgrade = upgrade.map_err(|e| {
         let fault = Fault::new(Code::BadRequest, e.body_text())
             .with_hint("this path speaks WebSocket (RFC 6455) only");
-        HttpError(e.status(), fault)
+        HttpError::new(e.status(), fault)
     })?;
-    let conn = ConnId(front.next_conn.fetch_add(1, Ordering::Relaxed));
+    front.admit(ends)?;
+    let visitor = front.visitor(ends, &own, None);
     let identity = Arc::clone(&front.identity);
     let driver = front.driver.clone();
     Ok(upgrade
         .max_message_size(READ_MAX_BYTES)
         .max_frame_size(READ_MAX_BYTES)
-        .on_upgrade(move |socket| connection::serve(socket, conn, identity, driver)))
+        .on_upgrade(move |socket| {
+            let (incoming, outlet) = websocket(socket);
+            connection::serve(incoming, outlet, visitor, identity, driver)
+        }))
 }
