@@ -63,6 +63,16 @@ metrics! {
     closed_slow_reader: Counter = "waymesh_registry_closed_slow_reader_total";
     /// HTTP requests refused because a web page may have sent them.
     http_refused: Counter = "waymesh_registry_http_refused_total";
+    /// HTTP requests refused because they prove nothing, or not enough.
+    proofs_refused: Counter = "waymesh_registry_proofs_refused_total";
+    /// HTTP requests refused because they came too often.
+    requests_limited: Counter = "waymesh_registry_requests_limited_total";
+    /// Connections closed at once because their address has its share.
+    connections_refused: Counter = "waymesh_registry_connections_refused_total";
+    /// Connections without a TLS handshake.
+    tls_failed: Counter = "waymesh_registry_tls_failed_total";
+    /// Long-poll sessions now.
+    poll_sessions: Gauge = "waymesh_registry_poll_sessions";
     /// Messages that were refused with an error.
     messages_refused: Counter = "waymesh_registry_messages_refused_total";
     /// Signals that were passed on.

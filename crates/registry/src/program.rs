@@ -2,25 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use waymesh_core::registry::Registry as Rules;
-use waymesh_proto::MeshId;
-use waymesh_proto::control::{Origin, RegistryKey};
+use waymesh_proto::control::{MeshKey, Origin, RegistryKey};
 
-use crate::config::{RegistryConfig, StartError};
-use crate::connection::Identity;
+use crate::admin::{Address, AdminSocket, Desk, Running};
+use crate::config::{Checked, CheckedTls, RegistryConfig};
 use crate::data_dir::DataDir;
-use crate::driver::{CONNECTIONS_TO_DRIVER_CAP, Driver};
+use crate::engine::Engine;
 use crate::http::{Front, router};
-use crate::listener::Port;
-use crate::metrics::Metrics;
-use crate::server;
-use crate::storage::Storage;
-use crate::writer::{WRITER_TO_DRIVER_CAP, Writer};
+use crate::listener::{Port, Room};
+use crate::origins::Origins;
+use crate::server::{self, Served};
+use crate::start_error::StartError;
+use crate::tls::Credentials;
 
 /// A running registry. Dropping it ends it without good-byes; what has been
 /// acknowledged is on disk all the same.
@@ -28,76 +23,76 @@ use crate::writer::{WRITER_TO_DRIVER_CAP, Writer};
 pub struct Registry {
     url: Origin,
     addr: SocketAddr,
-    identity: Arc<Identity>,
-    stop: watch::Sender<bool>,
-    writer: Writer,
-    /// The driver and the server.
-    loops: JoinSet<()>,
-    /// The writer; it holds the directory's lock until the last byte is out.
-    disk: JoinSet<()>,
+    tls_pin: Option<[u8; 32]>,
+    engine: Engine,
 }
 
 impl Registry {
-    /// Starts a registry. When this returns, the port is open.
+    /// Starts a registry. When this returns, port and admin socket are open.
     ///
     /// # Errors
-    /// A [`StartError`]; nothing is left running then.
+    /// A [`StartError`]; nothing is left running then. A wrong configuration
+    /// is told before a file is made or a port opened.
     pub async fn start(config: RegistryConfig) -> Result<Self, StartError> {
-        let public = config.checked_origin()?;
-        let data_dir = DataDir::open(&config.data_dir)?;
-        let keypair = data_dir.keypair(&rand::random())?;
-        let storage = Storage::open(&data_dir.database())?;
-        let mesh = storage.mesh(MeshId::from_bytes(rand::random()))?;
-        let rules = Rules::new(storage.agents()?);
+        let Checked { public, tls } = config.check()?;
+        let dir = DataDir::open(&config.data_dir)?;
+        let credentials = credentials(tls, config.listen, &dir)?;
+        let tls_pin = credentials.as_ref().and_then(Credentials::pin);
         let (listener, addr) = bind(config.listen).await?;
-        let identity = Arc::new(Identity {
-            keypair,
-            mesh,
-            origins: origins(public.clone(), addr),
-        });
+        let origins = Origins::new(public, credentials.is_some(), addr);
+        let address = Address::new(origins.url(), tls_pin);
+        dir.write_address(&address)?;
+        let socket = AdminSocket::bind(&DataDir::admin_socket(&config.data_dir))?;
         let mut registry = Self {
-            url: public.unwrap_or_else(|| Origin::http(addr)),
+            url: origins.url(),
             addr,
-            identity,
-            stop: watch::Sender::new(false),
-            writer: Writer::default(),
-            loops: JoinSet::new(),
-            disk: JoinSet::new(),
+            tls_pin,
+            engine: Engine::start(dir)?,
         };
-        registry.spawn(listener, rules, storage, data_dir);
+        registry.open_port(listener, origins, credentials.as_ref());
+        registry.open_desk(socket, address);
         Ok(registry)
     }
 
-    fn spawn(&mut self, listener: TcpListener, rules: Rules, storage: Storage, dir: DataDir) {
-        let metrics = Arc::new(Metrics::default());
-        let (inputs, from_connections) = mpsc::channel(CONNECTIONS_TO_DRIVER_CAP);
-        let (stored, from_writer) = mpsc::channel(WRITER_TO_DRIVER_CAP);
-
-        let (writer, counts) = (self.writer.clone(), Arc::clone(&metrics));
-        self.disk.spawn_blocking(move || {
-            writer.run(storage, &stored, &counts);
-            drop(dir);
-        });
-
-        let driver = Driver::new(rules, self.writer.clone(), Arc::clone(&metrics));
-        let stop = self.stop.subscribe();
-        self.loops
-            .spawn(driver.run(from_connections, from_writer, stop));
-
-        let front = Front {
-            identity: Arc::clone(&self.identity),
-            driver: inputs,
+    fn open_port(
+        &mut self,
+        listener: TcpListener,
+        origins: Origins,
+        credentials: Option<&Credentials>,
+    ) {
+        let engine = &mut self.engine;
+        let (identity, metrics) = (engine.identity(), engine.metrics());
+        let front = Front::new(
+            identity,
+            origins,
+            engine.inputs(),
+            Arc::clone(&metrics),
+            &rand::random(),
+        );
+        let sessions = Arc::clone(&front.sessions);
+        let served = Served {
+            router: router(Arc::new(front)),
+            tls: credentials.map(Credentials::acceptor),
             metrics,
-            next_conn: AtomicU64::new(0),
         };
-        let stop = self.stop.subscribe();
-        let port = Port::new(listener);
-        self.loops.spawn(server::serve(port, router(front), stop));
+        let port = Port::new(listener, Room::default());
+        let stop = engine.stopping();
+        engine.spawn(async move {
+            server::serve(port, served, stop).await;
+            sessions.ended().await;
+        });
+    }
+
+    fn open_desk(&mut self, socket: AdminSocket, address: Address) {
+        let engine = &mut self.engine;
+        let desk = Desk::new(engine.identity(), engine.inputs(), address, Running::Yes);
+        let stop = engine.stopping();
+        engine.spawn(socket.serve(desk, stop));
     }
 
     /// The URL that nodes connect to: the public one, else that of the listening address.
-    pub fn url(&self) -> &str {
-        self.url.as_str()
+    pub fn url(&self) -> &Origin {
+        &self.url
     }
 
     /// The address that is listened on, with the port that was taken.
@@ -105,38 +100,49 @@ impl Registry {
         self.addr
     }
 
-    /// The registry's public key, which nodes pin at their first login.
-    pub fn key(&self) -> RegistryKey {
-        self.identity.keypair.registry_key()
+    /// What nodes must know to trust its TLS: the SHA-256 of the certificate's
+    /// public key (SPKI). `None` without TLS, or when an authority has signed it.
+    pub const fn tls_pin(&self) -> Option<[u8; 32]> {
+        self.tls_pin
     }
 
-    /// The mesh, made at the first start in the data directory.
-    pub fn mesh(&self) -> MeshId {
-        self.identity.mesh
+    /// The registry's public key, which nodes pin at their first login.
+    pub fn key(&self) -> RegistryKey {
+        self.engine.identity().keypair.registry_key()
+    }
+
+    /// The mesh that it serves; `None` until an admin command has given it to one.
+    pub fn mesh(&self) -> Option<MeshKey> {
+        self.engine.identity().mesh.get().copied()
     }
 
     /// Returns when a part of the registry has ended by itself, which is a
     /// fault that the log tells; until then it waits. Cancel safe.
     pub async fn failed(&mut self) {
-        tokio::select! {
-            _ = self.loops.join_next() => {}
-            _ = self.disk.join_next() => {}
-        }
+        self.engine.failed().await;
     }
 
     /// Stops: says good-bye to every connection, writes what waits, frees port and directory.
-    pub async fn stop(mut self) {
-        self.stop.send_replace(true);
-        while self.loops.join_next().await.is_some() {}
-        self.writer.end();
-        while self.disk.join_next().await.is_some() {}
+    pub async fn stop(self) {
+        self.engine.stop().await;
     }
 }
 
-impl Drop for Registry {
-    /// Lets the writer end, which no abort can.
-    fn drop(&mut self) {
-        self.writer.end();
+/// What the registry shows to whoever connects; `None` for plain HTTP.
+fn credentials(
+    tls: CheckedTls,
+    listen: SocketAddr,
+    dir: &DataDir,
+) -> Result<Option<Credentials>, StartError> {
+    match tls {
+        CheckedTls::Off => Ok(None),
+        CheckedTls::Given(credentials) => Ok(Some(credentials)),
+        CheckedTls::SelfSigned => {
+            let ip = Some(listen.ip()).filter(|ip| !ip.is_unspecified());
+            let names = ip.map(|ip| ip.to_string()).into_iter();
+            let names = names.chain(["localhost".to_owned()]).collect();
+            Ok(Some(Credentials::self_signed(dir.tls_key()?, names)?))
+        }
     }
 }
 
@@ -145,10 +151,4 @@ async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError>
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     Ok((listener, local))
-}
-
-/// Every origin under which a node may have reached this registry.
-fn origins(public: Option<Origin>, addr: SocketAddr) -> Vec<Origin> {
-    let own = [Origin::http(addr), Origin::http_localhost(addr.port())];
-    public.into_iter().chain(own).collect()
 }
