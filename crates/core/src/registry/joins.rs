@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use waymesh_proto::control::{PAIRING_CODES, PairingCode, ServerMessage};
-use waymesh_proto::membership::JoinRequest;
+use waymesh_proto::membership::{Delegation, JoinRequest};
 use waymesh_proto::{AgentId, Code, Fault, InviteId, Name, RequestId};
 
 use super::addresses::Place;
@@ -36,6 +36,8 @@ pub struct VerifiedJoin {
     pub address: IpAddr,
     /// Why it may ask.
     pub introduction: Introduction,
+    /// The delegation of its invite, to be shown to the authority.
+    pub delegation: Option<Delegation>,
 }
 
 /// Why somebody may ask to join.
@@ -356,6 +358,7 @@ impl Registry {
             join_request: join.join_request,
             address: join.address,
             invite,
+            delegation: join.delegation,
             since: now,
             waited: Duration::ZERO,
             decision: None,

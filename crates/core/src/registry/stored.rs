@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use waymesh_proto::api::SkillSpec;
 use waymesh_proto::control::{MeshKey, PairingCode, PeerRules};
-use waymesh_proto::membership::{Certificate, JoinRequest, Revocation, SealingStatement};
+use waymesh_proto::membership::{
+    Certificate, Delegation, JoinRequest, Revocation, SealingStatement,
+};
 use waymesh_proto::{AgentId, Incarnation, InviteId, Name, RequestId, Role};
 
 use super::{StoredItem, VerifiedLogin};
@@ -112,6 +114,8 @@ pub struct StoredJoin {
     pub address: IpAddr,
     /// The invite that it came with; `None` when it had a pairing code.
     pub invite: Option<InviteId>,
+    /// What the mesh allows that invite: the authority believes nobody else.
+    pub delegation: Option<Delegation>,
     /// Since when this run of the registry has had it.
     pub since: Instant,
     /// How long it was there before that.

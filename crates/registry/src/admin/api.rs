@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use waymesh_proto::api::AgentRecord;
 use waymesh_proto::control::{MeshKey, Origin, PairingCode, RegistryKey};
-use waymesh_proto::membership::{Certificate, JoinRequest, Revocation};
+use waymesh_proto::membership::{Certificate, Delegation, JoinRequest, Revocation};
 use waymesh_proto::{AgentId, Fault, InviteId, Name, RequestId};
 
 /// Longest line on the admin socket in either direction, bytes. Chosen: all
@@ -158,6 +158,8 @@ pub struct PendingJoin {
     pub waiting_ms: u64,
     /// The invite that it came with; `None` when it had a pairing code.
     pub invite: Option<InviteId>,
+    /// What the mesh allows that invite, for the authority to verify.
+    pub delegation: Option<Delegation>,
     /// Whether an admin has agreed already and it has not fetched that yet.
     pub approved: bool,
 }
