@@ -9,7 +9,7 @@ use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::error::BenchError;
-use crate::role::{Role, Said, Told};
+use crate::role::{INVITE_VARIABLE, Role, Said, Told};
 use crate::settings::Settings;
 
 /// How long a child may say nothing while something is expected of it. Chosen far above
@@ -34,29 +34,40 @@ impl Child {
         settings: &Settings,
         role: &Role,
     ) -> Result<(Self, String), BenchError> {
-        let mut child = Self::spawn(settings, role)?;
+        let mut child = Self::spawn(settings, role, None)?;
         let address = child.ready().await?;
         Ok((child, address))
     }
 
-    /// Starts a role without waiting for it.
-    pub(crate) fn spawn(settings: &Settings, role: &Role) -> Result<Self, BenchError> {
+    /// Starts a role without waiting for it; `invite` is that of its mesh.
+    pub(crate) fn spawn(
+        settings: &Settings,
+        role: &Role,
+        invite: Option<&str>,
+    ) -> Result<Self, BenchError> {
         let text = serde_json::to_string(role).map_err(|error| BenchError::Child {
             role: role.label(),
             why: error.to_string(),
         })?;
         let mut command = Command::new(&settings.program);
         command.args(&settings.role_args).arg(text);
-        Self::launch(role.label(), command)
+        Self::launch(role.label(), command, invite)
     }
 
     /// Starts a program as its users do: it must speak JSON lines and end when its
     /// standard input closes.
-    pub(crate) fn launch(role: &'static str, mut command: Command) -> Result<Self, BenchError> {
+    pub(crate) fn launch(
+        role: &'static str,
+        mut command: Command,
+        invite: Option<&str>,
+    ) -> Result<Self, BenchError> {
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(ENV_PREFIX) {
                 command.env_remove(name);
             }
+        }
+        if let Some(invite) = invite {
+            command.env(INVITE_VARIABLE, invite);
         }
         let mut process = command
             .stdin(Stdio::piped())

@@ -60,6 +60,30 @@ pub enum Metric {
     CpuShare,
     /// Runs that came whole within the limit.
     RunsWithinLimit,
+    /// Answers that came by mailbox.
+    ByMailbox,
+    /// Until a link carries the traffic: half of the samples are at or below it.
+    LinkP50,
+    /// Until a link carries the traffic: the largest sample.
+    LinkMax,
+    /// From sending to the receiving application, p50.
+    DeliveryP50,
+    /// From sending to the receiving application, p99.
+    DeliveryP99,
+    /// From sending to the word that it is durable, p50.
+    StoredP50,
+    /// From sending to the word that it is durable, p99.
+    StoredP99,
+    /// Sealing, p50.
+    SealP50,
+    /// Opening, p50.
+    OpenP50,
+    /// Until all were registered.
+    All,
+    /// Resident memory of the registry with all connected.
+    RegistryRss,
+    /// Resident memory of the registry, a node.
+    PerNode,
 }
 
 /// A unit.
@@ -100,6 +124,18 @@ impl Metric {
             Self::Rss => "RSS",
             Self::CpuShare => "of a core",
             Self::RunsWithinLimit => "runs within 1 s",
+            Self::ByMailbox => "answers by mailbox",
+            Self::LinkP50 => "link in use, p50",
+            Self::LinkMax => "link in use, max",
+            Self::DeliveryP50 => "delivery, p50",
+            Self::DeliveryP99 => "delivery, p99",
+            Self::StoredP50 => "stored, p50",
+            Self::StoredP99 => "stored, p99",
+            Self::SealP50 => "seal, p50",
+            Self::OpenP50 => "open, p50",
+            Self::All => "until all are in",
+            Self::RegistryRss => "registry's RSS",
+            Self::PerNode => "a node, registry's RSS",
         }
     }
 }

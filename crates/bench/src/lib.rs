@@ -21,5 +21,5 @@ pub use contestant::Contestant;
 pub use error::BenchError;
 pub use figure::{Figure, Metric, Unit};
 pub use measure::{Measure, run};
-pub use role::Role;
+pub use role::{Role, When};
 pub use settings::Settings;

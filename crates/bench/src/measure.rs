@@ -1,11 +1,16 @@
 //! What can be measured, and the run of all that was asked for.
 
+mod first_answer;
 mod idle;
+mod joins;
+mod mailbox;
 mod memory;
 mod mesh;
 mod one_way;
 mod rtt;
+mod sealing;
 mod setup;
+mod stored;
 
 use std::str::FromStr;
 
@@ -31,11 +36,21 @@ pub enum Measure {
     Idle,
     /// Nodes that start at the same moment, until each is linked with each.
     Mesh,
+    /// The first answer of a peer never spoken to, and when a link carries the traffic.
+    FirstAnswer,
+    /// By mailbox, to a receiver that is connected: until it has a message, until that is stored.
+    Mailbox,
+    /// Messages a second that become durable for a receiver that is away.
+    Stored,
+    /// Time to seal and to open a message.
+    Sealing,
+    /// Very many nodes that join at the same moment, and what they cost their registry.
+    Joins,
 }
 
 impl Measure {
-    /// All, in the order of a run.
-    pub const ALL: [Self; 6] = [
+    /// What concerns links.
+    pub const LINK: [Self; 6] = [
         Self::Rtt,
         Self::OneWay,
         Self::Setup,
@@ -43,6 +58,17 @@ impl Measure {
         Self::Idle,
         Self::Mesh,
     ];
+
+    /// What concerns the mailbox.
+    pub const MAILBOX: [Self; 4] = [
+        Self::FirstAnswer,
+        Self::Mailbox,
+        Self::Stored,
+        Self::Sealing,
+    ];
+
+    /// What concerns the registry.
+    pub const REGISTRY: [Self; 1] = [Self::Joins];
 
     /// The name on the command line and in JSON.
     pub const fn name(self) -> &'static str {
@@ -53,20 +79,29 @@ impl Measure {
             Self::Memory => "memory",
             Self::Idle => "idle",
             Self::Mesh => "mesh",
+            Self::FirstAnswer => "first_answer",
+            Self::Mailbox => "mailbox",
+            Self::Stored => "stored",
+            Self::Sealing => "sealing",
+            Self::Joins => "joins",
         }
     }
 }
 
-/// A name that is not one of [`Measure::ALL`].
+/// A name that is not that of a measure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no such measure; there are rtt, one_way, setup, memory, idle and mesh")]
+#[error(
+    "no such measure; of links there are rtt, one_way, setup, memory, idle and mesh, of the \
+     mailbox first_answer, mailbox, stored and sealing, of the registry joins"
+)]
 pub struct UnknownMeasure;
 
 impl FromStr for Measure {
     type Err = UnknownMeasure;
 
     fn from_str(text: &str) -> Result<Self, UnknownMeasure> {
-        Self::ALL
+        [&Self::LINK[..], &Self::MAILBOX, &Self::REGISTRY]
+            .concat()
             .into_iter()
             .find(|measure| measure.name() == text)
             .ok_or(UnknownMeasure)
@@ -88,6 +123,11 @@ pub async fn run(settings: &Settings, mut each: impl FnMut(&Figure)) -> Result<(
             Measure::Memory => memory::run(settings).await?,
             Measure::Idle => idle::run(settings).await?,
             Measure::Mesh => mesh::run(settings).await?,
+            Measure::FirstAnswer => first_answer::run(settings).await?,
+            Measure::Mailbox => mailbox::run(settings).await?,
+            Measure::Stored => stored::run(settings).await?,
+            Measure::Sealing => sealing::run(settings)?,
+            Measure::Joins => joins::run(settings).await?,
         };
         figures.iter().for_each(&mut each);
     }

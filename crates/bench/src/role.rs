@@ -38,10 +38,35 @@ pub enum Role {
         data_dir: PathBuf,
         /// Their names.
         names: Vec<Name>,
-        /// Whether they make links to every other node by themselves.
-        full_mesh: bool,
+        /// When they make links.
+        topology: When,
     },
 }
+
+/// When nodes make links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// On first use.
+    OnDemand,
+    /// With every other node, by themselves.
+    FullMesh,
+    /// Never.
+    MailboxOnly,
+}
+
+impl From<When> for Topology {
+    fn from(when: When) -> Self {
+        match when {
+            When::OnDemand => Self::OnDemand,
+            When::FullMesh => Self::FullMesh,
+            When::MailboxOnly => Self::MailboxOnly,
+        }
+    }
+}
+
+/// Where a child finds the invite of the mesh: not among its arguments, which everybody can read.
+pub(crate) const INVITE_VARIABLE: &str = "WAYMESH_INVITE";
 
 /// What a child says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +80,7 @@ pub(crate) enum Said {
     },
     /// Its nodes are registered.
     Registered,
-    /// All messages that it was told to send are delivered.
+    /// All messages that one of its nodes was told to send are where they should be.
     Sent,
     /// A node's link to a peer is up.
     Up {
@@ -75,7 +100,7 @@ pub(crate) enum Told {
         /// The name of the node.
         to: Name,
     },
-    /// The only node of the child sends messages and waits until all are delivered.
+    /// Every node of the child sends messages and says when all are there.
     Send {
         /// The receiver.
         to: Name,
@@ -83,7 +108,19 @@ pub(crate) enum Told {
         size: u32,
         /// How many.
         count: u32,
+        /// What they wait for.
+        until: Until,
     },
+}
+
+/// What a sender waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Until {
+    /// The word that all are durable in the mailbox.
+    Stored,
+    /// The word that all were taken in.
+    Delivered,
 }
 
 impl FromStr for Role {
@@ -111,13 +148,17 @@ impl Role {
                 registry,
                 data_dir,
                 names,
-                full_mesh,
+                topology,
             } => {
-                let topology = match full_mesh {
-                    true => Topology::FullMesh,
-                    false => Topology::OnDemand,
+                let invite = std::env::var(INVITE_VARIABLE).ok();
+                let crowd = far::Crowd {
+                    registry: &registry,
+                    invite: invite.as_deref(),
+                    data_dir: &data_dir,
+                    names: &names,
+                    topology: topology.into(),
                 };
-                far::nodes(&registry, &data_dir, &names, topology, orders).await
+                crowd.run(orders).await
             }
         }
     }
@@ -195,7 +236,7 @@ mod tests {
             registry: "http://127.0.0.1:1".into(),
             data_dir: "/tmp/x".into(),
             names: vec!["a".parse().expect("a name")],
-            full_mesh: true,
+            topology: When::FullMesh,
         };
         let text = serde_json::to_string(&role).expect("JSON");
         assert_eq!(text.parse::<Role>().expect("a role"), role);

@@ -30,6 +30,16 @@ pub struct Settings {
     pub mesh_runs: u32,
     /// Nodes of a mesh.
     pub mesh_nodes: u32,
+    /// Messages by mailbox, one after the other.
+    pub mailbox_messages: u32,
+    /// Senders that fill the mailbox of one receiver.
+    pub stored_senders: u32,
+    /// Messages of each of them; all together fit a mailbox.
+    pub stored_messages: u32,
+    /// Messages that are sealed and opened.
+    pub sealed_messages: u32,
+    /// Nodes that join at the same moment.
+    pub joining_nodes: u32,
 }
 
 impl Settings {
@@ -40,7 +50,7 @@ impl Settings {
         Self {
             program,
             role_args,
-            measures: Measure::ALL.to_vec(),
+            measures: Measure::LINK.to_vec(),
             round_trips: 20_000,
             rounds: 20,
             one_way_messages: 200_000,
@@ -49,6 +59,11 @@ impl Settings {
             idle_time: Duration::from_secs(20),
             mesh_runs: 20,
             mesh_nodes: 10,
+            mailbox_messages: 2_000,
+            stored_senders: 10,
+            stored_messages: 900,
+            sealed_messages: 5_000,
+            joining_nodes: 1_000,
         }
     }
 
@@ -62,6 +77,10 @@ impl Settings {
         self.memory_links /= 5;
         self.idle_time /= 5;
         self.mesh_runs /= 10;
+        self.mailbox_messages /= 10;
+        self.stored_messages /= 10;
+        self.sealed_messages /= 10;
+        self.joining_nodes /= 10;
         self
     }
 }

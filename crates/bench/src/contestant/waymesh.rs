@@ -8,11 +8,15 @@ mod embedded;
 pub(crate) mod far;
 mod processes;
 
+use std::path::Path;
+
+use waymesh_node::NodeConfig;
 use waymesh_proto::Name;
 
 pub(crate) use self::embedded::Embedded;
 pub(crate) use self::processes::{Crowd, Registry, Sidecar};
 use crate::error::BenchError;
+use crate::role::{Until, When};
 use crate::settings::Settings;
 
 /// The measuring side.
@@ -28,7 +32,7 @@ impl Near {
     pub(crate) async fn open(settings: &Settings) -> Result<Self, BenchError> {
         let registry = Registry::start(settings).await?;
         let node = Embedded::start(&registry).await?;
-        let echo = Crowd::start(settings, &registry, 1).await?;
+        let echo = Crowd::start(settings, &registry, 1, When::OnDemand).await?;
         node.connect(&echo.names()[0]).await?;
         Ok(Self {
             node,
@@ -40,16 +44,21 @@ impl Near {
     }
 
     pub(crate) async fn round_trip(&mut self, message: &[u8]) -> Result<(), BenchError> {
-        self.node.echo(&self.echo.names()[0], message).await
+        self.node
+            .echo(&self.echo.names()[0], message)
+            .await
+            .map(drop)
     }
 
     /// The sending side is a process of its own, so that its memory is its own.
     pub(crate) async fn one_way(&mut self, size: u32, count: u32) -> Result<(), BenchError> {
         let sender = match &mut self.sender {
             Some(sender) => sender,
-            none => none.insert(Crowd::start(&self.settings, &self.registry, 1).await?),
+            none => none
+                .insert({ Crowd::start(&self.settings, &self.registry, 1, When::OnDemand).await? }),
         };
-        sender.send(&self.echo.names()[0], size, count).await
+        let to = &self.echo.names()[0];
+        sender.send(to, (size, count), Until::Delivered).await
     }
 
     pub(crate) fn one_way_pids(&self) -> Result<Option<(u32, u32)>, BenchError> {
@@ -58,6 +67,20 @@ impl Near {
             None => Ok(None),
         }
     }
+}
+
+/// How a node of the benchmark joins.
+pub(crate) fn member_config(
+    name: &Name,
+    registry: &str,
+    invite: Option<&str>,
+    folder: &Path,
+) -> Result<NodeConfig, BenchError> {
+    let mut config = NodeConfig::new(name.clone(), folder.join(name.as_str()));
+    config.registry = Some(registry.to_owned());
+    let invite = invite.map(str::parse).transpose();
+    config.invite = invite.map_err(|error| BenchError::contestant("waymesh", error))?;
+    Ok(config)
 }
 
 /// Reads the name of a node of the benchmark.

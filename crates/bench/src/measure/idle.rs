@@ -6,6 +6,7 @@ use crate::contestant::waymesh::{Crowd, Registry, Sidecar};
 use crate::error::BenchError;
 use crate::figure::{Figure, Metric, Unit};
 use crate::procfs::{cpu_time, rss_kib};
+use crate::role::When;
 use crate::settings::Settings;
 
 /// Links of the idle node.
@@ -15,7 +16,7 @@ pub(super) async fn run(settings: &Settings) -> Result<Vec<Figure>, BenchError> 
     let registry = Registry::start(settings).await?;
     let hub = Sidecar::start(settings, &registry).await?;
     let rss = rss_kib(hub.pid()?)?;
-    let mut crowd = Crowd::start(settings, &registry, LINKS).await?;
+    let mut crowd = Crowd::start(settings, &registry, LINKS, When::OnDemand).await?;
     crowd.connect_to(hub.name()).await?;
     let before = cpu_time(hub.pid()?)?;
     // The measure is the time itself: there is no event to wait for.

@@ -6,13 +6,14 @@ use crate::contestant::waymesh::{Crowd, Registry, Sidecar};
 use crate::error::BenchError;
 use crate::figure::{Figure, Metric, Unit};
 use crate::procfs::rss_kib;
+use crate::role::When;
 use crate::settings::Settings;
 
 pub(super) async fn run(settings: &Settings) -> Result<Vec<Figure>, BenchError> {
     let links = settings.memory_links;
     let registry = Registry::start(settings).await?;
     let hub = Sidecar::start(settings, &registry).await?;
-    let mut crowd = Crowd::start(settings, &registry, links).await?;
+    let mut crowd = Crowd::start(settings, &registry, links, When::OnDemand).await?;
     let before = (rss_kib(hub.pid()?)?, rss_kib(crowd.pid()?)?);
     crowd.connect_to(hub.name()).await?;
     let after = (rss_kib(hub.pid()?)?, rss_kib(crowd.pid()?)?);

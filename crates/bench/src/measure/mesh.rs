@@ -11,7 +11,7 @@ use crate::child::Child;
 use crate::contestant::waymesh::{Registry, name};
 use crate::error::BenchError;
 use crate::figure::{Figure, Metric, Unit};
-use crate::role::{Role, Said};
+use crate::role::{Role, Said, When};
 use crate::settings::Settings;
 
 /// A mesh of ten is to be whole within it.
@@ -56,9 +56,9 @@ async fn mesh(settings: &Settings, registry: &Registry) -> Result<Vec<Child>, Be
             registry: registry.url().to_owned(),
             data_dir: registry.folder().join(name.as_str()),
             names: vec![name],
-            full_mesh: true,
+            topology: When::FullMesh,
         };
-        members.push(Child::spawn(settings, &role)?);
+        members.push(Child::spawn(settings, &role, Some(registry.invite()))?);
     }
     let others = settings.mesh_nodes.saturating_sub(1);
     try_join_all(members.iter_mut().map(|member| linked(member, others))).await?;

@@ -11,6 +11,7 @@ use super::rtt::{histogram, note};
 use crate::contestant::waymesh::{Crowd, Embedded, Registry};
 use crate::error::BenchError;
 use crate::figure::{Figure, Metric, Unit};
+use crate::role::When;
 use crate::settings::Settings;
 
 /// Links that are made before anything counts.
@@ -19,7 +20,13 @@ const WARM_UP: u32 = 3;
 pub(super) async fn run(settings: &Settings) -> Result<Vec<Figure>, BenchError> {
     let registry = Registry::start(settings).await?;
     let node = Embedded::start(&registry).await?;
-    let mut crowd = Crowd::start(settings, &registry, settings.setups + WARM_UP).await?;
+    let mut crowd = Crowd::start(
+        settings,
+        &registry,
+        settings.setups + WARM_UP,
+        When::OnDemand,
+    )
+    .await?;
     let mut nanos = histogram()?;
     for (run, peer) in crowd.names().to_vec().into_iter().enumerate() {
         let start = Instant::now();

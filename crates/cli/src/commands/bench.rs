@@ -1,4 +1,4 @@
-//! `waymesh bench link`: waymesh and its rivals, measured in the same run.
+//! `waymesh bench`: waymesh and its rivals, measured in the same run.
 
 use serde::Serialize;
 use waymesh_bench::{Figure, Measure, Settings};
@@ -17,10 +17,41 @@ Examples:
 
 Only waymesh encrypts; all others are plaintext on loopback. Build with --release.";
 
+const MAILBOX_EXAMPLES: &str = "\
+Examples:
+  waymesh bench mailbox                        everything; takes a minute
+  waymesh bench mailbox --quick first_answer   a look at cold calls only
+
+Build with --release.";
+
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
     Link(LinkArgs),
+    Mailbox(MailboxArgs),
+    Registry(RegistryArgs),
+}
+
+/// The mailbox: first answers, delivery, durable messages a second, sealing
+#[derive(Debug, clap::Args)]
+#[command(after_help = MAILBOX_EXAMPLES)]
+pub(crate) struct MailboxArgs {
+    /// What to measure: first_answer, mailbox, stored, sealing [default: all]
+    measures: Vec<Measure>,
+    /// A tenth of everything: a look, not a figure to publish
+    #[arg(long)]
+    quick: bool,
+}
+
+/// The registry: many nodes that join at once, memory, cost at rest
+#[derive(Debug, clap::Args)]
+pub(crate) struct RegistryArgs {
+    /// A tenth of everything: a look, not a figure to publish
+    #[arg(long)]
+    quick: bool,
+    /// Nodes that join
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    nodes: Option<u32>,
 }
 
 /// Links: round trip, messages a second, set-up, memory, idle cost, mesh
@@ -57,9 +88,12 @@ struct Done {
 }
 
 pub(crate) async fn run(bench: Bench, context: &Context) -> Result<Outcome, Fault> {
-    let Bench::Link(args) = bench;
     let stopped = stop::requested(StdinGuard::Off)?;
-    let settings = settings(args)?;
+    let settings = match bench {
+        Bench::Link(args) => link(args)?,
+        Bench::Mailbox(args) => mailbox(args)?,
+        Bench::Registry(args) => registry(args)?,
+    };
     let spinner = context.out.progress("measuring");
     let mut all = Vec::new();
     let measuring = waymesh_bench::run(&settings, |figure| {
@@ -86,7 +120,13 @@ pub(crate) async fn run(bench: Bench, context: &Context) -> Result<Outcome, Faul
     Ok(Outcome::Done)
 }
 
-fn settings(args: LinkArgs) -> Result<Settings, Fault> {
+/// Settings for measures: those that are named, else all of a group.
+fn settings(named: Vec<Measure>, group: &[Measure], quick: bool) -> Result<Settings, Fault> {
+    if let Some(stranger) = named.iter().find(|measure| !group.contains(measure)) {
+        let names: Vec<_> = group.iter().map(|measure| measure.name()).collect();
+        let message = format!("{} is not one of: {}", stranger.name(), names.join(", "));
+        return Err(Fault::new(Code::Usage, message).with_hint("see `waymesh bench --help`"));
+    }
     let program = std::env::current_exe().map_err(|error| {
         Fault::new(
             Code::SidecarFailed,
@@ -94,14 +134,31 @@ fn settings(args: LinkArgs) -> Result<Settings, Fault> {
         )
     })?;
     let mut settings = Settings::new(program, vec!["bench-role".to_owned()]);
-    if args.quick {
+    if quick {
         settings = settings.quick();
     }
-    if !args.measures.is_empty() {
-        settings.measures = args.measures;
-    }
+    settings.measures = if named.is_empty() {
+        group.to_vec()
+    } else {
+        named
+    };
+    Ok(settings)
+}
+
+fn link(args: LinkArgs) -> Result<Settings, Fault> {
+    let mut settings = settings(args.measures, &Measure::LINK, args.quick)?;
     settings.round_trips = args.round_trips.unwrap_or(settings.round_trips);
     settings.one_way_messages = args.messages.unwrap_or(settings.one_way_messages);
+    Ok(settings)
+}
+
+fn mailbox(args: MailboxArgs) -> Result<Settings, Fault> {
+    settings(args.measures, &Measure::MAILBOX, args.quick)
+}
+
+fn registry(args: RegistryArgs) -> Result<Settings, Fault> {
+    let mut settings = settings(Vec::new(), &Measure::REGISTRY, args.quick)?;
+    settings.joining_nodes = args.nodes.unwrap_or(settings.joining_nodes);
     Ok(settings)
 }
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
-use waymesh_node::{Agent, Node, NodeConfig};
+use waymesh_node::{Agent, Client, Node, Topology};
 use waymesh_proto::Name;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::ids::SkillName;
+use waymesh_proto::link::Path;
 
-use super::{Registry, name};
+use super::{Registry, member_config, name};
 use crate::error::BenchError;
 
 /// How long a link or a call may take before the run is given up.
@@ -25,8 +26,19 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Starts a node and waits until it is registered.
     pub(crate) async fn start(registry: &Registry) -> Result<Self, BenchError> {
+        Self::named("measurer", registry, Topology::OnDemand).await
+    }
+
+    /// Starts a node of another name and waits until it is registered.
+    pub(crate) async fn named(
+        text: &str,
+        registry: &Registry,
+        topology: Topology,
+    ) -> Result<Self, BenchError> {
         let folder = tempfile::tempdir().map_err(BenchError::io("making a folder"))?;
-        let config = NodeConfig::new(name("measurer")?, registry.url(), folder.path());
+        let (name, invite) = (name(text)?, Some(registry.invite()));
+        let mut config = member_config(&name, registry.url(), invite, folder.path())?;
+        config.topology = topology;
         let mut node = Node::start(config).await.map_err(failed)?;
         node.registered().await?;
         Ok(Self {
@@ -37,17 +49,27 @@ impl Embedded {
         })
     }
 
+    /// A client of the node that sees its events.
+    pub(crate) fn client(&self) -> Client {
+        self.node.client()
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &Name {
+        &self.node.info().name
+    }
+
     /// Makes a link.
     pub(crate) async fn connect(&self, to: &Name) -> Result<(), BenchError> {
         Ok(self.agent.connect(to, PATIENCE).await?)
     }
 
-    /// Calls the `echo` of a peer.
-    pub(crate) async fn echo(&self, to: &Name, message: &[u8]) -> Result<(), BenchError> {
+    /// Calls the `echo` of a peer; gives the path of the answer.
+    pub(crate) async fn echo(&self, to: &Name, message: &[u8]) -> Result<Option<Path>, BenchError> {
         let payload = Payload::bytes("application/octet-stream", message);
         let answer = self.agent.call(to, &self.echo, payload, PATIENCE).await?;
         match answer.payload.bytes == message {
-            true => Ok(()),
+            true => Ok(answer.path),
             false => Err(failed("the echo is not what was sent")),
         }
     }

@@ -15,7 +15,9 @@ use waymesh_proto::limits::{OUTBOX_MAX_BYTES, OUTBOX_MAX_MESSAGES};
 use waymesh_proto::{Class, Name, Priority};
 
 use crate::error::BenchError;
-use crate::role::{Orders, Said, Told, say};
+use crate::role::{Orders, Said, Told, Until, say};
+
+use super::member_config;
 
 /// Orders that wait for one node; the process reads no more when full.
 const ORDERS_TO_NODE_CAP: usize = 1;
@@ -26,21 +28,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages above this size go as `bulk`, others as `control`.
 const CONTROL_MAX_BYTES: u32 = 1024;
 
-/// Runs the nodes until the parent goes away.
-pub(crate) async fn nodes(
-    registry: &str,
-    data_dir: &Path,
-    names: &[Name],
-    topology: Topology,
-    mut orders: Orders,
-) -> Result<(), BenchError> {
-    let starting = names.iter().map(|name| {
-        let mut config = NodeConfig::new(name.clone(), registry, data_dir.join(name.as_str()));
+/// The nodes of a child.
+pub(crate) struct Crowd<'a> {
+    pub(crate) registry: &'a str,
+    pub(crate) invite: Option<&'a str>,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) names: &'a [Name],
+    pub(crate) topology: Topology,
+}
+
+impl Crowd<'_> {
+    fn config(&self, name: &Name) -> Result<NodeConfig, BenchError> {
+        let mut config = member_config(name, self.registry, self.invite, self.data_dir)?;
         config.builtins.insert(Builtin::Echo);
-        config.topology = topology;
-        Node::start(config)
-    });
-    let mut nodes = try_join_all(starting).await.map_err(failed)?;
+        config.topology = self.topology;
+        Ok(config)
+    }
+
+    /// Runs the nodes until the parent goes away.
+    pub(crate) async fn run(self, orders: Orders) -> Result<(), BenchError> {
+        let configs = self.names.iter().map(|name| self.config(name));
+        let configs = configs.collect::<Result<Vec<_>, _>>()?;
+        let nodes = try_join_all(configs.into_iter().map(Node::start));
+        serve(nodes.await.map_err(failed)?, self.names, orders).await
+    }
+}
+
+async fn serve(mut nodes: Vec<Node>, names: &[Name], mut orders: Orders) -> Result<(), BenchError> {
     let mut members = JoinSet::new();
     let mut to_members = Vec::new();
     for (node, name) in nodes.iter().zip(names) {
@@ -81,8 +95,8 @@ async fn member(
                     let (id, timeout) = (new_id(), PATIENCE);
                     tell(&client, Command::Connect { id, to, timeout }).await?;
                 }
-                Some(Told::Send { to, size, count }) => {
-                    send(&mut client, &name, &to, size, count).await?;
+                Some(Told::Send { to, size, count, until }) => {
+                    send(&mut client, &name, &to, (size, count), until).await?;
                     say(&Said::Sent)?;
                 }
                 None => return Ok(()),
@@ -112,14 +126,19 @@ async fn handle(client: &Client, name: &Name, event: Option<Event>) -> Result<()
     }
 }
 
-/// Sends messages, half an outbox of them under way at a time, until all are delivered.
+/// Sends messages, half an outbox of them under way at a time, until all are there. One that
+/// is stored stays in the outbox until it is delivered, so as many must fit.
 async fn send(
     client: &mut Client,
     name: &Name,
     to: &Name,
-    size: u32,
-    count: u32,
+    (size, count): (u32, u32),
+    until: Until,
 ) -> Result<(), BenchError> {
+    let reached = |state: SendState| match until {
+        Until::Stored => matches!(state, SendState::Stored | SendState::Delivered),
+        Until::Delivered => state == SendState::Delivered,
+    };
     let class = match size {
         0..=CONTROL_MAX_BYTES => Class::Control,
         _ => Class::Bulk,
@@ -141,10 +160,7 @@ async fn send(
             sent += 1;
         }
         match client.recv().await {
-            Some(Event::State {
-                state: SendState::Delivered,
-                ..
-            }) => delivered += 1,
+            Some(Event::State { state, .. }) if reached(state) => delivered += 1,
             Some(Event::State { state, fault, .. }) if state.is_final() => {
                 return Err(fault.map_or_else(
                     || failed(format!("a message is {state:?}")),

@@ -11,7 +11,7 @@ use waymesh_proto::Name;
 use super::name;
 use crate::child::Child;
 use crate::error::BenchError;
-use crate::role::{Role, Said, Told};
+use crate::role::{Role, Said, Told, Until, When};
 use crate::settings::Settings;
 
 /// Numbers the crowds of this process, so that no name is used twice.
@@ -21,6 +21,7 @@ static CROWDS: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Registry {
     child: Child,
     url: String,
+    invite: String,
     folder: TempDir,
 }
 
@@ -32,9 +33,24 @@ impl Registry {
             .args(["--json", "--log", "error", "registry", "--stdin-guard"])
             .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path().join("registry"));
-        let mut child = Child::launch("the registry", command)?;
+        let mut child = Child::launch("the registry", command, None)?;
         let url = child.ready().await?;
-        Ok(Self { child, url, folder })
+        let invite = invite(settings, &folder.path().join("registry")).await?;
+        Ok(Self {
+            child,
+            url,
+            invite,
+            folder,
+        })
+    }
+
+    /// The invite with which all nodes of the run join.
+    pub(crate) fn invite(&self) -> &str {
+        &self.invite
+    }
+
+    pub(crate) fn pid(&self) -> Result<u32, BenchError> {
+        self.child.pid()
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -47,6 +63,22 @@ impl Registry {
 
     pub(crate) async fn stop(self) -> Result<(), BenchError> {
         self.child.stop().await
+    }
+}
+
+/// Makes an invite for any number of nodes, as an admin does.
+async fn invite(settings: &Settings, data_dir: &Path) -> Result<String, BenchError> {
+    let made = Command::new(&settings.program)
+        .args(["invite", "--auto-approve", "--reusable", "--data-dir"])
+        .arg(data_dir)
+        .output()
+        .await
+        .map_err(BenchError::io("making an invite"))?;
+    let text = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    if made.status.success() {
+        Ok(text)
+    } else {
+        Err(BenchError::contestant("waymesh invite", text))
     }
 }
 
@@ -68,7 +100,7 @@ impl Sidecar {
             .args(["--name", name.as_str(), "--registry", registry.url()])
             .arg("--data-dir")
             .arg(registry.folder().join(name.as_str()));
-        let mut child = Child::launch("the sidecar", command)?;
+        let mut child = Child::launch("the sidecar", command, Some(registry.invite()))?;
         child.registered().await?;
         Ok(Self { child, name })
     }
@@ -97,6 +129,19 @@ impl Crowd {
         settings: &Settings,
         registry: &Registry,
         nodes: u32,
+        topology: When,
+    ) -> Result<Self, BenchError> {
+        let mut crowd = Self::begin(settings, registry, nodes, topology)?;
+        crowd.registered().await?;
+        Ok(crowd)
+    }
+
+    /// Starts the nodes without waiting for them.
+    pub(crate) fn begin(
+        settings: &Settings,
+        registry: &Registry,
+        nodes: u32,
+        topology: When,
     ) -> Result<Self, BenchError> {
         let crowd = CROWDS.fetch_add(1, Ordering::Relaxed);
         let names = (0..nodes)
@@ -106,11 +151,15 @@ impl Crowd {
             registry: registry.url().to_owned(),
             data_dir: registry.folder().join(format!("crowd-{crowd}")),
             names: names.clone(),
-            full_mesh: false,
+            topology,
         };
-        let mut child = Child::spawn(settings, &role)?;
-        child.registered().await?;
+        let child = Child::spawn(settings, &role, Some(registry.invite()))?;
         Ok(Self { child, names })
+    }
+
+    /// Waits until all nodes are registered.
+    pub(crate) async fn registered(&mut self) -> Result<(), BenchError> {
+        self.child.registered().await
     }
 
     pub(crate) fn names(&self) -> &[Name] {
@@ -139,27 +188,31 @@ impl Crowd {
         Ok(())
     }
 
-    /// Has the only node send messages and waits until all are delivered.
+    /// Has every node send messages and waits until all are where they should be.
     pub(crate) async fn send(
         &mut self,
         to: &Name,
-        size: u32,
-        count: u32,
+        (size, count): (u32, u32),
+        until: Until,
     ) -> Result<(), BenchError> {
+        let to = to.clone();
         self.child
             .tell(&Told::Send {
-                to: to.clone(),
+                to,
                 size,
                 count,
+                until,
             })
             .await?;
-        loop {
+        let mut done = 0;
+        while done < self.names.len() {
             match self.child.next().await? {
-                Said::Sent => return Ok(()),
+                Said::Sent => done += 1,
                 Said::Up { .. } => {}
                 other => return Err(self.child.unexpected(&other)),
             }
         }
+        Ok(())
     }
 
     pub(crate) async fn stop(self) -> Result<(), BenchError> {
