@@ -6,7 +6,7 @@ use waymesh_proto::control::{MemberRecord, MeshKey};
 use waymesh_proto::{Code, Fault, Name};
 
 use crate::certificate::{Cache, CertificateError, Verified};
-use crate::sealing::{self, SealError, SealTo};
+use crate::sealing::{SealError, SealTo};
 
 /// Why a record is not believed: the registry is mistaken or lies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +88,7 @@ pub fn verify(
     if record.agent.roles != member.roles {
         return Err(swapped("roles"));
     }
-    let sealing = sealing::verify_statement(&record.sealing, &member, now_ms);
+    let sealing = cache.verify_statement(&record.sealing, &member, now_ms);
     Ok(Entry { member, sealing })
 }
 

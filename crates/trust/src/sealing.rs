@@ -20,5 +20,6 @@ mod tests;
 
 pub use content::Content;
 pub use error::{OpenError, SealError};
+pub(crate) use key::verify_without_time;
 pub use key::{SEALING_LIFE_MAX_MS, SealTo, SealingKey, verify_statement};
 pub use seal::{Opened, SEAL_LABEL, SEALED_LABEL, open, seal};

@@ -114,7 +114,7 @@ fn with_an_invite_its_key_has_signed_and_its_names_hold() {
     ] {
         assert_eq!(join.check_invite(delegation), Err(JoinError::NotInvited));
     }
-    let mut for_bob = secret.grant.clone();
+    let mut for_bob = secret.grant;
     for_bob.names = Some(vec![name("bob")]);
     assert_eq!(
         join.check_invite(Some(&for_bob)),

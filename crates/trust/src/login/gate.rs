@@ -8,7 +8,7 @@ use super::error::LoginError;
 use super::{LOGIN_LABEL, WELCOME_LABEL, statement, with_key};
 use crate::certificate::{Cache, Verified};
 use crate::keys::{self, Keypair};
-use crate::sealing::{self, SealTo};
+use crate::sealing::SealTo;
 
 /// The registry's end of one login.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Gate<'_> {
         let statement = statement(login, &self.nonce);
         keys::verify(&member.key, LOGIN_LABEL, &statement, &login.sig)
             .map_err(|_| LoginError::BadSignature { by: "agent" })?;
-        let sealing = sealing::verify_statement(&login.sealing, &member, now_ms)?;
+        let sealing = cache.verify_statement(&login.sealing, &member, now_ms)?;
         let bytes = with_key(statement, &self.keypair.registry_key());
         let sig = self.keypair.sign(WELCOME_LABEL, &bytes);
         Ok(Admission {

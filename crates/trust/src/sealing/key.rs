@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use waymesh_proto::control::MeshKey;
 use waymesh_proto::limits::CLOCK_LEEWAY_MS;
 use waymesh_proto::membership::SealingStatement;
-use waymesh_proto::{AgentId, KeyId, MeshId};
+use waymesh_proto::{AgentId, KeyId, MeshId, Name};
 
 use super::error::SealError;
 use crate::certificate::Verified;
@@ -130,6 +130,25 @@ pub struct SealTo {
 }
 
 impl SealTo {
+    /// Whether it may be sealed to at this time, give or take [`CLOCK_LEEWAY_MS`].
+    /// `name` is its owner's.
+    ///
+    /// # Errors
+    /// [`SealError::NotYetValid`] or [`SealError::Expired`].
+    pub fn check_time(&self, name: &Name, now_ms: u64) -> Result<(), SealError> {
+        let ahead_ms = self.issued_ms.saturating_sub(now_ms);
+        if ahead_ms > CLOCK_LEEWAY_MS {
+            let name = name.clone();
+            return Err(SealError::NotYetValid { name, ahead_ms });
+        }
+        let over_ms = now_ms.saturating_sub(self.expires_ms);
+        if over_ms > CLOCK_LEEWAY_MS {
+            let name = name.clone();
+            return Err(SealError::Expired { name, over_ms });
+        }
+        Ok(())
+    }
+
     pub(super) fn public_key(&self) -> HpkePublicKey {
         HpkePublicKey(self.public.to_vec())
     }
@@ -143,6 +162,16 @@ pub fn verify_statement(
     statement: &SealingStatement,
     by: &Verified,
     now_ms: u64,
+) -> Result<SealTo, SealError> {
+    let seal_to = verify_without_time(statement, by)?;
+    seal_to.check_time(&by.name, now_ms)?;
+    Ok(seal_to)
+}
+
+/// Everything but the time.
+pub(crate) fn verify_without_time(
+    statement: &SealingStatement,
+    by: &Verified,
 ) -> Result<SealTo, SealError> {
     let name = || by.name.clone();
     let malformed = |why: &dyn ToString| SealError::Malformed {
@@ -164,22 +193,11 @@ pub fn verify_statement(
     if life.is_none_or(|life_ms| life_ms > SEALING_LIFE_MAX_MS) {
         return Err(malformed(&"it has a life that no such statement may have"));
     }
-    let seal_to = SealTo {
+    Ok(SealTo {
         agent_id: claims.aid,
         id: key_id(&public),
         public,
         issued_ms: millis(claims.iat),
         expires_ms: millis(claims.exp),
-    };
-    let ahead_ms = seal_to.issued_ms.saturating_sub(now_ms);
-    if ahead_ms > CLOCK_LEEWAY_MS {
-        let name = name();
-        return Err(SealError::NotYetValid { name, ahead_ms });
-    }
-    let over_ms = now_ms.saturating_sub(seal_to.expires_ms);
-    if over_ms > CLOCK_LEEWAY_MS {
-        let name = name();
-        return Err(SealError::Expired { name, over_ms });
-    }
-    Ok(seal_to)
+    })
 }

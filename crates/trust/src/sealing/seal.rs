@@ -11,7 +11,7 @@ use waymesh_proto::{AgentId, MeshId};
 
 use super::content::Content;
 use super::error::{OpenError, SealError};
-use super::key::{SealTo, SealingKey, verify_statement};
+use super::key::{SealTo, SealingKey};
 use crate::certificate::{Cache, Verified};
 use crate::keys::{self, Keypair, mesh_id};
 
@@ -121,7 +121,7 @@ pub fn open(
         return Err(OpenError::BadSignature { name });
     }
     check_life(&header, &content, &sender, now_ms)?;
-    let seal_to = verify_statement(&content.sealing, &sender, content.issued_ms)?;
+    let seal_to = cache.verify_statement(&content.sealing, &sender, content.issued_ms)?;
     Ok(Opened {
         header,
         sender,

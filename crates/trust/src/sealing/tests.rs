@@ -162,11 +162,8 @@ fn a_member_that_seals_in_the_name_of_another_is_found_out_by_its_own_name() {
 #[test]
 fn what_the_registry_seals_itself_is_refused_with_what_it_is() {
     let mut minted = content();
-    minted.certificate = {
-        let mut member = member("alice", &alice());
-        member.agent_id = alice().agent_id();
-        crate::certificate::issue(&registry(), &member).expect("good in a mesh of its own")
-    };
+    let issued = crate::certificate::issue(&registry(), &member("alice", &alice()));
+    minted.certificate = issued.expect("good in a mesh of its own");
     assert_eq!(
         code_of(&sealed(&minted, &header(), &alice())),
         Some(Code::BadCertificate)
@@ -247,6 +244,23 @@ fn nothing_is_sealed_to_a_key_whose_time_is_over() {
     assert_eq!(check(last_ms + 1), Err(Code::NoSealingKey));
     assert!(check(NOW_MS - CLOCK_LEEWAY_MS).is_ok());
     assert_eq!(check(NOW_MS - CLOCK_LEEWAY_MS - 1), Err(Code::ClockSkew));
+}
+
+#[test]
+fn a_cache_takes_a_statement_of_nobody_else_and_checks_its_time_at_every_use() {
+    let statement = sealing_statement(&sealing_key(4), &bob());
+    let mut cache = Cache::default();
+    let mut check = |by: &Verified, now_ms| {
+        let outcome = cache.verify_statement(&statement, by, now_ms);
+        outcome.map(|to| to.id).map_err(|e| e.code())
+    };
+    let late_ms = NOW_MS + 30 * DAY_MS;
+    assert_eq!(check(&of_bob(), NOW_MS), Ok(sealing_key(4).id()));
+    assert_eq!(check(&of_bob(), late_ms), Err(Code::NoSealingKey));
+    let mut after_a_change_of_key = of_bob();
+    after_a_change_of_key.key = alice().agent_id();
+    let outcome = check(&after_a_change_of_key, NOW_MS);
+    assert_eq!(outcome, Err(Code::BadSignature));
 }
 
 #[test]
@@ -351,12 +365,13 @@ fn what_one_seal_costs() {
     for frame_bytes in [1024, 64 * 1024, 1024 * 1024] {
         let mut made = content();
         made.frame = vec![7; frame_bytes];
-        let (to, header, mut cache) = (to_bob(), header(), Cache::default());
+        let (to, header, signer) = (to_bob(), header(), alice());
+        let mut cache = Cache::default();
         let rounds = (64 * 1024 * 1024 / frame_bytes).min(2_000) as u32;
         let begun = Instant::now();
         let mut item = None;
         for _ in 0..rounds {
-            item = Some(seal(&made, &header, &mesh_key(), &to, &alice()).expect("sealed"));
+            item = Some(seal(&made, &header, &mesh_key(), &to, &signer).expect("sealed"));
         }
         let seal_us = begun.elapsed().as_micros() / u128::from(rounds);
         let (item, keys, me) = (item.expect("sealed"), [sealing_key(4)], bob().agent_id());

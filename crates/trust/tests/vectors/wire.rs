@@ -1,52 +1,22 @@
-//! Golden bytes of signatures, logins and signals: `spec/vectors/{control,signaling}.json`.
-//!
-//! Run with `WAYMESH_BLESS=1` to write the files anew after a change of format.
+//! Signals and the login: `spec/vectors/{signaling,control}.json`.
 
-use std::path::PathBuf;
-
+use crate::mesh::{NOW_MS, alice, bob, certificate, check, keys, mesh_key, registry, sealing};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use waymesh_proto::control::{
     ClientMessage, InstanceId, Login, Nonce, Origin, RegistryKey, ServerMessage, Signature,
 };
+use waymesh_proto::limits::CLOCK_LEEWAY_MS;
 use waymesh_proto::signaling::{Signal, SignalBody, SignedSignal};
-use waymesh_proto::{AgentId, Code, Fault, Incarnation, MeshId, SessionId};
-use waymesh_trust::Keypair;
+use waymesh_proto::{AgentId, Code, Fault, Incarnation, SessionId};
+use waymesh_trust::certificate::Cache;
 use waymesh_trust::login::{Gate, Pin, Who, answer, statement};
-use waymesh_trust::signal::{ISSUE_LEEWAY_MS, offer_hash, sign, verify};
-
-const MESH: MeshId = MeshId::from_bytes([0x11; 16]);
-const NOW_MS: u64 = 1_767_225_600_000;
-
-fn alice() -> Keypair {
-    Keypair::from_seed(&[1; 32])
-}
-
-fn bob() -> Keypair {
-    Keypair::from_seed(&[2; 32])
-}
-
-fn registry() -> Keypair {
-    Keypair::from_seed(&[3; 32])
-}
-
-/// Compares what the code makes with the file, or writes the file.
-fn check(name: &str, made: &Value) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../spec/vectors")
-        .join(name);
-    if std::env::var_os("WAYMESH_BLESS").is_some() {
-        let text = serde_json::to_string_pretty(made).expect("JSON") + "\n";
-        std::fs::write(&path, text).expect("a file that can be written");
-    }
-    let text = std::fs::read_to_string(&path).expect("the vectors");
-    let file: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(&file, made, "{} differs", path.display());
-}
+use waymesh_trust::signal::{offer_hash, sign, verify};
+use waymesh_trust::{Keypair, mesh_id};
 
 fn signal_vector(name: &str, from: &Keypair, to: &Keypair, seq: u64, signal: Signal) -> Value {
     let body = SignalBody {
-        mesh: MESH,
+        mesh: mesh_id(&mesh_key()),
         from: from.agent_id(),
         from_incarnation: Incarnation::new(5),
         to: to.agent_id(),
@@ -56,9 +26,15 @@ fn signal_vector(name: &str, from: &Keypair, to: &Keypair, seq: u64, signal: Sig
         issued_ms: NOW_MS,
         signal,
     };
-    let signed = sign(from, &body);
-    let back = verify(&signed, &to.agent_id(), &MESH, NOW_MS).expect("a good signal");
-    assert_eq!(back, body);
+    let who = if from.agent_id() == alice().agent_id() {
+        "alice"
+    } else {
+        "bob"
+    };
+    let signed = sign(from, &certificate(who, from), &body);
+    let mut cache = Cache::default();
+    let back = verify(&signed, &to.agent_id(), &mesh_key(), NOW_MS, &mut cache);
+    assert_eq!(back.map(|(body, _)| body), Ok(body));
     json!({"name": name, "now_unix_ms": NOW_MS, "to": to.agent_id(), "signal": signed})
 }
 
@@ -71,8 +47,12 @@ fn bad_signal(name: &str, good: &Value, code: Code, change: impl FnOnce(&mut Val
     let signed: SignedSignal = serde_json::from_value(bad["signal"].clone()).expect("a signal");
     let to: AgentId = serde_json::from_value(bad["to"].clone()).expect("an id");
     let now = bad["now_unix_ms"].as_u64().expect("a time");
-    let outcome = verify(&signed, &to, &MESH, now).map_err(|e| e.code());
-    assert_eq!(outcome, Err(code), "{name}");
+    let outcome = verify(&signed, &to, &mesh_key(), now, &mut Cache::default());
+    assert_eq!(
+        outcome.map(|_| ()).map_err(|e| e.code()),
+        Err(code),
+        "{name}"
+    );
     bad
 }
 
@@ -113,20 +93,26 @@ fn signals_have_the_bytes_and_signatures_of_the_file() {
         bad_signal("for another agent", &good[0], Code::Unauthorized, |v| {
             v["to"] = json!(alice.agent_id());
         }),
-        bad_signal("older than the leeway", &good[0], Code::Replayed, |v| {
-            v["now_unix_ms"] = (NOW_MS + ISSUE_LEEWAY_MS + 1).into();
+        bad_signal("older than the leeway", &good[0], Code::ClockSkew, |v| {
+            v["now_unix_ms"] = (NOW_MS + CLOCK_LEEWAY_MS + 1).into();
         }),
+        bad_signal(
+            "certificate of another",
+            &good[0],
+            Code::BadCertificate,
+            |v| {
+                v["signal"]["cert"] = good[1]["signal"]["cert"].clone();
+            },
+        ),
         bad_signal("body that is no JSON", &good[0], Code::BadRequest, |v| {
             v["signal"]["body"] = "{".into();
         }),
     ];
     let made = json!({
         "about": "Signed signals, see spec/signaling.md",
-        "mesh": MESH,
-        "keys": {
-            "alice": {"seed_hex": "01".repeat(32), "agent_id": alice.agent_id()},
-            "bob": {"seed_hex": "02".repeat(32), "agent_id": bob.agent_id()},
-        },
+        "mesh": mesh_id(&mesh_key()),
+        "mesh_key": mesh_key(),
+        "keys": keys(),
         "offer_hash": {"sdp": sdp, "hash": offer_hash(sdp)},
         "good": good,
         "bad": bad,
@@ -150,26 +136,31 @@ fn a_login_has_the_bytes_and_signatures_of_the_file() {
     let origins: [Origin; 1] = ["http://127.0.0.1:4455".parse().expect("an origin")];
     let gate = Gate {
         keypair: &keypair,
-        mesh: MESH,
+        mesh: mesh_key(),
         origins: &origins,
         nonce: Nonce::from_bytes([0x33; 32]),
     };
     let who = Who {
-        name: "alice".parse().expect("a name"),
+        name: crate::mesh::name("alice"),
+        agent_id: alice.agent_id(),
         incarnation: Incarnation::new(5),
         instance: InstanceId::from_bytes([0x55; 16]),
+        certificate: certificate("alice", &alice),
+        sealing: sealing(1, &alice),
     };
     let challenge = gate.challenge();
     let nonce = Nonce::from_bytes([0x44; 32]);
     let (login, pending) =
         answer(&alice, &who, &origins[0], &challenge, None, nonce).expect("no pin");
-    let welcome = gate.verify(&login).expect("a good login");
+    let admission = gate.verify(&login, NOW_MS, &mut Cache::default());
+    let welcome = admission.expect("a good login").welcome;
     let pin: Pin = pending.verify(&welcome).expect("a good welcome");
     let key: RegistryKey = pin.registry;
     let signed = |login: &Login| HEXLOWER.encode(&statement(login, &gate.nonce));
     let made = json!({
         "about": "The mutual login and control messages, see spec/control.md",
-        "seeds_hex": {"agent": "01".repeat(32), "registry": "03".repeat(32)},
+        "keys": keys(),
+        "now_unix_ms": NOW_MS,
         "registry_key": key,
         "statement_hex": signed(&login),
         "login_sig": sig_text(&login.sig),
