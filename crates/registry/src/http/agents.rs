@@ -22,7 +22,7 @@ use waymesh_trust::certificate::{Cache, Verified};
 
 use super::proof::prove;
 use super::{Front, HttpError};
-use crate::clock::unix_ms;
+use crate::clock::Clock;
 use crate::driver::Input;
 use crate::rates::{Rate, Rates};
 
@@ -99,7 +99,7 @@ fn verify(front: &Front, certificate: &Certificate) -> Result<Arc<Verified>, Htt
     let certificates = &front.members.certificates;
     let mut certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
     certificates
-        .verify(certificate, mesh, unix_ms())
+        .verify(certificate, mesh, Clock::now().unix_ms)
         .map_err(|error| HttpError::forbidden(error.fault()))
 }
 

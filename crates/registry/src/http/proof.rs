@@ -14,7 +14,7 @@ use waymesh_trust::dpop::{self, DpopError, Request};
 
 use super::Front;
 use super::error::{HttpError, Wrong};
-use crate::clock::unix_ms;
+use crate::clock::Clock;
 use crate::guard::Own;
 use crate::proofs::Issued;
 use crate::server::Ends;
@@ -81,7 +81,7 @@ fn verify(
             nonce.set(front.proofs.check(Instant::now(), text));
             nonce.get().is_some()
         };
-        proof = dpop::verify(text, request, is_current, unix_ms());
+        proof = dpop::verify(text, request, is_current, Clock::now().unix_ms);
         if !matches!(proof, Err(DpopError::OtherRequest("URL"))) {
             break;
         }
