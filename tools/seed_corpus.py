@@ -144,6 +144,9 @@ def seeds(root):
         for case in vectors["ipc"][part]:
             line = bytes.fromhex(case["hex"]) if case.get("hex") else case["line"].encode() + b"\n"
             yield target, f"{part} {case['about']}", b"\x07" + line + bytes.fromhex(case.get("payload_hex", ""))
+    yield "poll_body", "text and binary", b"\x01\x00\x00\x00\x02{}\x02\x00\x00\x00\x03\x03\x00\xff"
+    yield "poll_body", "empty messages", b"\x01\x00\x00\x00\x00\x02\x00\x00\x00\x00"
+    yield "poll_body", "cut off", b"\x02\x00\x00\x00\x05abc"
     yield "fault", "newer", b'{"code":"from_the_future","message":"x","more":[{}]}'
 
 

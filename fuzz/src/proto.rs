@@ -4,6 +4,7 @@
 use waymesh_proto::control::{ClientMessage, Origin, ServerMessage, check_skills};
 use waymesh_proto::frame::{FrameReader, FrameWriter, Section};
 use waymesh_proto::ipc::{Decoder, Event, Incoming, Rejected, Request};
+use waymesh_proto::poll::PollMessage;
 use waymesh_proto::signaling::{SignalBody, SignedSignal};
 use waymesh_proto::{AgentId, Envelope, Fault, MeshId, MessageId, Name, SessionId, SkillName};
 
@@ -20,6 +21,7 @@ pub const TARGETS: &[Target] = &[
     ("fault", fault),
     ("control_client", control_client),
     ("control_server", control_server),
+    ("poll_body", poll_body),
     ("ipc_request", ipc_request),
     ("ipc_event", ipc_event),
 ];
@@ -116,6 +118,17 @@ pub fn control_server(data: &[u8]) {
             );
         }
         Err(error) => assert!(!error.fault().message.is_empty()),
+    }
+}
+
+/// The body of a long-poll request or answer: what is read is written as the same bytes.
+pub fn poll_body(data: &[u8]) {
+    if let Ok(messages) = PollMessage::all(data) {
+        let mut again = Vec::new();
+        for message in &messages {
+            message.put(&mut again);
+        }
+        assert_eq!(again, data);
     }
 }
 
