@@ -16,18 +16,19 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 use waymesh_core::Mesh;
-use waymesh_core::app::{ClientId, Command, Event};
+use waymesh_core::app::{ClientId, Command, Event, RegistryEvent};
 use waymesh_net::webrtc::Endpoint;
 use waymesh_proto::api::SkillSpec;
 use waymesh_proto::error::Fault;
-use waymesh_proto::ids::{MessageId, SkillName};
+use waymesh_proto::ids::{AgentId, MessageId, Name, SkillName};
 
+use crate::book::Book;
 use crate::client::{Change, Hall};
-use crate::home::Home;
 use crate::linger::{Linger, stay_awake};
+use crate::marks::MarkBook;
+use crate::members::Members;
 use crate::metrics::Metrics;
-use crate::pins::PinBook;
-use crate::registry::{News, RegistryLink};
+use crate::registry::{News, PendingJoin, RegistryLink};
 use crate::schema::Schema;
 
 /// Commands that one turn takes before the network is heard again. Chosen.
@@ -48,8 +49,11 @@ const FLUSH_AT_BYTES: usize = 60 * 1024;
 /// How a node is doing, for those who wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// Not logged in to the registry; links that exist go on working.
-    Unregistered,
+    /// Not logged in to the registry, because of this if it is known; links
+    /// that exist go on working.
+    Unregistered(Option<Fault>),
+    /// Not a member yet: an admin has to agree to this request.
+    Pending(PendingJoin),
     /// Logged in to the registry.
     Registered,
     /// Stopped: on request, or because of this.
@@ -76,8 +80,10 @@ pub(crate) struct Driver {
     pub(crate) clients: BTreeMap<ClientId, mpsc::Sender<Event>>,
     /// Of the skills that are offered, and of some that were.
     pub(crate) schemas: BTreeMap<SkillName, Schema>,
-    pub(crate) home: Arc<Home>,
-    pub(crate) pins: PinBook,
+    /// Names whose identity was learnt.
+    pub(crate) pins: Book<Vec<(Name, AgentId)>>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) marks: Arc<MarkBook>,
     pub(crate) condition: watch::Sender<Condition>,
     pub(crate) metrics: watch::Sender<Metrics>,
     pub(crate) stop: oneshot::Receiver<()>,
@@ -113,6 +119,12 @@ impl Driver {
         self.leave();
         self.registry.close().await;
         self.pins.close().await;
+        if let Some(members) = Arc::into_inner(self.members) {
+            members.close().await;
+        }
+        if let Some(marks) = Arc::into_inner(self.marks) {
+            marks.close().await;
+        }
         self.condition.send_replace(Condition::Stopped(fault));
     }
 
@@ -235,29 +247,43 @@ impl Driver {
     fn hear_registry(&mut self, now: Instant) -> Result<(), Fault> {
         for _ in 0..NEWS_A_TURN {
             match self.registry.try_next() {
-                Some(News::Event(event)) => {
-                    self.mesh.handle_registry(now, event);
-                    let condition = if self.mesh.is_registered() {
-                        Condition::Registered
-                    } else {
-                        Condition::Unregistered
-                    };
-                    self.condition.send_if_modified(|old| {
-                        let changed = *old != condition;
-                        *old = condition;
-                        changed
-                    });
-                }
-                Some(News::Pinned(pin)) => {
-                    if let Err(error) = self.home.store_registry(&pin) {
-                        tracing::error!(%error, "the registry's key could not be kept");
-                    }
-                }
+                Some(News::Event(event)) => self.hear_event(now, event),
+                Some(News::Pending(request)) => self.set_condition(Condition::Pending(request)),
+                Some(News::Away(why)) => self.set_condition(Condition::Unregistered(Some(why))),
                 Some(News::Fatal(fault)) => return Err(fault),
                 None => break,
             }
         }
+        while let Some(revocation) = self.mesh.poll_heard_revocation() {
+            match self.members.handle_revocation(&revocation) {
+                Ok(Some(event)) => {
+                    self.hear_event(now, event);
+                    self.members.check_own()?;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(code = %error.code(), %error, "a peer tells a revocation that is none")
+                }
+            }
+        }
         Ok(())
+    }
+
+    fn hear_event(&mut self, now: Instant, event: RegistryEvent) {
+        match event {
+            RegistryEvent::Connected => self.set_condition(Condition::Registered),
+            RegistryEvent::Disconnected => self.set_condition(Condition::Unregistered(None)),
+            _ => {}
+        }
+        self.mesh.handle_registry(now, event);
+    }
+
+    fn set_condition(&self, condition: Condition) {
+        self.condition.send_if_modified(|old| {
+            let changed = *old != condition;
+            *old = condition;
+            changed
+        });
     }
 
     fn hear_clock(&mut self, now: Instant) {
@@ -305,7 +331,10 @@ impl Driver {
         }
         self.tell_registry();
         while let Some(pin) = self.mesh.poll_pin() {
-            self.pins.add(pin);
+            self.pins.change(|pins| {
+                pins.push(pin);
+                true
+            });
         }
         let Self {
             mesh,

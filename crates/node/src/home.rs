@@ -1,23 +1,43 @@
-//! A node's data directory: its key, its incarnations, and whom it has met.
+//! A node's data directory: its key, its incarnations, and what it has learnt.
 //!
-//! The directory is locked while a node runs. Files: `identity.key` (the seed,
-//! 0600), `incarnation`, `pins.json` (name to agent id), `registry.json` (the
-//! registry's key and mesh, learnt at the first login). Each is replaced whole.
+//! The directory is locked while a node runs. Its files, each readable by the
+//! owner only and replaced whole:
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `identity.key` | the seed of the present key |
+//! | `identity.next` | while the key is being changed: the seed of the next one |
+//! | `incarnation` | the number of this life |
+//! | `membership.json` | certificate, mesh key, where the registry is ([`Membership`]) |
+//! | `registry.json` | the registry's key, learnt at the first login |
+//! | `sealing.json` | the private halves of the sealing keys |
+//! | `pins.json` | name to agent id |
+//! | `rotations.json` | agent id to the keys that it has had |
+//! | `revocations.json` | members and invites that are revoked |
+//! | `marks/AGENT_ID.json` | what applications have consumed of that sender |
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+mod file;
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use waymesh_proto::error::{Code, Fault};
-use waymesh_proto::ids::{AgentId, Incarnation, Name};
+use waymesh_proto::ids::{AgentId, Incarnation};
 use waymesh_trust::keys::Keypair;
 
+use crate::membership::Membership;
+
+pub(crate) use file::replace_unsynced;
+use file::{private_file, read_seed, replace};
+
 const KEY_FILE: &str = "identity.key";
+const NEXT_KEY_FILE: &str = "identity.next";
 const INCARNATION_FILE: &str = "incarnation";
-const PINS_FILE: &str = "pins.json";
+const MEMBERSHIP_FILE: &str = "membership.json";
 const REGISTRY_FILE: &str = "registry.json";
 const LOCK_FILE: &str = "lock";
 
@@ -25,6 +45,7 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct Home {
     dir: PathBuf,
+    agent_id: AgentId,
     keypair: Keypair,
     _lock: File,
 }
@@ -95,9 +116,14 @@ impl Home {
             Err(fs::TryLockError::WouldBlock) => return Err(HomeError::InUse(dir.to_owned())),
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
+        let membership: Option<Membership> = load(dir, MEMBERSHIP_FILE)?;
+        if let Some(membership) = &membership {
+            finish_rotation(dir, &membership.key)?;
+        }
         let keypair = load_or_make_key(&dir.join(KEY_FILE))?;
         Ok(Self {
             dir: dir.to_owned(),
+            agent_id: identity(dir, &keypair, membership.as_ref())?,
             keypair,
             _lock: lock,
         })
@@ -109,12 +135,20 @@ impl Home {
     ///
     /// [`HomeError`].
     pub fn peek(dir: &Path) -> Result<Option<AgentId>, HomeError> {
-        let path = dir.join(KEY_FILE);
-        match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(HomeError::Io { path, source }),
-            Ok(_) => load_or_make_key(&path).map(|keypair| Some(keypair.agent_id())),
+        if let Some(membership) = Self::peek_membership(dir)? {
+            return Ok(Some(membership.agent_id));
         }
+        let key = read_seed(&dir.join(KEY_FILE))?;
+        Ok(key.map(|seed| Keypair::from_seed(&seed).agent_id()))
+    }
+
+    /// The membership of a data directory, whether a node runs on it or not; `None` when it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`].
+    pub fn peek_membership(dir: &Path) -> Result<Option<Membership>, HomeError> {
+        load(dir, MEMBERSHIP_FILE)
     }
 
     /// The directory.
@@ -122,7 +156,12 @@ impl Home {
         &self.dir
     }
 
-    /// The identity.
+    /// The permanent identity: the first public key.
+    pub const fn agent_id(&self) -> AgentId {
+        self.agent_id
+    }
+
+    /// The present key.
     pub const fn keypair(&self) -> &Keypair {
         &self.keypair
     }
@@ -139,22 +178,22 @@ impl Home {
         Ok(next)
     }
 
-    /// The names whose identity was learnt in earlier lives.
+    /// The mesh that this node is a member of.
     ///
     /// # Errors
     ///
     /// [`HomeError`].
-    pub fn pins(&self) -> Result<Vec<(Name, AgentId)>, HomeError> {
-        Ok(self.load(PINS_FILE)?.unwrap_or_default())
+    pub fn membership(&self) -> Result<Option<Membership>, HomeError> {
+        self.load(MEMBERSHIP_FILE)
     }
 
-    /// Keeps the names whose identity is known.
+    /// Keeps the membership.
     ///
     /// # Errors
     ///
     /// [`HomeError`].
-    pub fn store_pins(&self, pins: &[(Name, AgentId)]) -> Result<(), HomeError> {
-        self.store(PINS_FILE, &pins)
+    pub fn store_membership(&self, membership: &Membership) -> Result<(), HomeError> {
+        self.store(MEMBERSHIP_FILE, membership)
     }
 
     /// What was learnt of the registry at the first login.
@@ -175,22 +214,34 @@ impl Home {
         self.store(REGISTRY_FILE, registry)
     }
 
-    fn load<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, HomeError> {
-        let path = self.dir.join(file);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(HomeError::Io { path, source }),
-        };
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| HomeError::Damaged {
-                path,
-                why: error.to_string(),
-            })
+    /// Puts another key in place of the present one, whose private half is
+    /// destroyed. A crash in between leaves the one or the other, with the
+    /// membership that fits it.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`].
+    pub(crate) fn replace_key(
+        &mut self,
+        seed: &[u8; 32],
+        membership: &Membership,
+    ) -> Result<(), HomeError> {
+        let next = self.dir.join(NEXT_KEY_FILE);
+        replace(&next, seed).map_err(|source| HomeError::Io { path: next, source })?;
+        // From here on the new key is the one that counts.
+        self.store_membership(membership)?;
+        finish_rotation(&self.dir, &membership.key)?;
+        self.keypair = Keypair::from_seed(seed);
+        Ok(())
     }
 
-    fn store<T: Serialize>(&self, file: &str, value: &T) -> Result<(), HomeError> {
+    /// Reads a file of the directory; `None` when it is not there.
+    pub(crate) fn load<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, HomeError> {
+        load(&self.dir, file)
+    }
+
+    /// Replaces a file of the directory; it is on disk when this returns.
+    pub(crate) fn store<T: Serialize>(&self, file: &str, value: &T) -> Result<(), HomeError> {
         let path = self.dir.join(file);
         let json = serde_json::to_vec(value).map_err(io::Error::from);
         json.and_then(|json| replace(&path, &json))
@@ -198,68 +249,71 @@ impl Home {
     }
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-}
-
-/// Writes beside the file and renames, so that a crash leaves the old or the new.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+fn load<T: DeserializeOwned>(dir: &Path, file: &str) -> Result<Option<T>, HomeError> {
+    let path = dir.join(file);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(HomeError::Io { path, source }),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| HomeError::Damaged {
+            path,
+            why: error.to_string(),
+        })
 }
 
 fn load_or_make_key(path: &Path) -> Result<Keypair, HomeError> {
-    let failed = |source| HomeError::Io {
+    if let Some(seed) = read_seed(path)? {
+        return Ok(Keypair::from_seed(&seed));
+    }
+    let seed: [u8; 32] = rand::random();
+    replace(path, &seed).map_err(|source| HomeError::Io {
         path: path.to_owned(),
         source,
+    })?;
+    Ok(Keypair::from_seed(&seed))
+}
+
+/// Ends a change of the key that a crash may have cut off: the membership says
+/// which of the two keys counts.
+fn finish_rotation(dir: &Path, key: &AgentId) -> Result<(), HomeError> {
+    let next = dir.join(NEXT_KEY_FILE);
+    let Some(seed) = read_seed(&next)? else {
+        return Ok(());
     };
-    match File::open(path) {
-        Ok(mut file) => {
-            let mode = file.metadata().map_err(failed)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(HomeError::Damaged {
-                    path: path.to_owned(),
-                    why: format!(
-                        "its mode {:03o} lets others read it; chmod 600 it",
-                        mode & 0o777
-                    ),
-                });
-            }
-            let mut seed = Vec::new();
-            file.read_to_end(&mut seed).map_err(failed)?;
-            let seed = <[u8; 32]>::try_from(seed.as_slice()).map_err(|_| HomeError::Damaged {
-                path: path.to_owned(),
-                why: format!("it has {} bytes instead of 32", seed.len()),
-            })?;
-            Ok(Keypair::from_seed(&seed))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let seed: [u8; 32] = rand::random();
-            replace(path, &seed).map_err(failed)?;
-            Ok(Keypair::from_seed(&seed))
-        }
-        Err(source) => Err(failed(source)),
+    let done = if Keypair::from_seed(&seed).agent_id() == *key {
+        fs::rename(&next, dir.join(KEY_FILE))
+    } else {
+        fs::remove_file(&next)
+    };
+    done.and_then(|()| file::sync_dir(dir))
+        .map_err(|source| HomeError::Io { path: next, source })
+}
+
+/// Whose the directory is: without a membership the key itself says it.
+fn identity(
+    dir: &Path,
+    keypair: &Keypair,
+    membership: Option<&Membership>,
+) -> Result<AgentId, HomeError> {
+    let Some(membership) = membership else {
+        return Ok(keypair.agent_id());
+    };
+    if membership.key != keypair.agent_id() {
+        return Err(HomeError::Damaged {
+            path: dir.join(KEY_FILE),
+            why: "it is not the key that membership.json is about".into(),
+        });
     }
+    Ok(membership.agent_id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn an_identity_outlives_its_process_and_incarnations_grow() {

@@ -1,37 +1,58 @@
 //! A running node: started from a configuration, stopped by its handle.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use waymesh_core::policy::Policy;
 use waymesh_core::{Mesh, MeshConfig, Topology};
+use waymesh_net::control::{ProofRequest, ProxyEnvironment, Target, TlsTrust};
 use waymesh_net::webrtc::{Endpoint, EndpointConfig};
+use waymesh_proto::control::{Origin, PeerRules, RULES_MAX};
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{AgentId, Incarnation, Name};
 use waymesh_proto::ipc::{Hello, PROTOCOL};
+use waymesh_trust::{Keypair, dpop};
 
 use crate::agent::Agent;
+use crate::book::Book;
 use crate::client::{Client, Door, entrance, unix_ms};
 use crate::driver::{Condition, Driver, NOTHING_DUE};
 use crate::home::{Home, HomeError};
 use crate::ipc::{self, IpcServer};
 use crate::linger::Linger;
+use crate::marks::MarkBook;
+use crate::members::Members;
+use crate::membership::{Invitation, Standing, standing};
 use crate::metrics::Metrics;
-use crate::pins::PinBook;
-use crate::registry::{self, LinkConfig};
+use crate::registry::{self, LinkConfig, PendingJoin};
+use crate::sealing_keys::SealingKeys;
 use crate::skills::{self, Builtin};
+
+/// Where the names are kept whose identity was learnt.
+const PINS_FILE: &str = "pins.json";
 
 /// How a node is set up.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// The agent's name, unique in its registry.
+    /// The agent's name, unique in its mesh.
     pub name: Name,
-    /// The registry's URL.
-    pub registry: String,
     /// Where the identity is kept; made on first use, locked while the node runs.
     pub data_dir: PathBuf,
+    /// What to become a member with. A node that is one already needs none.
+    pub invite: Option<Invitation>,
+    /// The registry's URL; without it, that of the invite or the membership.
+    pub registry: Option<String>,
+    /// A file of certificates (PEM) whose holders may vouch for the registry's
+    /// TLS key: those of a company that intercepts TLS, or of a private registry.
+    pub ca: Option<PathBuf>,
+    /// The proxies on the way to the registry; at first those of the environment.
+    pub proxies: ProxyEnvironment,
+    /// Who may reach the agent.
+    pub policy: Policy,
     /// When links are made.
     pub topology: Topology,
     /// The built-in skills to offer.
@@ -43,12 +64,17 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// A node that makes links on demand, offers no built-in skill and serves IPC.
-    pub fn new(name: Name, registry: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
+    /// A node that is a member already, makes links on demand, lets everybody
+    /// in, offers no built-in skill and serves IPC.
+    pub fn new(name: Name, data_dir: impl Into<PathBuf>) -> Self {
         Self {
             name,
-            registry: registry.into(),
             data_dir: data_dir.into(),
+            invite: None,
+            registry: None,
+            ca: None,
+            proxies: ProxyEnvironment::new(|variable| std::env::var(variable).ok()),
+            policy: Policy::default(),
             topology: Topology::default(),
             builtins: BTreeSet::new(),
             endpoint: EndpointConfig::default(),
@@ -86,16 +112,24 @@ pub enum StartError {
     /// The IPC socket cannot be opened.
     #[error(transparent)]
     Ipc(#[from] ipc::BindError),
-    /// The registry's URL is not one.
+    /// The node is no member, and what it was given does not make it one.
+    #[error(transparent)]
+    Membership(Fault),
+    /// The registry cannot be reached in the way that was asked for.
     #[error(transparent)]
     Registry(Fault),
+    /// The policy is too large.
+    #[error(transparent)]
+    Policy(Fault),
 }
 
 impl From<StartError> for Fault {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Home(error) => error.into(),
-            StartError::Registry(fault) => fault,
+            StartError::Membership(fault)
+            | StartError::Registry(fault)
+            | StartError::Policy(fault) => fault,
             StartError::Udp(error) => Self::new(Code::Bind, error.to_string()),
             StartError::Ipc(error) => error.into(),
         }
@@ -126,39 +160,63 @@ impl Node {
     )]
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let home = Arc::new(Home::open(&config.data_dir)?);
-        let incarnation = home.next_incarnation(unix_ms())?;
-        let agent_id = home.keypair().agent_id();
+        let now_ms = unix_ms();
+        let rules = rules(&config.policy)?;
+        let url = config.registry.as_deref().map(origin).transpose()?;
+        let standing = standing(&home, &config.name, config.invite, url, now_ms)
+            .map_err(StartError::Membership)?;
+        let target = target(
+            &standing,
+            config.ca.as_deref(),
+            &config.proxies,
+            home.keypair(),
+        )?;
+        let incarnation = home.next_incarnation(now_ms)?;
+        let agent_id = home.agent_id();
+        let sealing = SealingKeys::open(Arc::clone(&home), now_ms)?;
         let endpoint = Endpoint::bind(config.endpoint)?;
         let server = config
             .ipc
             .then(|| IpcServer::bind(home.dir()))
             .transpose()?;
-        let link = LinkConfig {
-            url: config.registry.clone(),
-            keypair: home.keypair().clone(),
-            name: config.name.clone(),
-            incarnation,
-            pinned: home.registry()?,
-        };
-        let registry = registry::spawn(link).map_err(StartError::Registry)?;
         let info = NodeInfo {
             name: config.name.clone(),
             agent_id,
             incarnation,
-            registry: config.registry,
+            registry: target.origin().to_string(),
             ipc: server.as_ref().map(|server| server.path().to_owned()),
             version: env!("CARGO_PKG_VERSION"),
         };
-        let pins = PinBook::open(Arc::clone(&home))?;
+        let pins: Book<Vec<(Name, AgentId)>> = Book::open(Arc::clone(&home), PINS_FILE)?;
+        let members = Arc::new(Members::open(&home)?);
+        let marks = Arc::new(MarkBook::open(&home)?);
         let mesh = MeshConfig {
             agent_id,
             name: config.name,
             incarnation,
             topology: config.topology,
-            pins: pins.known(),
+            pins: pins.read(Clone::clone),
+            policy: config.policy,
+            marks: marks.known().to_vec(),
+            revocations: match &standing {
+                Standing::Member(membership) | Standing::Entering(membership) => {
+                    members.begin(membership.mesh)
+                }
+                Standing::Applying(_) => Vec::new(),
+            },
         };
+        let registry = registry::spawn(LinkConfig {
+            target,
+            standing,
+            home,
+            incarnation,
+            rules,
+            sealing,
+            members: Arc::clone(&members),
+            marks: Arc::clone(&marks),
+        });
         let (door, hall) = entrance();
-        let (condition_in, condition) = watch::channel(Condition::Unregistered);
+        let (condition_in, condition) = watch::channel(Condition::Unregistered(None));
         let (metrics_in, metrics) = watch::channel(Metrics::default());
         let (stop, stopped) = oneshot::channel();
         let driver = Driver {
@@ -168,8 +226,9 @@ impl Node {
             hall,
             clients: BTreeMap::new(),
             schemas: BTreeMap::new(),
-            home,
             pins,
+            members,
+            marks,
             condition: condition_in,
             metrics: metrics_in,
             stop: stopped,
@@ -216,18 +275,39 @@ impl Node {
         *self.metrics.borrow()
     }
 
-    /// Waits until the node is logged in to its registry.
+    /// How the node is doing, now and from now on.
+    pub fn condition(&self) -> watch::Receiver<Condition> {
+        self.condition.clone()
+    }
+
+    /// Waits until the node is logged in to its registry, however long an
+    /// admin takes. Cancel safe.
     ///
     /// # Errors
     ///
     /// Why the node stopped before.
     pub async fn registered(&mut self) -> Result<(), Fault> {
+        while self.admitted().await?.is_some() {
+            let waits = |condition: &Condition| matches!(condition, Condition::Pending(_));
+            let _ = self.condition.wait_for(|condition| !waits(condition)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the node is logged in to its registry, or until an admin
+    /// has to agree to what this gives. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Why the node stopped before.
+    pub async fn admitted(&mut self) -> Result<Option<PendingJoin>, Fault> {
         let reached = self
             .condition
-            .wait_for(|condition| *condition != Condition::Unregistered)
+            .wait_for(|condition| !matches!(condition, Condition::Unregistered(_)))
             .await;
         match reached.as_deref() {
-            Ok(Condition::Registered) => Ok(()),
+            Ok(Condition::Registered) => Ok(None),
+            Ok(Condition::Pending(request)) => Ok(Some(request.clone())),
             Ok(Condition::Stopped(Some(fault))) => Err(fault.clone()),
             _ => Err(Fault::new(Code::ShuttingDown, "the node has stopped")),
         }
@@ -261,6 +341,66 @@ impl Drop for Node {
             servant.abort();
         }
     }
+}
+
+/// The part of the policy that the registry is told.
+fn rules(policy: &Policy) -> Result<PeerRules, StartError> {
+    let rules = policy.peer_rules();
+    let count = rules.deny_names.len()
+        + rules.deny_roles.len()
+        + rules.allow_names.as_ref().map_or(0, Vec::len)
+        + rules.allow_roles.len();
+    if count > RULES_MAX {
+        let message = format!("a policy of {count} names and roles is larger than {RULES_MAX}");
+        let fault = Fault::new(Code::TooLarge, message);
+        return Err(StartError::Policy(
+            fault.with_hint("give roles to many peers instead of naming each"),
+        ));
+    }
+    Ok(rules)
+}
+
+fn origin(url: &str) -> Result<Origin, StartError> {
+    url.parse().map_err(|error| {
+        let fault = Fault::new(Code::Usage, format!("{url:?} is {error}"));
+        StartError::Registry(fault.with_hint(
+            "give the URL that the registry prints at its start, such as http://127.0.0.1:7700",
+        ))
+    })
+}
+
+/// Where the registry is, and whom to believe that it is there.
+fn target(
+    standing: &Standing,
+    ca: Option<&Path>,
+    proxies: &ProxyEnvironment,
+    keypair: &Keypair,
+) -> Result<Target, StartError> {
+    let mut trust = TlsTrust::default();
+    if let Some(pin) = standing.tls_pin() {
+        trust = trust.with_pin(pin.0);
+    }
+    if let Some(path) = ca {
+        let pem = fs::read(path).map_err(|error| {
+            let message = format!("{} cannot be read: {error}", path.display());
+            StartError::Registry(Fault::new(Code::Storage, message))
+        })?;
+        let trusted = trust.with_ca_pem(&pem);
+        trust = trusted.map_err(|error| StartError::Registry(error.fault()))?;
+    }
+    let target = Target::new(standing.registry().clone(), &trust, proxies);
+    let target = target.map_err(|error| StartError::Registry(error.fault()))?;
+    let keypair = keypair.clone();
+    Ok(target.with_prover(Arc::new(move |request| prove(&keypair, request))))
+}
+
+fn prove(keypair: &Keypair, request: ProofRequest<'_>) -> String {
+    let proved = dpop::Request {
+        method: request.method,
+        url: request.url,
+        certificate: None,
+    };
+    dpop::prove(keypair, proved, request.nonce, rand::random(), unix_ms())
 }
 
 fn hello(info: &NodeInfo) -> Hello {

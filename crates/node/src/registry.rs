@@ -5,30 +5,48 @@
 //!         ◀──────News─────────           ◀────────────────────
 //! ```
 //!
-//! The task connects, proves who the node is and checks who the registry is,
-//! signs what core wants signaled and verifies what peers signal. It decides
-//! nothing about links: when the registry is away, core hears `Disconnected`
-//! and goes on with the links that it has, and the task tries again.
+//! The task connects, joins the mesh if the node is no member yet, proves who
+//! the node is and checks who the registry is. It signs what core wants
+//! signaled, seals what core wants posted, and believes the registry nothing:
+//! records, signals and items reach core only with a certificate of the mesh
+//! that holds. It decides nothing about links: when the registry is away, core
+//! hears `Disconnected` and goes on with the links that it has, and the task
+//! tries again.
 
+mod dialog;
 mod finds;
+mod join;
 mod link;
+mod login;
+mod mail;
+mod own;
 mod session;
+mod settlements;
 mod signals;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trouble;
+mod writer;
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
-use waymesh_proto::control::Origin;
-use waymesh_proto::{Code, Fault, Incarnation, Name};
-use waymesh_trust::Keypair;
-pub use waymesh_trust::login::Pin;
+use waymesh_net::control::Target;
+use waymesh_proto::control::PeerRules;
+use waymesh_proto::{Code, Fault, Incarnation};
 
-pub use state::{Counters, CountersSnapshot};
+use crate::home::Home;
+use crate::marks::MarkBook;
+use crate::members::Members;
+use crate::membership::Standing;
+use crate::sealing_keys::SealingKeys;
+
+pub use join::PendingJoin;
+use state::Counters;
+pub use state::CountersSnapshot;
 
 /// Commands that wait for the task; when it is full, core keeps the rest.
 const DRIVER_TO_LINK_CAP: usize = 256;
@@ -38,37 +56,42 @@ const DRIVER_TO_LINK_CAP: usize = 256;
 const LINK_TO_DRIVER_CAP: usize = 256;
 
 /// What a link is made with.
-#[derive(Debug, Clone)]
-pub struct LinkConfig {
-    /// The registry's URL.
-    pub url: String,
-    /// The node's key.
-    pub keypair: Keypair,
-    /// The name that the agent wants.
-    pub name: Name,
+#[derive(Debug)]
+pub(crate) struct LinkConfig {
+    /// Where the registry is and how it is reached.
+    pub(crate) target: Target,
+    /// What the node starts with.
+    pub(crate) standing: Standing,
+    /// Where its key and membership are.
+    pub(crate) home: Arc<Home>,
     /// This life of the node.
-    pub incarnation: Incarnation,
-    /// The registry that the node has known since an earlier login.
-    pub pinned: Option<Pin>,
+    pub(crate) incarnation: Incarnation,
+    /// The part of its policy that the registry is told.
+    pub(crate) rules: PeerRules,
+    /// The keys that messages to it are sealed with.
+    pub(crate) sealing: SealingKeys,
+    /// What it knows of others.
+    pub(crate) members: Arc<Members>,
+    /// What its applications have consumed.
+    pub(crate) marks: Arc<MarkBook>,
 }
 
 /// What the task tells the driver.
 #[derive(Debug, Clone, PartialEq)]
-pub enum News {
+pub(crate) enum News {
     /// For core.
     Event(RegistryEvent),
-    /// The first login succeeded: this registry is to be remembered.
-    Pinned(Pin),
-    /// The task has ended, because trying again would not help: `name_taken`,
-    /// `identity_in_use`, `wrong_registry` or `registry_identity_changed`. Once
-    /// a registry is known, only that registry itself can say so, but for the
-    /// first login of a process, which finds out whether it still is there.
+    /// An admin has to agree to this request.
+    Pending(PendingJoin),
+    /// The registry is not connected, and is tried again.
+    Away(Fault),
+    /// The task has ended, because trying again would not help.
     Fatal(Fault),
 }
 
 /// The driver's end. Dropping it ends the task.
 #[derive(Debug)]
-pub struct RegistryLink {
+pub(crate) struct RegistryLink {
     commands: Option<mpsc::Sender<RegistryCommand>>,
     news: mpsc::Receiver<News>,
     kept: Option<News>,
@@ -79,57 +102,41 @@ pub struct RegistryLink {
 
 /// Room for one command.
 #[derive(Debug)]
-pub struct Place<'a>(mpsc::Permit<'a, RegistryCommand>);
+pub(crate) struct Place<'a>(mpsc::Permit<'a, RegistryCommand>);
 
 impl Place<'_> {
     /// Hands the command to the task.
-    pub fn send(self, command: RegistryCommand) {
+    pub(crate) fn send(self, command: RegistryCommand) {
         self.0.send(command);
     }
 }
 
 /// Starts the task on the current tokio runtime. It tries until it is closed
-/// or the registry refuses it for good.
-///
-/// # Errors
-/// The URL is not that of a registry, or not one that this version can reach.
-pub fn spawn(config: LinkConfig) -> Result<RegistryLink, Fault> {
-    let origin = origin_of(&config.url)?;
+/// or trying again would not help.
+pub(crate) fn spawn(config: LinkConfig) -> RegistryLink {
     let (commands, from_driver) = mpsc::channel(DRIVER_TO_LINK_CAP);
     let (to_driver, news) = mpsc::channel(LINK_TO_DRIVER_CAP);
     let counters = Arc::<Counters>::default();
-    let link = link::Link::new(config, origin, Arc::clone(&counters), to_driver);
+    let link = link::Link::new(config, Arc::clone(&counters), to_driver);
     #[expect(
         clippy::disallowed_methods,
         reason = "RegistryLink keeps the handle and awaits it in close"
     )]
     let task = tokio::spawn(link.run(from_driver));
-    Ok(RegistryLink {
+    RegistryLink {
         commands: Some(commands),
         news,
         kept: None,
         wants_place: false,
         counters,
         task: Some(task),
-    })
-}
-
-fn origin_of(url: &str) -> Result<Origin, Fault> {
-    let hint = "give the URL that the registry prints at its start, such as http://127.0.0.1:7700";
-    let origin: Origin = url
-        .parse()
-        .map_err(|e| Fault::new(Code::Usage, format!("{url:?} is {e}")).with_hint(hint))?;
-    if origin.is_tls() {
-        let message = "this version does not speak TLS to a registry";
-        return Err(Fault::new(Code::NotSupportedYet, message).with_hint(hint));
     }
-    Ok(origin)
 }
 
 impl RegistryLink {
     /// Waits until there is news, or room again where [`RegistryLink::place`]
     /// found none (then it gives `None`). Cancel safe.
-    pub async fn wait(&mut self) -> Option<News> {
+    pub(crate) async fn wait(&mut self) -> Option<News> {
         if self.kept.is_some() {
             return self.kept.take();
         }
@@ -156,14 +163,14 @@ impl RegistryLink {
     }
 
     /// Gives back what [`RegistryLink::wait`] gave, to be taken next.
-    pub fn put_back(&mut self, news: Option<News>) {
+    pub(crate) fn put_back(&mut self, news: Option<News>) {
         if news.is_some() {
             self.kept = news;
         }
     }
 
     /// The next news, if there are any.
-    pub fn try_next(&mut self) -> Option<News> {
+    pub(crate) fn try_next(&mut self) -> Option<News> {
         let next = self.kept.take().or_else(|| self.news.try_recv().ok())?;
         if matches!(next, News::Fatal(_)) {
             self.task = None;
@@ -172,7 +179,7 @@ impl RegistryLink {
     }
 
     /// Room for a command; `None` while the queue is full.
-    pub fn place(&mut self) -> Option<Place<'_>> {
+    pub(crate) fn place(&mut self) -> Option<Place<'_>> {
         match self.commands.as_ref()?.try_reserve() {
             Ok(permit) => Some(Place(permit)),
             Err(mpsc::error::TrySendError::Full(())) => {
@@ -184,12 +191,12 @@ impl RegistryLink {
     }
 
     /// What the task has dropped, by reason.
-    pub fn counters(&self) -> CountersSnapshot {
+    pub(crate) fn counters(&self) -> CountersSnapshot {
         self.counters.snapshot()
     }
 
     /// Says good-bye to the registry and ends the task. Events not taken are lost.
-    pub async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         self.commands = None;
         self.news.close();
         if let Some(task) = self.task.take()

@@ -120,6 +120,7 @@ mod tests {
             agent_id: AgentId::from_bytes([1; 32]),
             incarnation: Incarnation::new(1),
             online: true,
+            roles: Vec::new(),
             skills: Vec::new(),
         };
         vec![agent; count]

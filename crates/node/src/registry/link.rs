@@ -1,4 +1,4 @@
-//! The task's outer loop: connect, log in, serve, and again after a pause.
+//! The task's outer loop: join if need be, log in, serve, and again after a pause.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,121 +6,100 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
 use waymesh_core::backoff::{Backoff, REGISTRY_PAUSE_MAX};
-use waymesh_net::control::{ControlSocket, Received};
-use waymesh_proto::control::{
-    CONTROL_VERSION, Challenge, ClientMessage, InstanceId, Nonce, Origin, ServerMessage,
-};
+use waymesh_net::control::{ControlSocket, Target};
+use waymesh_proto::control::{ClientMessage, InstanceId, MeshKey, PeerRules};
+use waymesh_proto::ids::Incarnation;
 use waymesh_proto::{Code, Fault, MessageId};
-use waymesh_trust::Keypair;
-use waymesh_trust::login::{self, Pin, Who};
+use waymesh_trust::certificate::CertificateError;
 
-use super::session::Session;
+use super::dialog::Passed;
+use super::join::Joiner;
+use super::login::{self, Saying, Weight, Weights};
+use super::own::Own;
+use super::session::{self, Desk};
 use super::signals::Signals;
 use super::state::Counters;
+use super::trouble::{Ended, Trouble};
 use super::{LinkConfig, News};
-
-/// How long the connection to the registry may take. Chosen.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long each step of the login may take; the registry allows as much.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the registry may take to read one message. Chosen.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::client::unix_ms;
+use crate::home::Home;
+use crate::marks::MarkBook;
+use crate::members::Members;
+use crate::membership::{Application, Membership, Standing};
+use crate::sealing_keys::SealingKeys;
 
 /// How long a session must last before its end counts as a new trouble, and
 /// the next attempt is immediate. Chosen.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
 
-/// Why the task ends for good.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// The driver has closed its end.
-    ByDriver,
-    /// The registry, or the check of it, says that trying again would not help.
-    Fatal(Fault),
-}
-
-/// Why a connection ended.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// It may go better next time.
-    Passing(Fault),
-    /// The link ends too.
-    Final(Ended),
-}
-
-impl Trouble {
-    pub(super) fn passing(error: impl std::fmt::Display) -> Self {
-        Self::Passing(Fault::new(Code::RegistryUnreachable, error.to_string()))
-    }
-
-    /// What an error means that is known to be the registry's own, or that
-    /// comes before there is a registry to lose.
-    pub(super) fn from_fault(fault: Fault) -> Self {
-        match fault.code {
-            Code::NameTaken
-            | Code::IdentityInUse
-            | Code::WrongRegistry
-            | Code::RegistryIdentityChanged => Self::Final(Ended::Fatal(fault)),
-            _ => Self::Passing(fault),
-        }
-    }
-}
-
 /// The task's state over all connections.
 #[derive(Debug)]
 pub(super) struct Link {
-    origin: Origin,
-    keypair: Keypair,
-    who: Who,
-    pinned: Option<Pin>,
+    target: Target,
+    home: Arc<Home>,
+    standing: Standing,
+    incarnation: Incarnation,
+    instance: InstanceId,
+    rules: PeerRules,
+    sealing: SealingKeys,
+    members: Arc<Members>,
+    marks: Arc<MarkBook>,
+    /// The mesh that a registry announced to a node that knew none.
+    seen_mesh: Option<MeshKey>,
     /// Whether this process has been logged in: links may exist that no
     /// stranger on the registry's port may end.
     has_logged_in: bool,
+    passed: Passed,
     signals: Signals,
     backoff: Backoff,
     /// Why the registry is away, as the log has said it.
     told_away: Option<Code>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) news: mpsc::Sender<News>,
+    counters: Arc<Counters>,
+    news: mpsc::Sender<News>,
 }
 
 impl Link {
     pub(super) fn new(
         config: LinkConfig,
-        origin: Origin,
         counters: Arc<Counters>,
         news: mpsc::Sender<News>,
     ) -> Self {
         Self {
-            origin,
-            signals: Signals::new(config.keypair.clone(), config.incarnation),
-            keypair: config.keypair,
-            who: Who {
-                name: config.name,
-                incarnation: config.incarnation,
-                instance: InstanceId::from_bytes(rand::random()),
-            },
-            pinned: config.pinned,
-            backoff: Backoff::new(REGISTRY_PAUSE_MAX),
+            target: config.target,
+            home: config.home,
+            standing: config.standing,
+            incarnation: config.incarnation,
+            instance: InstanceId::from_bytes(rand::random()),
+            rules: config.rules,
+            sealing: config.sealing,
+            members: config.members,
+            marks: config.marks,
+            seen_mesh: None,
             has_logged_in: false,
+            passed: Passed::default(),
+            signals: Signals::default(),
+            backoff: Backoff::new(REGISTRY_PAUSE_MAX),
             told_away: None,
             counters,
             news,
         }
     }
 
-    /// Runs until the driver closes its end or the registry refuses for good.
+    /// Runs until the driver closes its end or trying again would not help.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<RegistryCommand>) {
         let ended = loop {
-            match self.attempt(&mut commands).await {
-                Trouble::Final(ended) => break ended,
-                Trouble::Passing(fault) => self.log_away(&fault),
+            let (ended, since) = (self.attempt(&mut commands).await, Instant::now());
+            match ended {
+                Ok(()) => continue,
+                Err(Trouble::Final(ended)) => break ended,
+                Err(Trouble::Passing(fault)) => {
+                    if let Err(ended) = self.tell_away(fault).await {
+                        break ended;
+                    }
+                }
             }
             self.counters.failed_attempts.add();
-            self.backoff
-                .handle_failure(Instant::now(), &mut rand::rng());
+            self.backoff.handle_failure(since, &mut rand::rng());
             if let Err(ended) = self.pause(&mut commands).await {
                 break ended;
             }
@@ -131,108 +110,169 @@ impl Link {
         }
     }
 
-    /// Says in the log that the registry is away, once for each reason, however often it is tried.
-    fn log_away(&mut self, fault: &Fault) {
-        let (registry, code) = (&self.origin, fault.code);
+    /// Says why the registry is away; in the log once for each reason, however often it is tried.
+    async fn tell_away(&mut self, fault: Fault) -> Result<(), Ended> {
+        let (registry, code) = (self.target.origin(), fault.code);
         if self.told_away.replace(code) == Some(code) {
             tracing::debug!(%code, why = %fault, %registry, "the registry is still not connected");
         } else {
             tracing::warn!(%code, why = %fault, %registry, "the registry is not connected; trying again until it is");
         }
+        let told = self.news.send(News::Away(fault)).await;
+        told.map_err(|_| Ended::ByDriver)
     }
 
-    /// One connection from its first packet to its end.
-    async fn attempt(&mut self, commands: &mut mpsc::Receiver<RegistryCommand>) -> Trouble {
-        let news = self.news.clone();
-        let counters = Arc::clone(&self.counters);
-        let connected = offline(commands, &news, &counters, self.log_in()).await;
-        let (socket, pin) = match connected {
-            Ok(Ok(logged_in)) => logged_in,
-            Ok(Err(trouble)) => return trouble,
-            Err(ended) => return Trouble::Final(ended),
+    /// One connection from its first packet to its end; `Ok` when the node has
+    /// become a member by it.
+    async fn attempt(
+        &mut self,
+        commands: &mut mpsc::Receiver<RegistryCommand>,
+    ) -> Result<(), Trouble> {
+        let outcome = match self.standing.clone() {
+            Standing::Applying(application) => self.join(&application, commands).await,
+            Standing::Entering(membership) | Standing::Member(membership) => {
+                Err(self.connect(membership, commands).await)
+            }
         };
+        outcome.map_err(|trouble| self.judge(trouble))
+    }
+
+    /// A newcomer has to know that there is nobody to trust at the registry's
+    /// URL; a member has been there before, and comes back when the right one does.
+    fn judge(&self, trouble: Trouble) -> Trouble {
+        match trouble {
+            Trouble::Passing(fault) if fault.code == Code::UntrustedTls && !self.is_member() => {
+                Trouble::fatal(fault)
+            }
+            trouble => trouble,
+        }
+    }
+
+    const fn is_member(&self) -> bool {
+        matches!(self.standing, Standing::Member(_))
+    }
+
+    /// TLS proves who the other side is before it says a word, and a newcomer
+    /// has nothing to lose.
+    fn weights(&self) -> Weights {
+        let final_if = |is_final| match is_final {
+            true => Weight::Final,
+            false => Weight::Passing,
+        };
+        Weights {
+            stranger: final_if(!self.has_logged_in),
+            refusal: final_if(!self.is_member() || self.target.origin().is_tls()),
+        }
+    }
+
+    async fn join(
+        &mut self,
+        application: &Application,
+        commands: &mut mpsc::Receiver<RegistryCommand>,
+    ) -> Result<(), Trouble> {
+        let mut joiner = Joiner {
+            keypair: self.home.keypair(),
+            application,
+            seen: &mut self.seen_mesh,
+        };
+        let joining = joiner.join(&self.target, &mut self.passed, &self.news);
+        let joined = offline(commands, &self.news, &self.counters, joining).await;
+        let membership = joined.map_err(Trouble::Final)??;
+        self.settle_in(membership);
+        Ok(())
+    }
+
+    /// The node is a member from now on, in its later lives too.
+    fn settle_in(&mut self, membership: Membership) {
+        if let Err(error) = self.home.store_membership(&membership) {
+            tracing::error!(%error, "the membership could not be kept: the next start needs an invite again");
+        }
+        self.standing = Standing::Member(membership);
+    }
+
+    async fn connect(
+        &mut self,
+        membership: Membership,
+        commands: &mut mpsc::Receiver<RegistryCommand>,
+    ) -> Trouble {
+        let keypair = self.home.keypair().clone();
+        let mut own = match Own::new(keypair, membership, unix_ms()) {
+            Ok(own) => own,
+            Err(error) => return unusable(&error),
+        };
+        self.members.begin(*own.mesh());
+        self.members.set_own(&own.verified);
+        if let Err(revoked) = self.members.check_own() {
+            return Trouble::fatal(revoked);
+        }
+        let socket = match self.log_in(&own, commands).await {
+            Ok(socket) => socket,
+            Err(trouble) => return trouble,
+        };
+        if matches!(self.standing, Standing::Entering(_)) {
+            self.settle_in(own.membership.clone());
+        }
         let since = Instant::now();
-        let trouble = self.serve(socket, pin, commands).await;
+        let trouble = self.serve(&mut own, socket, commands).await;
         if since.elapsed() >= STEADY_AFTER {
             self.backoff.reset();
         }
+        self.standing = Standing::Member(own.membership);
         trouble
+    }
+
+    async fn log_in(
+        &mut self,
+        own: &Own,
+        commands: &mut mpsc::Receiver<RegistryCommand>,
+    ) -> Result<ControlSocket, Trouble> {
+        if let Err(error) = self.sealing.handle_time(unix_ms(), rand::random()) {
+            tracing::error!(%error, "the sealing key cannot be replaced");
+        }
+        let saying = Saying {
+            incarnation: self.incarnation,
+            instance: self.instance,
+            sealing: self
+                .sealing
+                .statement(&own.keypair, own.agent_id(), own.mesh()),
+        };
+        let (target, members, weights) = (&self.target, &self.members, self.weights());
+        let login = login::log_in(target, &mut self.passed, own, saying, weights, members);
+        let login = offline(commands, &self.news, &self.counters, login).await;
+        login.map_err(Trouble::Final)?
     }
 
     async fn serve(
         &mut self,
+        own: &mut Own,
         socket: ControlSocket,
-        pin: Pin,
         commands: &mut mpsc::Receiver<RegistryCommand>,
     ) -> Trouble {
         self.counters.logins.add();
         self.has_logged_in = true;
         if self.told_away.take().is_some() {
-            tracing::info!(registry = %self.origin, "the registry is connected again");
+            tracing::info!(registry = %self.target.origin(), "the registry is connected again");
         }
-        if self.pinned.replace(pin).is_none() && self.news.send(News::Pinned(pin)).await.is_err() {
-            return Trouble::Final(Ended::ByDriver);
-        }
-        let news = self.news.clone();
-        let session = Session::new(socket, pin.mesh, &mut self.signals, &self.counters, &news);
-        let trouble = session.run(commands).await;
-        match news.send(News::Event(RegistryEvent::Disconnected)).await {
+        let desk = Desk {
+            own,
+            sealing: &mut self.sealing,
+            signals: &mut self.signals,
+            incarnation: self.incarnation,
+            home: &self.home,
+            members: &self.members,
+            marks: &self.marks,
+            counters: &self.counters,
+            news: &self.news,
+        };
+        let rules = ClientMessage::Rules(self.rules.clone());
+        let trouble = session::serve(desk, socket, rules, commands).await;
+        match self
+            .news
+            .send(News::Event(RegistryEvent::Disconnected))
+            .await
+        {
             Ok(()) => trouble,
             Err(_) => Trouble::Final(Ended::ByDriver),
-        }
-    }
-
-    async fn log_in(&self) -> Result<(ControlSocket, Pin), Trouble> {
-        let url = self.origin.control_url();
-        let mut socket = ControlSocket::connect(&url, CONNECT_TIMEOUT)
-            .await
-            .map_err(Trouble::passing)?;
-        let challenge = match next_message(&mut socket).await? {
-            ServerMessage::Challenge(challenge) => check_version(challenge)?,
-            other => return Err(self.unexpected(other)),
-        };
-        let nonce = Nonce::from_bytes(rand::random());
-        let pinned = self.pinned.as_ref();
-        let (login, pending) = login::answer(
-            &self.keypair,
-            &self.who,
-            &self.origin,
-            &challenge,
-            pinned,
-            nonce,
-        )
-        .map_err(|e| self.distrusted(e.fault()))?;
-        let text = ClientMessage::Login(login).encode();
-        socket
-            .send(text, SEND_TIMEOUT)
-            .await
-            .map_err(Trouble::passing)?;
-        let pin = match next_message(&mut socket).await? {
-            ServerMessage::Welcome(welcome) => pending
-                .verify(&welcome)
-                .map_err(|e| self.distrusted(e.fault()))?,
-            other => return Err(self.unexpected(other)),
-        };
-        Ok((socket, pin))
-    }
-
-    /// What it means that the other side is not who it should be: at the start
-    /// the user has to know, later it may be anybody on the registry's port.
-    fn distrusted(&self, fault: Fault) -> Trouble {
-        if self.has_logged_in {
-            Trouble::Passing(fault)
-        } else {
-            Trouble::from_fault(fault)
-        }
-    }
-
-    /// What it means that the other side refuses the login. It has proved
-    /// nothing by then, so it cannot end a node that knows its registry.
-    fn unexpected(&self, message: ServerMessage) -> Trouble {
-        match message {
-            ServerMessage::Error { error } if self.pinned.is_some() => Trouble::Passing(error),
-            ServerMessage::Error { error } => Trouble::from_fault(error),
-            _ => Trouble::passing("the other side does not follow the login"),
         }
     }
 
@@ -245,28 +285,12 @@ impl Link {
     }
 }
 
-fn check_version(challenge: Challenge) -> Result<Challenge, Trouble> {
-    if challenge.version == CONTROL_VERSION {
-        return Ok(challenge);
+/// The own certificate is of no use: for now when a clock is wrong, else for good.
+fn unusable(error: &CertificateError) -> Trouble {
+    match error {
+        CertificateError::NotYetValid { .. } => Trouble::Passing(error.fault()),
+        _ => Trouble::fatal(error.fault()),
     }
-    Err(Trouble::passing(format_args!(
-        "the registry speaks version {} of the protocol, this node version {CONTROL_VERSION}",
-        challenge.version
-    )))
-}
-
-/// The next message of a login.
-async fn next_message(socket: &mut ControlSocket) -> Result<ServerMessage, Trouble> {
-    let message = async {
-        loop {
-            if let Received::Text(text) = socket.receive().await.map_err(Trouble::passing)? {
-                return ServerMessage::decode(text.as_bytes()).map_err(Trouble::passing);
-            }
-        }
-    };
-    tokio::time::timeout(LOGIN_TIMEOUT, message)
-        .await
-        .map_err(|_| Trouble::passing("the registry does not answer the login"))?
 }
 
 /// Runs a future while the registry is away: what core wants is answered or

@@ -1,92 +1,164 @@
 //! One logged-in connection: core's commands out, the registry's messages in.
+//!
+//! ```text
+//!  commands ──▶ session ──texts, items──▶ writer ──▶ registry
+//!      news ◀──         ◀──────────────────────────
+//! ```
+//!
+//! Session and writer are two branches of one task, so that neither side ever
+//! waits for the other to read. What is verified, sealed or opened is done
+//! here, one thing a turn: a flood of one kind holds up no other.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod hear;
+
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
-use waymesh_net::control::{ControlSocket, Received};
-use waymesh_proto::control::{
-    ClientMessage, DecodeError, SILENCE_MAX_MS, ServerMessage, check_skills,
-};
-use waymesh_proto::signaling::SignedSignal;
-use waymesh_proto::{Code, Fault, MeshId, Name};
-use waymesh_trust::signal::SignalError;
+use waymesh_net::control::{ControlReceiver, ControlSocket, Received};
+use waymesh_proto::control::{ClientMessage, SILENCE_MAX_MS, check_skills};
+use waymesh_proto::ids::Incarnation;
+use waymesh_proto::mailbox::Assembly;
+use waymesh_proto::membership::SealingStatement;
+use waymesh_proto::{Code, Fault};
 
 use super::News;
 use super::finds::{FIND_TIMEOUT, Finds};
-use super::link::{Ended, SEND_TIMEOUT, Trouble, unreachable_answer};
-use super::signals::{Dropped, Outgoing, Signals};
+use super::link::unreachable_answer;
+use super::mail::{Posts, Sealer};
+use super::own::Own;
+use super::settlements::Settlements;
+use super::signals::{Outgoing, Signals};
 use super::state::Counters;
+use super::trouble::{Ended, Trouble};
+use super::writer::{Lanes, lanes};
+use crate::client::unix_ms;
+use crate::home::Home;
+use crate::marks::MarkBook;
+use crate::members::Members;
+use crate::sealing_keys::SealingKeys;
 
 /// Silence after which the registry is gone; it pings twice as often.
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
 
+/// How often a session looks whether its sealing key is due to be replaced, or
+/// old ones to be destroyed. Chosen: a fraction of the week that a key is given out.
+const KEYS_CHECK: Duration = Duration::from_secs(3_600);
+
 /// What ends a session.
 type Outcome = Result<(), Trouble>;
 
+/// What a session works with and leaves behind.
+#[derive(Debug)]
+pub(super) struct Desk<'a> {
+    pub(super) own: &'a mut Own,
+    pub(super) sealing: &'a mut SealingKeys,
+    pub(super) signals: &'a mut Signals,
+    pub(super) incarnation: Incarnation,
+    pub(super) home: &'a Home,
+    pub(super) members: &'a Members,
+    pub(super) marks: &'a MarkBook,
+    pub(super) counters: &'a Counters,
+    pub(super) news: &'a mpsc::Sender<News>,
+}
+
 pub(super) struct Session<'a> {
-    socket: ControlSocket,
-    mesh: MeshId,
-    signals: &'a mut Signals,
-    counters: &'a Counters,
-    news: &'a mpsc::Sender<News>,
+    desk: Desk<'a>,
+    lanes: Lanes,
+    posts: Posts,
+    settlements: Settlements<'a>,
+    assembly: Assembly,
     finds: Finds,
+    statement: SealingStatement,
     /// The refusal that the log has told last.
     told_refusal: Option<Code>,
 }
 
+/// Serves until the connection or the driver ends; open finds are answered.
+/// `first` is what the registry is told before anything else.
+pub(super) async fn serve(
+    desk: Desk<'_>,
+    socket: ControlSocket,
+    first: ClientMessage,
+    commands: &mut mpsc::Receiver<RegistryCommand>,
+) -> Trouble {
+    let (mut sender, receiver) = socket.split();
+    let (lanes, writer) = lanes();
+    let mut session = Session::new(desk, lanes);
+    let trouble = tokio::select! {
+        trouble = session.run(receiver, first, commands) => trouble,
+        trouble = writer.run(&mut sender) => trouble,
+    };
+    for id in session.finds.take_all() {
+        // When the driver is gone, nobody waits.
+        let _ = session.desk.news.send(unreachable_answer(id)).await;
+    }
+    sender.close().await;
+    trouble
+}
+
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        socket: ControlSocket,
-        mesh: MeshId,
-        signals: &'a mut Signals,
-        counters: &'a Counters,
-        news: &'a mpsc::Sender<News>,
-    ) -> Self {
+    fn new(desk: Desk<'a>, lanes: Lanes) -> Self {
         Self {
-            socket,
-            mesh,
-            signals,
-            counters,
-            news,
+            settlements: Settlements::new(desk.marks),
+            statement: statement(desk.sealing, desk.own),
+            desk,
+            lanes,
+            posts: Posts::default(),
+            assembly: Assembly::default(),
             finds: Finds::default(),
             told_refusal: None,
         }
     }
 
-    /// Serves until the connection or the driver ends; open finds are answered.
-    pub(super) async fn run(mut self, commands: &mut mpsc::Receiver<RegistryCommand>) -> Trouble {
-        let trouble = match self.tell(RegistryEvent::Connected).await {
-            Ok(()) => self.serve(commands).await,
+    async fn run(
+        &mut self,
+        mut receiver: ControlReceiver,
+        first: ClientMessage,
+        commands: &mut mpsc::Receiver<RegistryCommand>,
+    ) -> Trouble {
+        match self.begin(first).await {
+            Ok(()) => self.work(&mut receiver, commands).await,
             Err(trouble) => trouble,
-        };
-        for id in self.finds.take_all() {
-            // When the driver is gone, nobody waits.
-            let _ = self.news.send(unreachable_answer(id)).await;
         }
-        self.socket.close().await;
-        trouble
     }
 
-    async fn serve(&mut self, commands: &mut mpsc::Receiver<RegistryCommand>) -> Trouble {
+    async fn begin(&mut self, first: ClientMessage) -> Outcome {
+        self.say(&first);
+        self.tell(RegistryEvent::Connected).await?;
+        self.tell_membership().await
+    }
+
+    async fn work(
+        &mut self,
+        receiver: &mut ControlReceiver,
+        commands: &mut mpsc::Receiver<RegistryCommand>,
+    ) -> Trouble {
         let mut heard = Instant::now();
+        let mut keys_checked = heard;
         loop {
+            let (texts, items) = (&self.lanes.texts, &self.lanes.items);
             let outcome = tokio::select! {
-                command = commands.recv() => match command {
+                command = next_command(texts, commands), if self.posts.has_room() => match command {
                     Some(command) => self.handle_command(command).await,
                     None => return Trouble::Final(Ended::ByDriver),
                 },
-                received = timeout_at(heard + SILENCE_MAX, self.socket.receive()) => {
+                received = timeout_at(heard + SILENCE_MAX, receiver.receive()) => {
                     heard = Instant::now();
                     match received {
-                        Ok(Ok(Received::Text(text))) => self.handle_text(&text).await,
-                        Ok(Ok(Received::Alive)) => Ok(()),
-                        Ok(Err(error)) => Err(Trouble::passing(error)),
+                        Ok(Ok(received)) => self.handle_received(received).await,
+                        Ok(Err(error)) => Err(error.into()),
                         Err(_) => Err(Trouble::passing("the registry is silent")),
                     }
                 }
+                () = room(items), if !self.posts.is_empty() => self.post().await,
+                () = async { self.settlements.wait().await; room(texts).await } => self.settle(),
                 () = self.finds.wait() => self.expire_finds().await,
+                () = tokio::time::sleep_until(keys_checked + KEYS_CHECK) => {
+                    keys_checked = Instant::now();
+                    self.check_keys()
+                }
             };
             if let Err(trouble) = outcome {
                 return trouble;
@@ -99,7 +171,7 @@ impl<'a> Session<'a> {
             RegistryCommand::Skills(skills) => match check_skills(&skills) {
                 Ok(_) => ClientMessage::Skills { skills },
                 Err(error) => {
-                    self.counters.messages_refused.add();
+                    self.desk.counters.messages_refused.add();
                     tracing::warn!(%error, "skills are not published");
                     return Ok(());
                 }
@@ -127,20 +199,84 @@ impl<'a> Session<'a> {
                     seq,
                     signal,
                 };
-                match self.signals.sign(self.mesh, unix_ms(), outgoing) {
-                    Ok(signal) => ClientMessage::Signal { signal },
-                    Err(error) => {
-                        self.counters.signals_unsigned.add();
-                        tracing::debug!(%error, peer = %to, "signal not sent");
-                        return Ok(());
-                    }
+                match self.sign(outgoing) {
+                    Some(message) => message,
+                    None => return Ok(()),
                 }
             }
+            RegistryCommand::Post(post) => {
+                self.posts.push(post);
+                return Ok(());
+            }
+            RegistryCommand::Settle {
+                item,
+                from,
+                outcome,
+                mark,
+            } => {
+                if self.settlements.add((item, from), outcome, mark).is_err() {
+                    self.desk.counters.items_unsettled.add();
+                }
+                return Ok(());
+            }
+            RegistryCommand::Resume => ClientMessage::Resume,
+            RegistryCommand::Withdraw { item } => {
+                if self.posts.withdraw(item) {
+                    return Ok(());
+                }
+                ClientMessage::Withdraw { item }
+            }
         };
-        self.socket
-            .send(message.encode(), SEND_TIMEOUT)
-            .await
-            .map_err(Trouble::passing)
+        self.say(&message);
+        Ok(())
+    }
+
+    fn sign(&mut self, outgoing: Outgoing) -> Option<ClientMessage> {
+        let (to, incarnation) = (outgoing.to, self.desk.incarnation);
+        let signals = &mut *self.desk.signals;
+        match signals.sign(self.desk.own, incarnation, unix_ms(), outgoing) {
+            Ok(signal) => Some(ClientMessage::Signal { signal }),
+            Err(error) => {
+                self.desk.counters.signals_unsigned.add();
+                tracing::debug!(%error, peer = %to, "signal not sent");
+                None
+            }
+        }
+    }
+
+    /// Seals what waits longest and hands it to the writer, which has room.
+    async fn post(&mut self) -> Outcome {
+        let Some(post) = self.posts.pop() else {
+            return Ok(());
+        };
+        let item = post.item;
+        let sealer = Sealer {
+            own: self.desk.own,
+            incarnation: self.desk.incarnation,
+            sealing: &self.statement,
+            members: self.desk.members,
+        };
+        match sealer.seal(post, unix_ms()) {
+            Ok(parts) => {
+                self.desk.counters.items_sealed.add();
+                let sent = self.lanes.items.try_send(parts);
+                debug_assert!(sent.is_ok(), "there was room, and nobody else sends");
+                Ok(())
+            }
+            Err(fault) => {
+                self.desk.counters.items_unsealed.add();
+                let outcome = Err(fault);
+                self.tell(RegistryEvent::Posted { item, outcome }).await
+            }
+        }
+    }
+
+    fn settle(&mut self) -> Outcome {
+        let items = self.settlements.take();
+        if !items.is_empty() {
+            self.say(&ClientMessage::Settled { items });
+        }
+        Ok(())
     }
 
     async fn expire_finds(&mut self) -> Outcome {
@@ -155,96 +291,69 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn handle_text(&mut self, text: &str) -> Outcome {
-        match ServerMessage::decode(text.as_bytes()) {
-            Ok(message) => self.handle_message(message, text.len()).await,
-            Err(DecodeError::UnknownType(kind)) => {
-                self.counters.messages_unknown.add();
-                tracing::debug!(%kind, "the registry says what this version does not know");
-                Ok(())
+    /// Gives out a new sealing key when it is time.
+    fn check_keys(&mut self) -> Outcome {
+        match self.desk.sealing.handle_time(unix_ms(), rand::random()) {
+            Ok(true) => {
+                self.statement = statement(self.desk.sealing, self.desk.own);
+                let statement = self.statement.clone();
+                self.say(&ClientMessage::Sealing { statement });
             }
-            Err(error) => Err(Trouble::passing(error)),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the sealing key cannot be replaced"),
+        }
+        Ok(())
+    }
+
+    /// Hands a message to the writer. Whoever calls has waited for room, or
+    /// says one thing so seldom that there is always some.
+    fn say(&self, message: &ClientMessage) {
+        if self.lanes.texts.try_send(message.encode()).is_err() {
+            self.desk.counters.messages_refused.add();
+            tracing::warn!("a message to the registry found no room");
         }
     }
 
-    async fn handle_message(&mut self, message: ServerMessage, bytes: usize) -> Outcome {
-        match message {
-            ServerMessage::Records { agents } => {
-                for record in agents {
-                    self.tell(RegistryEvent::Record(record)).await?;
-                }
-                Ok(())
-            }
-            ServerMessage::Found { id, agents, more } => {
-                match self.finds.handle_part(id, agents, bytes, more) {
-                    Some(outcome) => self.tell(RegistryEvent::Found { id, outcome }).await,
-                    None => Ok(()),
-                }
-            }
-            ServerMessage::Unknown { name } => self.tell(RegistryEvent::Unknown { name }).await,
-            ServerMessage::Signal { from_name, signal } => {
-                self.handle_signal(from_name, &signal).await
-            }
-            ServerMessage::Undeliverable { to, session } => {
-                self.tell(RegistryEvent::Undeliverable { to, session })
-                    .await
-            }
-            ServerMessage::Error { error } => self.handle_error(error),
-            ServerMessage::Challenge(_) | ServerMessage::Welcome(_) => {
-                Err(Trouble::passing("the registry repeats the login"))
-            }
-        }
-    }
-
-    async fn handle_signal(&mut self, from_name: Name, signal: &SignedSignal) -> Outcome {
-        match self.signals.verify(self.mesh, unix_ms(), signal) {
-            Ok(body) => self.tell(RegistryEvent::Signal { from_name, body }).await,
-            Err(dropped) => {
-                tracing::debug!(%from_name, %dropped, "signal dropped");
-                self.count_dropped(&dropped);
-                Ok(())
-            }
-        }
-    }
-
-    fn count_dropped(&self, dropped: &Dropped) {
-        let counter = match dropped {
-            Dropped::Unasked => &self.counters.signals_unasked,
-            Dropped::Signal(SignalError::BadSignature) => &self.counters.signals_forged,
-            Dropped::Signal(SignalError::Stale { .. }) => &self.counters.signals_stale,
-            Dropped::Signal(
-                SignalError::Body(_) | SignalError::WrongMesh | SignalError::NotForMe,
-            ) => &self.counters.signals_misdirected,
-        };
-        counter.add();
-    }
-
-    /// Where the registry cannot go on, it closes next; until then this is only a complaint.
-    fn handle_error(&mut self, error: Fault) -> Outcome {
-        self.counters.messages_refused.add();
-        match Trouble::from_fault(error) {
-            Trouble::Passing(fault) => {
-                let code = fault.code;
-                if self.told_refusal.replace(code) == Some(code) {
-                    tracing::debug!(%code, why = %fault, "the registry refuses a message again");
-                } else {
-                    tracing::warn!(%code, why = %fault, "the registry refuses a message");
-                }
-                Ok(())
-            }
-            fatal @ Trouble::Final(_) => Err(fatal),
-        }
+    async fn tell_membership(&self) -> Outcome {
+        let now = std::time::Instant::now();
+        let expires = self.desk.own.expires(now, unix_ms());
+        self.tell(RegistryEvent::Membership { expires }).await
     }
 
     async fn tell(&self, event: RegistryEvent) -> Outcome {
-        self.news
+        self.desk
+            .news
             .send(News::Event(event))
             .await
             .map_err(|_| Trouble::Final(Ended::ByDriver))
     }
+
+    async fn handle_received(&mut self, received: Received) -> Outcome {
+        match received {
+            Received::Text(text) => self.handle_text(&text).await,
+            Received::Binary(bytes) => self.handle_binary(&bytes).await,
+            Received::Alive => Ok(()),
+        }
+    }
 }
 
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+fn statement(sealing: &SealingKeys, own: &Own) -> SealingStatement {
+    sealing.statement(&own.keypair, own.agent_id(), own.mesh())
+}
+
+/// The next command, once there is room for what it makes the session say. Cancel safe.
+async fn next_command(
+    texts: &mpsc::Sender<String>,
+    commands: &mut mpsc::Receiver<RegistryCommand>,
+) -> Option<RegistryCommand> {
+    room(texts).await;
+    commands.recv().await
+}
+
+/// Waits until there is room in a lane. Cancel safe.
+async fn room<T>(lane: &mpsc::Sender<T>) {
+    if lane.reserve().await.is_err() {
+        // The writer has ended, and the session with it.
+        std::future::pending().await
+    }
 }

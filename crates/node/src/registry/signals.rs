@@ -1,4 +1,4 @@
-//! Signing of own signals and checking of others'.
+//! Signing of own signals, and which answers belong to them.
 //!
 //! An answer names the offer that it answers by its hash. This module fills the
 //! hash in and checks it; so a registry cannot pair an answer with another offer.
@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use waymesh_proto::limits::SIGNALING_MAX_BYTES;
 use waymesh_proto::signaling::{Signal, SignalBody, SignedSignal};
-use waymesh_proto::{AgentId, Incarnation, MeshId, SessionId};
-use waymesh_trust::Keypair;
-use waymesh_trust::signal::{self, SignalError, offer_hash};
+use waymesh_proto::{AgentId, Incarnation, SessionId};
+use waymesh_trust::mesh_id;
+use waymesh_trust::signal::{self, offer_hash};
+
+use super::own::Own;
 
 /// Offers whose hash is remembered in each direction; the oldest makes room.
 /// Chosen: many times the attempts that a node has open.
@@ -34,14 +36,9 @@ pub(super) enum SignError {
     TooLarge(usize),
 }
 
-/// Why a received signal is dropped.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Dropped {
-    #[error(transparent)]
-    Signal(#[from] SignalError),
-    #[error("an answer to an offer that was never made")]
-    Unasked,
-}
+/// An answer to an offer that was never made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unasked;
 
 /// The hashes of recent offers by peer and session.
 #[derive(Debug, Default)]
@@ -68,30 +65,20 @@ impl Offers {
     }
 }
 
-/// The signer and checker of one node.
-#[derive(Debug)]
+/// The offers of one node, made and got.
+#[derive(Debug, Default)]
 pub(super) struct Signals {
-    keypair: Keypair,
-    incarnation: Incarnation,
     made: Offers,
     got: Offers,
 }
 
 impl Signals {
-    pub(super) fn new(keypair: Keypair, incarnation: Incarnation) -> Self {
-        Self {
-            keypair,
-            incarnation,
-            made: Offers::default(),
-            got: Offers::default(),
-        }
-    }
-
     /// Completes and signs a signal.
     pub(super) fn sign(
         &mut self,
-        mesh: MeshId,
-        now_unix_ms: u64,
+        own: &Own,
+        incarnation: Incarnation,
+        now_ms: u64,
         mut outgoing: Outgoing,
     ) -> Result<SignedSignal, SignError> {
         let (to, session) = (outgoing.to, outgoing.session);
@@ -100,17 +87,17 @@ impl Signals {
             offer_hash.clone_from(hash);
         }
         let body = SignalBody {
-            mesh,
-            from: self.keypair.agent_id(),
-            from_incarnation: self.incarnation,
+            mesh: mesh_id(own.mesh()),
+            from: own.agent_id(),
+            from_incarnation: incarnation,
             to,
             to_incarnation: outgoing.to_incarnation,
             session,
             seq: outgoing.seq,
-            issued_ms: now_unix_ms,
+            issued_ms: now_ms,
             signal: outgoing.signal,
         };
-        let signed = signal::sign(&self.keypair, &body);
+        let signed = signal::sign(&own.keypair, own.certificate(), &body);
         if signed.body.len() > SIGNALING_MAX_BYTES {
             return Err(SignError::TooLarge(signed.body.len()));
         }
@@ -120,25 +107,21 @@ impl Signals {
         Ok(signed)
     }
 
-    /// Checks a signal that the registry passed on.
-    pub(super) fn verify(
-        &mut self,
-        mesh: MeshId,
-        now_unix_ms: u64,
-        signed: &SignedSignal,
-    ) -> Result<SignalBody, Dropped> {
-        let me = self.keypair.agent_id();
-        let body = signal::verify(signed, &me, &mesh, now_unix_ms)?;
+    /// Remembers a verified offer; an answer must be to an offer of this node.
+    ///
+    /// # Errors
+    /// [`Unasked`]; the answer is to be dropped.
+    pub(super) fn hear(&mut self, body: &SignalBody) -> Result<(), Unasked> {
         match &body.signal {
             Signal::Offer { sdp } => self.got.insert(body.from, body.session, sdp),
             Signal::Answer { offer_hash, .. } => {
                 if self.made.hash(body.from, body.session) != Some(offer_hash) {
-                    return Err(Dropped::Unasked);
+                    return Err(Unasked);
                 }
             }
             Signal::Candidate { .. } | Signal::Reject { .. } => {}
         }
-        Ok(body)
+        Ok(())
     }
 }
 
@@ -146,27 +129,38 @@ impl Signals {
 mod tests {
     use super::*;
 
-    const MESH: MeshId = MeshId::from_bytes([9; 16]);
     const NOW_MS: u64 = 1_800_000_000_000;
 
-    fn node(seed: u8) -> Signals {
-        Signals::new(Keypair::from_seed(&[seed; 32]), Incarnation::new(1))
+    struct Node {
+        own: Own,
+        signals: Signals,
+    }
+
+    fn node(seed: u8) -> Node {
+        let own = Own::example(seed, NOW_MS);
+        let signals = Signals::default();
+        Node { own, signals }
     }
 
     fn say(
-        from: &mut Signals,
-        to: &Signals,
+        from: &mut Node,
+        to: &Node,
         session: u8,
         signal: Signal,
     ) -> Result<SignedSignal, SignError> {
         let outgoing = Outgoing {
-            to: to.keypair.agent_id(),
+            to: to.own.agent_id(),
             to_incarnation: Incarnation::new(1),
             session: SessionId::from_bytes([session; 16]),
             seq: 0,
             signal,
         };
-        from.sign(MESH, NOW_MS, outgoing)
+        let incarnation = Incarnation::new(1);
+        from.signals.sign(&from.own, incarnation, NOW_MS, outgoing)
+    }
+
+    fn hear(by: &mut Node, signal: &SignedSignal) -> Result<(), Unasked> {
+        by.signals.hear(&signal.decode_body().expect("a body"))
     }
 
     fn offer(sdp: &str) -> Signal {
@@ -184,9 +178,9 @@ mod tests {
     fn an_answer_is_believed_by_whoever_made_the_offer() {
         let (mut a, mut b) = (node(1), node(2));
         let offered = say(&mut a, &b, 1, offer("o")).expect("a signal");
-        b.verify(MESH, NOW_MS, &offered).expect("a good offer");
+        assert_eq!(hear(&mut b, &offered), Ok(()));
         let answered = say(&mut b, &a, 1, answer()).expect("a signal");
-        assert!(a.verify(MESH, NOW_MS, &answered).is_ok());
+        assert_eq!(hear(&mut a, &answered), Ok(()));
     }
 
     #[test]
@@ -194,23 +188,21 @@ mod tests {
         let (mut a, mut b) = (node(1), node(2));
         let first = say(&mut a, &b, 1, offer("first")).expect("a signal");
         say(&mut a, &b, 1, offer("second")).expect("a signal");
-        b.verify(MESH, NOW_MS, &first).expect("a good offer");
+        assert_eq!(hear(&mut b, &first), Ok(()));
         let answered = say(&mut b, &a, 1, answer()).expect("a signal");
-        assert_eq!(a.verify(MESH, NOW_MS, &answered), Err(Dropped::Unasked));
+        assert_eq!(hear(&mut a, &answered), Err(Unasked));
     }
 
     #[test]
     fn an_answer_that_nobody_asked_for_is_dropped_and_not_sent_either() {
-        let (mut a, mut b, mut c) = (node(1), node(2), node(3));
+        let (a, mut b, mut c) = (node(1), node(2), node(3));
         assert_eq!(say(&mut b, &a, 1, answer()), Err(SignError::NoOffer));
         let offered = say(&mut c, &b, 1, offer("o")).expect("a signal");
-        b.verify(MESH, NOW_MS, &offered).expect("a good offer");
+        assert_eq!(hear(&mut b, &offered), Ok(()));
         assert_eq!(say(&mut b, &a, 1, answer()), Err(SignError::NoOffer));
         let answered = say(&mut b, &c, 1, answer()).expect("a signal");
-        assert!(matches!(
-            a.verify(MESH, NOW_MS, &answered),
-            Err(Dropped::Signal(SignalError::NotForMe))
-        ));
+        let mut a = a;
+        assert_eq!(hear(&mut a, &answered), Err(Unasked));
     }
 
     #[test]

@@ -6,7 +6,7 @@ macro_rules! counters {
     ($($(#[doc = $doc:literal])* $field:ident;)*) => {
         /// What the link has done and dropped, by reason; shared with the task.
         #[derive(Debug, Default)]
-        pub struct Counters {
+        pub(super) struct Counters {
             $($(#[doc = $doc])* pub(super) $field: Counter,)*
         }
 
@@ -18,7 +18,7 @@ macro_rules! counters {
 
         impl Counters {
             /// The counters now.
-            pub fn snapshot(&self) -> CountersSnapshot {
+            pub(super) fn snapshot(&self) -> CountersSnapshot {
                 CountersSnapshot { $($field: self.$field.0.load(Ordering::Relaxed),)* }
             }
         }
@@ -38,13 +38,15 @@ impl Counter {
 counters! {
     /// Logins that succeeded.
     logins;
-    /// Attempts to connect or log in that failed, and are made again.
+    /// Attempts to connect, join or log in that failed, and are made again.
     failed_attempts;
     /// Commands dropped because the registry was away; core asks again after it is back.
     commands_offline;
+    /// Records dropped because certificate, sealing key or keys of old do not hold, or who was revoked.
+    records_distrusted;
     /// Own signals that could not be signed: an answer without its offer, or too large.
     signals_unsigned;
-    /// Signals dropped because their signature did not verify.
+    /// Signals dropped because their signature or certificate does not hold.
     signals_forged;
     /// Signals dropped because they were issued too long ago or in the future.
     signals_stale;
@@ -52,7 +54,23 @@ counters! {
     signals_unasked;
     /// Signals dropped because they were malformed, or for another agent or mesh.
     signals_misdirected;
-    /// Messages of this node that the registry refused, or that were too large to send.
+    /// Signals dropped because their sender was revoked, or has other keys than before.
+    signals_distrusted;
+    /// Frames that were sealed for a peer's mailbox.
+    items_sealed;
+    /// Frames that could not be sealed: no key that holds, or too large.
+    items_unsealed;
+    /// Items of the mailbox that were opened and given to core.
+    items_opened;
+    /// Items of the mailbox that could not be opened, or not by their sender.
+    items_refused;
+    /// Items that the registry was not told of, because too many waited for their marks.
+    items_unsettled;
+    /// Revocations that the mesh has not signed.
+    revocations_forged;
+    /// Extensions of the own certificate that do not hold.
+    extensions_refused;
+    /// Messages of this node that the registry refused, or that could not be sent.
     messages_refused;
     /// Messages of the registry of a type that this version does not know.
     messages_unknown;

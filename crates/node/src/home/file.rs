@@ -1,0 +1,87 @@
+//! Files that are replaced whole, and keys that only their owner may read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::HomeError;
+
+/// Opens a file for its owner alone, making it if it is not there.
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Writes beside the file and renames, so that a crash of any kind leaves the
+/// old or the new; what is written is on disk.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_beside(path, bytes, |file| file.sync_all())?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Writes beside the file and renames, so that the death of this process
+/// leaves the old or the new. A crash of the machine may lose it.
+pub(crate) fn replace_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_beside(path, bytes, |_| Ok(()))
+}
+
+fn write_beside(
+    path: &Path,
+    bytes: &[u8],
+    sync: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(bytes)?;
+    sync(&file)?;
+    fs::rename(&beside, path)
+}
+
+/// Makes renames in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Reads the seed of a key; `None` when the file is not there.
+///
+/// # Errors
+/// Others may read it, or it is not a seed.
+pub(super) fn read_seed(path: &Path) -> Result<Option<[u8; 32]>, HomeError> {
+    let failed = |source| HomeError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let damaged = |why| HomeError::Damaged {
+        path: path.to_owned(),
+        why,
+    };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    };
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let mode = mode & 0o777;
+        let why = format!("its mode {mode:03o} lets others read it; chmod 600 it");
+        return Err(damaged(why));
+    }
+    let mut seed = Vec::new();
+    file.read_to_end(&mut seed).map_err(failed)?;
+    let len = seed.len();
+    let seed = seed
+        .try_into()
+        .map_err(|_| damaged(format!("it has {len} bytes instead of 32")))?;
+    Ok(Some(seed))
+}

@@ -1,0 +1,231 @@
+//! What the registry says: nothing of it reaches core that is not verified.
+
+use std::time::Instant;
+
+use waymesh_core::app::{Kept, RegistryEvent};
+use waymesh_proto::Fault;
+use waymesh_proto::control::{
+    DecodeError, MemberRecord, Posted, PostedState, Returned, ServerMessage,
+};
+use waymesh_proto::mailbox::{Item, ItemHeader, Note};
+use waymesh_proto::membership::{Extension, Revocation};
+use waymesh_proto::signaling::SignedSignal;
+use waymesh_trust::signal::SignalError;
+
+use super::super::mail;
+use super::super::trouble::Trouble;
+use super::{Outcome, Session};
+use crate::client::unix_ms;
+use crate::members::{Distrust, member};
+
+impl Session<'_> {
+    pub(super) async fn handle_text(&mut self, text: &str) -> Outcome {
+        match ServerMessage::decode(text.as_bytes()) {
+            Ok(message) => self.handle_message(message, text.len()).await,
+            Err(DecodeError::UnknownType(kind)) => {
+                self.desk.counters.messages_unknown.add();
+                tracing::debug!(%kind, "the registry says what this version does not know");
+                Ok(())
+            }
+            Err(error) => Err(Trouble::passing(error)),
+        }
+    }
+
+    async fn handle_message(&mut self, message: ServerMessage, bytes: usize) -> Outcome {
+        match message {
+            ServerMessage::Records { agents } => {
+                for record in agents {
+                    self.handle_record(record).await?;
+                }
+                Ok(())
+            }
+            ServerMessage::Found { id, agents, more } => {
+                match self.finds.handle_part(id, agents, bytes, more) {
+                    Some(outcome) => self.tell(RegistryEvent::Found { id, outcome }).await,
+                    None => Ok(()),
+                }
+            }
+            ServerMessage::Unknown { name } => self.tell(RegistryEvent::Unknown { name }).await,
+            ServerMessage::Signal { signal } => self.handle_signal(&signal).await,
+            ServerMessage::Undeliverable { to, session, code } => {
+                let event = RegistryEvent::Undeliverable { to, session, code };
+                self.tell(event).await
+            }
+            ServerMessage::Posted { items } => {
+                for posted in items {
+                    self.tell(answered(posted)).await?;
+                }
+                Ok(())
+            }
+            ServerMessage::Returned { items } => {
+                for Returned { item, code } in items {
+                    self.tell(RegistryEvent::Returned { item, code }).await?;
+                }
+                Ok(())
+            }
+            ServerMessage::Revoked { revocations } => self.handle_revoked(&revocations).await,
+            ServerMessage::Extended { extension } => self.handle_extended(&extension).await,
+            ServerMessage::Error { error } => self.handle_error(error),
+            ServerMessage::Challenge(_)
+            | ServerMessage::Welcome(_)
+            | ServerMessage::Pending { .. }
+            | ServerMessage::Approved { .. } => {
+                Err(Trouble::passing("the registry repeats the login"))
+            }
+        }
+    }
+
+    async fn handle_record(&mut self, record: MemberRecord) -> Outcome {
+        let now_ms = unix_ms();
+        match self.desk.members.meet(&record, now_ms) {
+            Ok(verified) => {
+                let member = member(&verified, Instant::now(), now_ms);
+                let record = record.agent;
+                self.tell(RegistryEvent::Record { record, member }).await
+            }
+            Err(distrust) => {
+                let (name, fault) = (record.agent.name, distrust.fault());
+                self.desk.counters.records_distrusted.add();
+                tracing::warn!(%name, code = %fault.code, why = %fault, "the registry's record is not believed");
+                self.tell(RegistryEvent::Distrusted { name, fault }).await
+            }
+        }
+    }
+
+    async fn handle_signal(&mut self, signal: &SignedSignal) -> Outcome {
+        let now_ms = unix_ms();
+        match self.desk.members.verify_signal(signal, now_ms) {
+            Ok((body, sender)) => {
+                if self.desk.signals.hear(&body).is_err() {
+                    self.desk.counters.signals_unasked.add();
+                    tracing::debug!(from = %sender.name, "an answer to no offer is dropped");
+                    return Ok(());
+                }
+                let from = member(&sender, Instant::now(), now_ms);
+                self.tell(RegistryEvent::Signal { from, body }).await
+            }
+            Err(distrust) => {
+                self.count_signal(&distrust);
+                tracing::debug!(code = %distrust.code(), %distrust, "signal dropped");
+                self.tell_distrust(&distrust).await
+            }
+        }
+    }
+
+    fn count_signal(&self, distrust: &Distrust) {
+        let counters = self.desk.counters;
+        let counter = match distrust {
+            Distrust::Signal(SignalError::Stale { .. }) => &counters.signals_stale,
+            Distrust::Signal(
+                SignalError::Body(_) | SignalError::WrongMesh { .. } | SignalError::NotForMe { .. },
+            ) => &counters.signals_misdirected,
+            Distrust::Signal(
+                SignalError::BadSignature { .. }
+                | SignalError::NotTheHolder { .. }
+                | SignalError::Certificate(_),
+            ) => &counters.signals_forged,
+            _ => &counters.signals_distrusted,
+        };
+        counter.add();
+    }
+
+    pub(super) async fn handle_binary(&mut self, bytes: &[u8]) -> Outcome {
+        match self.assembly.handle(bytes).map_err(Trouble::passing)? {
+            None => Ok(()),
+            Some((Some(note), item)) => self.handle_push(note, &item).await,
+            Some((None, _)) => Err(Trouble::passing("the registry posts an item to a node")),
+        }
+    }
+
+    async fn handle_push(&mut self, note: Note, item: &Item) -> Outcome {
+        let keys = self.desk.sealing.all();
+        let now = (Instant::now(), unix_ms());
+        match mail::open((note, item), keys, self.desk.members, now) {
+            Ok(opened) => {
+                self.desk.counters.items_opened.add();
+                self.tell(RegistryEvent::Item(opened)).await
+            }
+            Err(distrust) => self.refuse_item(item, &distrust).await,
+        }
+    }
+
+    async fn refuse_item(&mut self, item: &Item, distrust: &Distrust) -> Outcome {
+        self.desk.counters.items_refused.add();
+        tracing::warn!(code = %distrust.code(), %distrust, "an item of the mailbox is not taken");
+        if let Ok(header) = ItemHeader::decode(&item.header) {
+            let outcome = mail::answer(distrust);
+            // Without a mark it always finds a place.
+            let _ = self
+                .settlements
+                .add((header.item, header.from), outcome, None);
+        }
+        self.tell_distrust(distrust).await
+    }
+
+    /// Tells core whom it is about, where that is proved.
+    async fn tell_distrust(&self, distrust: &Distrust) -> Outcome {
+        let Some(name) = distrust.proved_name().cloned() else {
+            return Ok(());
+        };
+        let fault = distrust.fault();
+        self.tell(RegistryEvent::Distrusted { name, fault }).await
+    }
+
+    async fn handle_revoked(&mut self, revocations: &[Revocation]) -> Outcome {
+        for revocation in revocations {
+            match self.desk.members.handle_revocation(revocation) {
+                Ok(None) => {}
+                Ok(Some(event)) => self.tell(event).await?,
+                Err(error) => {
+                    self.desk.counters.revocations_forged.add();
+                    tracing::warn!(code = %error.code(), %error, "a revocation is not believed");
+                }
+            }
+        }
+        self.desk.members.check_own().map_err(Trouble::fatal)
+    }
+
+    async fn handle_extended(&mut self, extension: &Extension) -> Outcome {
+        match self.desk.own.extend(extension, unix_ms()) {
+            Ok(true) => {
+                if let Err(error) = self.desk.home.store_membership(&self.desk.own.membership) {
+                    tracing::error!(%error, "the extended certificate could not be kept");
+                }
+                self.tell_membership().await
+            }
+            Ok(false) => Ok(()),
+            Err(error) => {
+                self.desk.counters.extensions_refused.add();
+                tracing::warn!(code = %error.code(), %error, "the registry's extension of the own certificate does not hold");
+                Ok(())
+            }
+        }
+    }
+
+    /// Where the registry cannot go on, it closes next; until then this is only a complaint.
+    fn handle_error(&mut self, error: Fault) -> Outcome {
+        self.desk.counters.messages_refused.add();
+        match Trouble::from_fault(error) {
+            Trouble::Passing(fault) => {
+                let code = fault.code;
+                if self.told_refusal.replace(code) == Some(code) {
+                    tracing::debug!(%code, why = %fault, "the registry refuses a message again");
+                } else {
+                    tracing::warn!(%code, why = %fault, "the registry refuses a message");
+                }
+                Ok(())
+            }
+            fatal @ Trouble::Final(_) => Err(fatal),
+        }
+    }
+}
+
+fn answered(posted: Posted) -> RegistryEvent {
+    let outcome = match posted.state {
+        PostedState::Stored => Ok(Kept::Stored),
+        PostedState::Forwarded => Ok(Kept::Forwarded),
+        PostedState::Refused { error } => Err(error),
+    };
+    let item = posted.item;
+    RegistryEvent::Posted { item, outcome }
+}

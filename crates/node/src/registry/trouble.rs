@@ -1,0 +1,72 @@
+//! What ends a connection to the registry, and what of it ends the link.
+
+use waymesh_net::control::{ConnectError, ReceiveError, SendError};
+use waymesh_proto::{Code, Fault};
+
+/// Why the task ends for good.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The driver has closed its end.
+    ByDriver,
+    /// Trying again would not help.
+    Fatal(Fault),
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It may go better next time.
+    Passing(Fault),
+    /// The link ends too.
+    Final(Ended),
+}
+
+impl Trouble {
+    /// The registry, or who seems to be it, cannot be talked to now.
+    pub(super) fn passing(error: impl std::fmt::Display) -> Self {
+        Self::Passing(Fault::new(Code::RegistryUnreachable, error.to_string()))
+    }
+
+    pub(super) const fn fatal(fault: Fault) -> Self {
+        Self::Final(Ended::Fatal(fault))
+    }
+
+    /// What an error means that is known to be the registry's own, or that
+    /// comes before there is a registry to lose.
+    pub(super) fn from_fault(fault: Fault) -> Self {
+        match fault.code {
+            Code::NameTaken
+            | Code::IdentityInUse
+            | Code::WrongRegistry
+            | Code::RegistryIdentityChanged
+            | Code::BadCertificate
+            | Code::CertificateExpired
+            | Code::Revoked
+            | Code::BadInvite
+            | Code::InviteExhausted
+            | Code::InviteExpired
+            | Code::BadPairingCode
+            | Code::Rejected
+            | Code::UntrustedTls => Self::fatal(fault),
+            _ => Self::Passing(fault),
+        }
+    }
+}
+
+impl From<ReceiveError> for Trouble {
+    fn from(error: ReceiveError) -> Self {
+        Self::Passing(error.fault())
+    }
+}
+
+impl From<SendError> for Trouble {
+    fn from(error: SendError) -> Self {
+        Self::Passing(error.fault())
+    }
+}
+
+impl From<ConnectError> for Trouble {
+    fn from(error: ConnectError) -> Self {
+        Self::Passing(error.fault())
+    }
+}
