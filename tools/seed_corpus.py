@@ -6,9 +6,11 @@ target reads; `--check` only says whether a seed is missing or differs. Seeds
 are named after their vectors, so what fuzzing found beside them stays.
 """
 
+import base64
 import json
 import pathlib
 import re
+import struct
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -43,8 +45,15 @@ UUID = "0198c2f0-a1b2-7c3d-8e4f-5a6b7c8d9e0f"
 RECORD = {"name": "alice", "agent_id": "a" * 52, "incarnation": 2, "online": True, "skills": [SKILL]}
 
 CLIENT = [
-    {"type": "login", "mesh": "0f" * 16, "origin": "http://127.0.0.1:4455", "nonce": "A" * 43, "name": "alice",
-     "agent_id": "a" * 52, "incarnation": 1763632800000, "instance": "00" * 16, "sig": "A" * 86},
+    {"type": "login", "mesh": "a" * 52, "origin": "http://127.0.0.1:4455", "nonce": "A" * 43, "name": "alice",
+     "agent_id": "a" * 52, "incarnation": 1763632800000, "instance": "00" * 16, "certificate": "a.b.c~d.e.f",
+     "sealing": "g.h.i", "sig": "A" * 86},
+    {"type": "join", "request": "a.b.c", "code": "123456", "invite": "d.e.f"},
+    {"type": "sealing", "statement": "a.b.c"},
+    {"type": "rules", "deny_names": ["mallory"], "deny_roles": ["guest"], "allow_names": ["bob"], "allow_roles": []},
+    {"type": "settled", "items": [{"item": "05" * 16, "from": "a" * 52, "outcome": "taken"}]},
+    {"type": "resume"},
+    {"type": "withdraw", "item": "05" * 16},
     {"type": "skills", "skills": [SKILL]},
     {"type": "resolve", "name": "alice"},
     {"type": "watch_all"},
@@ -53,14 +62,22 @@ CLIENT = [
     {"type": "from_the_future"},
 ]
 
+MEMBER = {**RECORD, "roles": ["worker"], "certificate": "a.b.c~d.e.f", "sealing": "g.h.i"}
+
 SERVER = [
-    {"type": "challenge", "version": 1, "mesh": "0f" * 16, "registry": "a" * 52, "nonce": "A" * 43},
+    {"type": "challenge", "version": 2, "mesh": "a" * 52, "registry": "a" * 52, "nonce": "A" * 43},
     {"type": "welcome", "sig": "A" * 86},
-    {"type": "records", "agents": [RECORD]},
+    {"type": "pending", "request": "k7f2"},
+    {"type": "approved", "certificate": "a.b.c"},
+    {"type": "extended", "extension": "a.b.c"},
+    {"type": "revoked", "revocations": ["a.b.c", "d.e.f"]},
+    {"type": "posted", "items": [{"item": "05" * 16, "state": "stored"}]},
+    {"type": "returned", "items": [{"item": "05" * 16, "code": "expired"}]},
+    {"type": "records", "agents": [MEMBER]},
     {"type": "unknown", "name": "alice"},
     {"type": "found", "id": UUID, "agents": [RECORD], "more": True},
-    {"type": "signal", "from_name": "alice"},
-    {"type": "undeliverable", "to": "a" * 52, "session": "00" * 16},
+    {"type": "signal"},
+    {"type": "undeliverable", "to": "a" * 52, "session": "00" * 16, "code": "peer_offline"},
     {"type": "error", "error": {"code": "bad_request", "message": "no"}},
 ]
 
@@ -127,8 +144,8 @@ def seeds(root):
     for name, signal in SIGNALS.items():
         body = json.dumps({**SIGNAL_BODY, **signal}, separators=(",", ":"))
         yield "signal_body", name, body.encode()
-        yield "signal_signed", name, json.dumps({"body": body, "sig": "A" * 86}).encode()
-    signed = {"body": json.dumps({**SIGNAL_BODY, **SIGNALS["offer"]}), "sig": "A" * 86}
+        yield "signal_signed", name, json.dumps({"body": body, "sig": "A" * 86, "cert": "a.b.c"}).encode()
+    signed = {"body": json.dumps({**SIGNAL_BODY, **SIGNALS["offer"]}), "sig": "A" * 86, "cert": "a.b.c"}
     for target, messages in (("control_client", CLIENT), ("control_server", SERVER)):
         for message in messages:
             text = json.dumps({**message, "signal": signed} if message["type"] == "signal" else message)
@@ -147,7 +164,55 @@ def seeds(root):
     yield "poll_body", "text and binary", b"\x01\x00\x00\x00\x02{}\x02\x00\x00\x00\x03\x03\x00\xff"
     yield "poll_body", "empty messages", b"\x01\x00\x00\x00\x00\x02\x00\x00\x00\x00"
     yield "poll_body", "cut off", b"\x02\x00\x00\x00\x05abc"
+    yield from membership(vectors["membership"])
     yield "fault", "newer", b'{"code":"from_the_future","message":"x","more":[{}]}'
+
+
+# The first byte of a seed of `claims`: whose claims they are, as in fuzz/src/trust.rs.
+CLAIMS = ("member", "delegation", "extension", "rotation", "revocation", "join", "sealing", "dpop")
+
+
+def membership(vectors):
+    """The seeds of everything that is signed or sealed."""
+    yield "certificate", "nothing", b"~"
+    for part in ("good", "bad"):
+        for case in vectors["certificates"][part]:
+            yield "certificate", case["about"], case["certificate"].encode()
+    tokens = [token for case in vectors["certificates"]["good"] for token in case["certificate"].split("~")]
+    tokens += [case["token"] for case in vectors["revocations"]["good"]]
+    tokens += vectors["join"]["request"].split("~")[:1] + [vectors["sealing"]["statement_of_alice"]]
+    tokens.append(vectors["dpop"]["proof"])
+    seen = set()
+    for token in tokens:
+        header, claims = (decode(part) for part in token.split(".")[:2])
+        kind = json.loads(header)["typ"].removeprefix("waymesh-").removesuffix("+jwt")
+        if claims not in seen:
+            seen.add(claims)
+            yield "claims", f"{kind} {len(seen)}", bytes([CLAIMS.index(kind)]) + claims
+    yield "invite", "text", vectors["invite"]["text"].encode()
+    yield "invite", "json", decode(vectors["invite"]["text"])
+    yield "join_request", "with an invite and a rotation", vectors["join"]["request"].encode()
+    yield "dpop", "with a certificate", vectors["dpop"]["proof"].encode()
+    sealed = vectors["sealing"]
+    yield "sealed", "for bob", bytes.fromhex(sealed["sealed_hex"])
+    yield "sealed", "with its header", bytes.fromhex(sealed["header_hex"] + sealed["sealed_hex"])
+    yield "sealed", "cut off", bytes.fromhex(sealed["sealed_hex"])[:47]
+    yield "sealed_content", "known", content(sealed, sealed["to_incarnation"], sealed["frame"].encode())
+    yield "sealed_content", "unknown", content(sealed, None, b"")
+    yield "sealed_content", "small", content({**sealed, "certificate": "a.b.c", "statement_of_alice": "d.e.f"}, 1, b"x")
+
+
+def content(sealed, to_incarnation, frame):
+    """What is inside of a sealed item, behind the signature."""
+    numbers = struct.pack(">BQ?QQ", 1, sealed["from_incarnation"], to_incarnation is not None, to_incarnation or 0,
+                          sealed["issued_ms"])
+    texts = [sealed[key].encode() for key in ("certificate", "statement_of_alice")]
+    return numbers + b"".join(struct.pack(">I", len(text)) + text for text in texts) + frame
+
+
+def decode(text):
+    """Base64url without padding."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def file_name(name):

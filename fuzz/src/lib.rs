@@ -1,7 +1,8 @@
 //! The bodies of the fuzz targets.
 //!
 //! `fuzz_targets/*.rs` feeds them what libFuzzer makes up;
-//! `crates/proto/tests/fuzz_corpus.rs` includes this same folder and feeds them the
-//! committed corpus on the stable toolchain.
+//! `tests/fuzz_corpus.rs` of the crates proto and trust include this same
+//! folder and feed them the committed corpus on the stable toolchain.
 
 pub mod proto;
+pub mod trust;

@@ -47,7 +47,7 @@ impl std::fmt::Debug for Content {
 
 impl Content {
     /// Appends the bytes.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         let to = self.to_incarnation;
         out.push(VERSION);
         out.extend_from_slice(&self.from_incarnation.number().to_be_bytes());
@@ -62,7 +62,11 @@ impl Content {
         out.extend_from_slice(&self.frame);
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+    /// Reads the bytes; nothing of what they say is verified.
+    ///
+    /// # Errors
+    /// [`OpenError::Content`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
         let mut reader = Reader(bytes);
         if reader.array()? != [VERSION] {
             return Err(OpenError::Content("it is of another version"));
