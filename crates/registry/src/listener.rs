@@ -20,9 +20,9 @@ use crate::source::Source;
 const HTTP_CONNECTIONS_MAX: usize = 256;
 
 /// Connections of one address that is not this machine's; one more is closed
-/// at once. Chosen: a hundred nodes behind one NAT, each with its control
-/// connection and one more; seventeen addresses are needed to fill the registry.
-const ADDRESS_CONNECTIONS_MAX: usize = 256;
+/// at once. Chosen: a thousand nodes of one site, behind one NAT or proxy; a
+/// quarter of all, so that several addresses are needed to fill the registry.
+const ADDRESS_CONNECTIONS_MAX: usize = 1_024;
 
 /// Pause after an accept that failed: too many files may be open, and some may
 /// be closed by then. Chosen.

@@ -34,9 +34,9 @@ pub(crate) use routes::{give_out, open, take_in};
 /// quarter of all control connections, since each costs more.
 const SESSIONS_MAX: usize = 1_024;
 
-/// Sessions of one address that is not this machine's. Chosen: as many nodes
-/// behind one proxy; eight addresses are needed to take all.
-const SOURCE_SESSIONS_MAX: usize = 128;
+/// Sessions of one address that is not this machine's. Chosen: a quarter, so
+/// that several addresses are needed to take all.
+const SOURCE_SESSIONS_MAX: usize = 256;
 
 /// How long the last messages of a session that has ended wait for a `GET`.
 /// Chosen: a round trip of a bad line.

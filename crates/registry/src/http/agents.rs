@@ -120,12 +120,13 @@ pub(super) struct Agents {
 /// One page of the agents that fit.
 pub(super) async fn agents(
     State(front): State<Arc<Front>>,
-    Member(_): Member,
+    Member(member): Member,
     query: Result<Query<AgentsQuery>, QueryRejection>,
 ) -> Result<Json<Agents>, HttpError> {
     let Query(query) = query.map_err(|e| HttpError::bad_request(e.body_text()))?;
     let (reply, found) = oneshot::channel();
     let input = Input::Find {
+        member,
         limit: limit(query.limit.as_deref())?,
         query: waymesh_core::registry::Query {
             name: optional(query.name.as_deref())?,
@@ -134,13 +135,10 @@ pub(super) async fn agents(
         },
         reply,
     };
-    let stopping = |_| HttpError::stopping();
-    front
-        .driver
-        .send(input)
-        .await
-        .map_err(|_| HttpError::stopping())?;
-    let Page { agents, next } = found.await.map_err(stopping)?;
+    let sent = front.driver.send(input).await;
+    sent.map_err(|_| HttpError::stopping())?;
+    let page = found.await.map_err(|_| HttpError::stopping())?;
+    let Page { agents, next } = page.map_err(HttpError::forbidden)?;
     Ok(Json(Agents { agents, next }))
 }
 
