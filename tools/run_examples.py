@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every example of the SDK against a registry and nodes of this build.
 
-Each example gets WAYMESH_REGISTRY and WAYMESH_BIN, a data directory of its own,
+Each example gets WAYMESH_INVITE and WAYMESH_BIN, a data directory of its own,
 and must end by itself with status 0. Prints `N passed, N failed in S s`.
 """
 
@@ -22,14 +22,14 @@ LIMIT_SECONDS = 60
 MAX_LINES = 40
 
 
-def run(example, registry, scratch):
+def run(example, invite, scratch):
     """Why the example failed, or None."""
     lines = len(example.read_text(encoding="utf-8").splitlines())
     if lines > MAX_LINES:
         return f"{lines} lines; at most {MAX_LINES} are allowed"
     home = pathlib.Path(scratch) / example.stem
     home.mkdir()
-    environment = {**os.environ, "WAYMESH_REGISTRY": registry, "HOME": str(home), "XDG_DATA_HOME": str(home)}
+    environment = {**os.environ, "WAYMESH_INVITE": invite, "HOME": str(home), "XDG_DATA_HOME": str(home)}
     try:
         ended = subprocess.run(
             [sys.executable, str(example)], env=environment, cwd=home, stdin=subprocess.DEVNULL,
@@ -43,15 +43,17 @@ def main(folder):
     examples = sorted(folder.glob("*.py"))
     began, failed = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as scratch:
-        command = [os.environ["WAYMESH_BIN"], "registry", "--json", "--listen", "127.0.0.1:0", "--stdin-guard",
-                   "--data-dir", f"{scratch}/registry"]
+        binary, data_dir = os.environ["WAYMESH_BIN"], f"{scratch}/registry"
+        command = [binary, "registry", "--json", "--listen", "127.0.0.1:0", "--stdin-guard", "--data-dir", data_dir]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as registry:
             ready = json.loads(registry.stdout.readline() or '{"event": "nothing"}')
             if ready.get("event") != "ready":
                 print(f"examples: the registry did not start: {ready}")
                 return 1
+            command = [binary, "invite", "--auto-approve", "--reusable", "--data-dir", data_dir]
+            invite = subprocess.check_output(command, text=True).strip()
             for example in examples:
-                problem = run(example, ready["url"], scratch)
+                problem = run(example, invite, scratch)
                 failed += problem is not None
                 print(f"{example.name}: {problem or 'ok'}")
             registry.stdin.close()

@@ -1,23 +1,21 @@
 """A coordinator finds workers by their skill and shares work among them.
 
-    python examples/delegate.py [REGISTRY-URL]
+    WAYMESH_INVITE="$(waymesh invite --auto-approve --reusable)" python examples/delegate.py
 """
 
 import asyncio
 import contextlib
-import sys
 import tempfile
 from collections import Counter
 
 from waymesh import Agent
 
-registry = sys.argv[1] if len(sys.argv) > 1 else None  # else WAYMESH_REGISTRY
 scratch = tempfile.TemporaryDirectory()
 TEXT = "to be or not to be that is the question whether it is nobler to be".split()
 
 
 def agent(name: str) -> Agent:
-    return Agent(name, registry=registry, data_dir=f"{scratch.name}/{name}")
+    return Agent(name, data_dir=f"{scratch.name}/{name}")
 
 
 async def main() -> None:

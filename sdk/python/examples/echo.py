@@ -1,19 +1,17 @@
 """Two agents in one program: one offers skills, the other calls them.
 
-    python examples/echo.py [REGISTRY-URL]
+    WAYMESH_INVITE="$(waymesh invite --auto-approve --reusable)" python examples/echo.py
 """
 
 import asyncio
-import sys
 import tempfile
 
 from waymesh import Agent, InvalidArguments
 
-registry = sys.argv[1] if len(sys.argv) > 1 else None  # else WAYMESH_REGISTRY
 scratch = tempfile.TemporaryDirectory()
 
-server = Agent("echo-server", registry=registry, data_dir=f"{scratch.name}/server")
-caller = Agent("echo-caller", registry=registry, data_dir=f"{scratch.name}/caller")
+server = Agent("echo-server", data_dir=f"{scratch.name}/server")
+caller = Agent("echo-caller", data_dir=f"{scratch.name}/caller")
 
 
 @server.skill(idempotent=True)

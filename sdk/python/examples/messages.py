@@ -1,19 +1,17 @@
 """Messages without an answer: the sender learns when each has been taken.
 
-    python examples/messages.py [REGISTRY-URL]
+    WAYMESH_INVITE="$(waymesh invite --auto-approve --reusable)" python examples/messages.py
 """
 
 import asyncio
-import sys
 import tempfile
 
 from waymesh import Agent
 
-registry = sys.argv[1] if len(sys.argv) > 1 else None  # else WAYMESH_REGISTRY
 scratch = tempfile.TemporaryDirectory()
 
-reader = Agent("inbox-reader", registry=registry, data_dir=f"{scratch.name}/reader")
-writer = Agent("inbox-writer", registry=registry, data_dir=f"{scratch.name}/writer")
+reader = Agent("inbox-reader", data_dir=f"{scratch.name}/reader")
+writer = Agent("inbox-writer", data_dir=f"{scratch.name}/writer")
 
 
 async def read() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 AGENT_ID = "a" * 52
+STATES = ["queued", "stored", "delivered"]
 MESSAGE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 HELLO = {
     "type": "hello",
@@ -24,6 +25,8 @@ HELLO = {
     "agent_id": AGENT_ID,
     "incarnation": 1,
     "registry": None,
+    "mesh": "5" * 32,
+    "certificate_expires_ms": 1764239690123,
     "version": "test",
 }
 ERRORS = {"unknown_peer": 2001, "already_owned": 2013, "peer_lost": 2009, "cancelled": 2012, "timeout": 2008}
@@ -118,6 +121,8 @@ class FakeNode:
             self._send(line, raw)
         elif verb in ("register_skill", "unregister_skill", "attach", "connect"):
             self.tell({"type": "ok", "id": number})
+        elif verb == "info":
+            self.tell({"type": "result", "id": number, "result": HELLO})
         elif verb == "list_peers":
             self.tell({"type": "peer_list", "id": number, "peers": [PEER]})
         elif verb == "ping":
@@ -131,11 +136,18 @@ class FakeNode:
             self.tell({"type": "result", "id": number, "result": {"peers": [outcome | {"error": None}]}})
 
     def _send(self, line: dict[str, Any], raw: bytes | None) -> None:
-        state = {"type": "state", "id": line.get("id"), "message_id": MESSAGE_ID, "peer_id": "self"}
-        last = line["wait"] == "queued"
-        self.tell(state | {"state": "queued", "last": last})
-        if not last:
-            self.tell(state | {"state": "delivered", "path": "direct", "last": True})
+        """As a node does for a peer without a link: queued, stored, delivered."""
+        number, answered = line.get("id"), False
+        for rank, state in enumerate(STATES):
+            event: dict[str, Any] = {"type": "state", "message_id": MESSAGE_ID, "state": state}
+            event["peer_id"] = "self"
+            if rank > 0:
+                event["path"] = "mailbox"
+            if not answered:
+                answered = rank >= STATES.index(line["wait"])
+                self.tell({**event, "id": number, "last": answered})
+            elif line.get("states"):
+                self.tell({**event, "last": state == "delivered"})
         self.message(line, raw)
 
     def message(self, line: dict[str, Any], raw: bytes | None = None) -> None:
@@ -170,6 +182,21 @@ PEER = {
 }
 
 
+def started_with(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a test may want to know of how the program was started."""
+    settings = {"allow": arguments.allow, "deny": arguments.deny, "ca": arguments.ca}
+    return settings | {"invite": os.environ.get("WAYMESH_INVITE"), "command_line": sys.argv}
+
+
+async def approval(data_dir: Path) -> None:
+    """Says that an admin has to approve, and waits until somebody connects to `admin.sock`."""
+    approved = asyncio.Event()
+    async with await asyncio.start_unix_server(lambda *_: approved.set(), data_dir / "admin.sock"):
+        pending = {"event": "pending", "name": "a", "request": "r-1"}
+        print(json.dumps(pending | {"fingerprint": "f-1", "mesh_fingerprint": "m-1"}), flush=True)
+        await approved.wait()
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("command")
@@ -178,6 +205,9 @@ async def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--stdin-guard", action="store_true")
+    parser.add_argument("--allow", action="append")
+    parser.add_argument("--deny", action="append")
+    parser.add_argument("--ca")
     arguments = parser.parse_args()
     print("starting", file=sys.stderr, flush=True)
     if arguments.name == "taken":
@@ -185,11 +215,14 @@ async def main() -> None:
         sys.exit(1)
     if arguments.name == "broken":
         sys.exit("it broke")
+    (arguments.data_dir / "started-with").write_text(json.dumps(started_with(arguments)))
     path = arguments.data_dir / "node.sock"
     async with FakeNode(path):
         print(json.dumps({"event": "ready", "ipc": str(path)}), flush=True)
+        if arguments.registry == "waiting":
+            await approval(arguments.data_dir)
         if arguments.registry != "absent":
-            print(json.dumps({"event": "registered"}), flush=True)
+            print(json.dumps({"event": "registered", "name": arguments.name}), flush=True)
         guard = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(guard), os.fdopen(0, "rb")

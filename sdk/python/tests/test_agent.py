@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_node import PEER, FakeNode, fault
+from fake_node import MESSAGE_ID, PEER, STATES, FakeNode, fault
 
 import waymesh
-from waymesh import Agent, Call, errors
+from waymesh import Agent, Call, Event, errors
 
 Test = Callable[[FakeNode, Agent], Awaitable[None]]
 
@@ -176,15 +176,94 @@ async def test_lossy_messages_that_nobody_takes_are_counted_not_kept(node: FakeN
     assert agent.dropped == 1_100 - 1_024
 
 
+FAILED = {"type": "state", "peer_id": "self", "message_id": MESSAGE_ID, "state": "expired", "last": True}
+
+
 @with_agent
-async def test_events_tell_of_peers_and_failed_sends(node: FakeNode, agent: Agent) -> None:
+async def test_events_tell_of_peers_certificates_and_failed_sends(node: FakeNode, agent: Agent) -> None:
     events = agent.events()
     node.tell({"type": "peer_connected", **PEER})
     node.tell({"type": "from_the_future", "x": 1})
-    node.tell({"type": "state", "peer_id": "self", "state": "expired", "error": fault("timeout"), "last": True})
-    connected, failed = await anext(events), await anext(events)
+    node.tell({"type": "certificate_expiring", "remaining_ms": 86_400_000})
+    node.tell(FAILED | {"error": fault("timeout")})
+    connected, expiring, failed = [await anext(events) for _ in range(3)]
     assert (connected.kind, connected.peer) == ("peer_connected", "self")
-    assert failed.kind == "send_failed"
+    assert connected.status is not None and connected.status.path == "direct"
+    assert (expiring.kind, expiring.data["remaining_ms"]) == ("certificate_expiring", 86_400_000)
+    assert failed.sent is not None and failed.status is None
+    assert (failed.sent.state, failed.sent.message_id, failed.sent.is_final) == ("expired", MESSAGE_ID, True)
+
+
+@with_agent
+async def test_each_wait_returns_with_its_state(node: FakeNode, agent: Agent) -> None:
+    for wait in ("queued", "stored", "delivered"):
+        sent = await agent.send("self", 1, wait=wait)
+        assert (sent.state, sent.is_final) == (wait, wait == "delivered")
+        assert "states" not in await node.line("send")
+
+
+@with_agent
+async def test_who_listens_to_states_hears_every_one_of_every_message(node: FakeNode, agent: Agent) -> None:
+    states = agent.events("state")
+    heard: list[str] = []
+    all_heard = asyncio.Event()
+
+    @agent.on("state")
+    async def hear(event: Event) -> None:
+        assert event.sent is not None
+        heard.append(event.sent.state)
+        if len(heard) == 6:
+            all_heard.set()
+        raise RuntimeError("the next one comes none the less")
+
+    for wait in ("queued", "delivered"):
+        await agent.send("self", 1, wait=wait)
+        assert [(await anext(states)).data["state"] for _ in STATES] == STATES
+    await all_heard.wait()
+    assert heard == [*STATES, *STATES]
+
+
+@with_agent
+async def test_a_loop_that_was_left_listens_no_longer(node: FakeNode, agent: Agent) -> None:
+    await agent.peers()
+    node.tell(FAILED | {"error": fault("timeout")})
+    async for event in agent.events("peer_connected", "state"):
+        assert event.kind == "state"
+        break
+    await agent.send("self", 1)
+    assert "states" not in await node.line("send")
+
+
+@with_agent
+async def test_handlers_get_only_the_kinds_they_want(node: FakeNode, agent: Agent) -> None:
+    heard: list[str] = []
+    done = asyncio.Event()
+    agent.on("gap")(lambda event: heard.append(event.kind))
+    agent.on()(lambda event: done.set() if event.kind == "gap" else None)
+    node.tell({"type": "peer_connected", **PEER})
+    node.tell({"type": "gap", "from_peer": "self", "class": "control", "missing": 3})
+    await done.wait()
+    assert heard == ["gap"]
+
+
+def test_handlers_do_what_waits_before_the_agent_stops(tmp_path: Path) -> None:
+    async def main() -> None:
+        heard: list[str] = []
+        agent = Agent(socket=tmp_path / "n")
+        agent.on("state")(lambda event: heard.append(event.data["state"]))
+        async with FakeNode(tmp_path / "n"), agent:
+            await agent.send("self", 1, wait="delivered")
+        assert heard == STATES
+
+    asyncio.run(main())
+
+
+@with_agent
+async def test_the_node_says_how_it_stands_in_its_mesh(node: FakeNode, agent: Agent) -> None:
+    info = await agent.info()
+    assert (info.name, info.mesh, info.incarnation) == ("self", "5" * 32, 1)
+    assert info.certificate_expires is not None
+    assert info.certificate_expires.isoformat() == "2025-11-27T10:34:50.123000+00:00"
 
 
 @with_agent

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +122,75 @@ def test_an_absent_registry_is_an_error_unless_it_may_come_later(tmp_path: Path,
         later = Agent("a", registry="absent", data_dir=tmp_path / "d", binary=binary, wait_registered=False)
         async with later:
             assert later.name == "self"
+
+    asyncio.run(main())
+
+
+def test_the_invite_is_in_the_environment_and_not_on_the_command_line(tmp_path: Path, binary: Path) -> None:
+    async def main() -> None:
+        settings: dict[str, Any] = {"allow": ["role:ops", "-odd"], "deny": ("bob/add",), "ca": tmp_path / "ca.pem"}
+        agent = Agent("a", invite="secret\n", data_dir=tmp_path / "d", binary=binary, **settings)
+        assert "secret" not in repr(agent._launch)
+        async with agent:
+            told = json.loads((tmp_path / "d" / "started-with").read_text())
+        assert told["invite"] == "secret"
+        assert not [argument for argument in told["command_line"] if "secret" in argument]
+        assert (told["allow"], told["deny"]) == (["role:ops", "-odd"], ["bob/add"])
+        assert told["ca"] == str(tmp_path / "ca.pem")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("settings", [{"invite": "x"}, {"allow": ["x"]}, {"deny": ["x"]}, {"ca": "x"}])
+def test_settings_of_an_own_node_are_refused_with_the_socket_of_another(settings: dict[str, Any]) -> None:
+    with pytest.raises(errors.BadRequest):
+        Agent(socket="node.sock", **settings)
+
+
+@pytest.mark.parametrize("invite", ["", " \n", "-"])
+def test_an_empty_invite_is_refused(invite: str) -> None:
+    with pytest.raises(errors.BadRequest):
+        Agent("a", invite=invite)
+
+
+def test_one_rule_is_not_taken_for_a_list_of_rules() -> None:
+    with pytest.raises(errors.BadRequest):
+        Agent("a", allow="bob")
+
+
+def test_an_agent_that_waits_for_approval_says_what_to_approve(tmp_path: Path, binary: Path) -> None:
+    async def main() -> None:
+        agent = Agent("a", registry="waiting", data_dir=tmp_path / "d", binary=binary)
+        kinds: list[str] = []
+
+        @agent.on()
+        async def approve(event: waymesh.Event) -> None:
+            kinds.append(event.kind)
+            if event.pending is not None:
+                assert event.pending == agent.pending == waymesh.PendingJoin("r-1", "f-1", "m-1")
+                _, writer = await asyncio.open_unix_connection(tmp_path / "d" / "admin.sock")
+                writer.close()
+
+        async with agent:
+            assert agent.pending is None
+        assert kinds == ["pending", "registered"]
+
+    asyncio.run(main())
+
+
+def test_a_start_that_nobody_approves_in_time_says_so(tmp_path: Path, binary: Path) -> None:
+    async def main() -> None:
+        agent = Agent("a", registry="waiting", data_dir=tmp_path / "d", binary=binary, start_timeout=2)
+        with pytest.raises(waymesh.Pending, match="request r-1") as pending:
+            await agent.start()
+        assert pending.value.hint is not None and "waymesh approve r-1" in pending.value.hint
+        assert pending.value.retry == "after"
+        later = Agent("a", registry="waiting", data_dir=tmp_path / "d", binary=binary, wait_registered=False)
+        async with later:
+            registered = later.events("registered")
+            _, writer = await asyncio.open_unix_connection(tmp_path / "d" / "admin.sock")
+            assert (await anext(registered)).kind == "registered"
+            writer.close()
 
     asyncio.run(main())
 

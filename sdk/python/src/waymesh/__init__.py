@@ -2,7 +2,7 @@
 
     from waymesh import Agent
 
-    agent = Agent("adder", registry="http://127.0.0.1:7700")
+    agent = Agent("adder", invite="…")  # what `waymesh invite` printed; later starts need none
 
     @agent.skill
     async def add(a: int, b: int) -> int:
@@ -19,10 +19,12 @@ from .errors import (
     Expired,
     HandlerFailed,
     InvalidArguments,
+    InviteRequired,
     MessageTooLarge,
     NodeNotRunning,
     PeerLost,
     PeerOffline,
+    Pending,
     QueueFull,
     RegistryUnreachable,
     SidecarFailed,
@@ -31,7 +33,7 @@ from .errors import (
     UnknownSkill,
     WaymeshError,
 )
-from .types import AgentRecord, Call, Event, Message, Peer, Pong, Sent, Skill
+from .types import AgentRecord, Call, Event, Message, NodeInfo, Peer, PendingJoin, Pong, Sent, Skill
 
 __version__ = "0.1.0"
 
@@ -45,12 +47,16 @@ __all__ = [
     "Expired",
     "HandlerFailed",
     "InvalidArguments",
+    "InviteRequired",
     "Message",
     "MessageTooLarge",
+    "NodeInfo",
     "NodeNotRunning",
     "Peer",
     "PeerLost",
     "PeerOffline",
+    "Pending",
+    "PendingJoin",
     "Pong",
     "QueueFull",
     "RegistryUnreachable",

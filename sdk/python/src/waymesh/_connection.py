@@ -85,8 +85,8 @@ def _with_bytes(line: Line, raw: bytes, content_type: str | None) -> bytes:
 class Connection(asyncio.Protocol):
     """One connection to a node.
 
-    `on_event` gets every line that answers no request of `request`, `on_lost`
-    is called once when the connection ends.
+    `on_event` gets every line that answers no request of `request`, and every
+    state of a message; `on_lost` is called once when the connection ends.
     """
 
     def __init__(self, on_event: Callable[[Line], None], on_lost: Callable[[WaymeshError], None]) -> None:
@@ -235,8 +235,10 @@ class Connection(asyncio.Protocol):
     def _dispatch(self, line: Line) -> None:
         number = line.get("id")
         if number is not None:
-            if line.get("last") is False:
-                return
+            if line["type"] == "state":
+                self._on_event(line)
+                if line["last"] is False:
+                    return
             future = self._pending.pop(number, None)
             if future is not None and not future.done():
                 if line["type"] == "error":

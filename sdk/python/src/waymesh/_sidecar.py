@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .errors import NodeNotRunning, SidecarFailed, WaymeshError
+from .types import Event, PendingJoin
 
 _log = logging.getLogger("waymesh.sidecar")
 
@@ -46,34 +49,57 @@ def default_data_dir(name: str) -> Path:
     return Path(home) / "waymesh" / "agents" / name
 
 
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """How a node is started."""
+
+    name: str
+    data_dir: Path
+    registry: str | None = None
+    #: A secret: it goes into the environment, since everybody can read command lines.
+    invite: str | None = dataclasses.field(default=None, repr=False)
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    ca: str | None = None
+
+    def arguments(self) -> list[str]:
+        arguments = ["node", "--name", self.name, "--data-dir", str(self.data_dir), "--json", "--stdin-guard"]
+        settings = [("registry", self.registry), ("ca", self.ca)]
+        settings += [("allow", rule) for rule in self.allow] + [("deny", rule) for rule in self.deny]
+        return arguments + [f"--{name}={value}" for name, value in settings if value is not None]
+
+    def environment(self) -> dict[str, str]:
+        invite = {} if self.invite is None else {"WAYMESH_INVITE": self.invite.strip()}
+        return {**os.environ, **invite}
+
+
 class Sidecar:
     """One running node of this program's own."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, tell: Callable[[Event], None]) -> None:
         self._process = process
+        self._tell = tell
         self._log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
         self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._fault: WaymeshError | None = None
         self.registered = asyncio.Event()
+        self.pending: PendingJoin | None = None
         self._readers = [asyncio.create_task(self._read_events()), asyncio.create_task(self._read_log())]
 
     @classmethod
     async def start(
-        cls, binary: str, *, name: str, registry: str | None, data_dir: Path, timeout: float
+        cls, binary: str, launch: Launch, tell: Callable[[Event], None], timeout: float
     ) -> Sidecar:
-        """Starts a node and waits until its socket can be used."""
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        arguments = ["node", "--name", name, "--data-dir", str(data_dir), "--json", "--stdin-guard"]
-        if registry is not None:
-            arguments += ["--registry", registry]
+        """Starts a node and waits until its socket can be used; `tell` hears how it joins."""
+        launch.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
-                binary, *arguments, stdin=pipe, stdout=pipe, stderr=pipe
+                binary, *launch.arguments(), stdin=pipe, stdout=pipe, stderr=pipe, env=launch.environment()
             )
         except OSError as error:
             raise SidecarFailed(f"{binary} could not be started: {error}") from error
-        sidecar = cls(process)
+        sidecar = cls(process, tell)
         try:
             await asyncio.wait_for(asyncio.shield(sidecar._ready), timeout)
         except TimeoutError:
@@ -145,7 +171,19 @@ class Sidecar:
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.get("event")
         if kind == "registered":
+            self.pending = None
             self.registered.set()
+            self._tell(Event("registered", None, event))
+        elif kind == "pending":
+            self.pending = PendingJoin.from_json(event)
+            _log.warning(
+                "%s waits for an admin: waymesh approve %s (fingerprint %s, mesh %s)",
+                event.get("name"),
+                self.pending.request,
+                self.pending.fingerprint,
+                self.pending.mesh_fingerprint,
+            )
+            self._tell(Event("pending", None, event))
         elif kind == "ready" and not self._ready.done():
             self._ready.set_result(str(event["ipc"]))
         elif event.get("ok") is False and isinstance(event.get("error"), dict):

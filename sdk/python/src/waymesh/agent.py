@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from ._connection import Connection, Line, Undecodable
-from ._inbox import EVENTS_MAX, Inbox, Messages, Queue
-from ._sidecar import Sidecar, default_data_dir, find_binary
-from ._skills import Handler, OwnSkill, failure
-from .errors import (
-    BadRequest,
-    NodeNotRunning,
-    RegistryUnreachable,
-    UnknownSkill,
-    WaymeshError,
+from ._events import EventHandler, Hub
+from ._inbox import Inbox, Messages
+from ._sidecar import Launch, Sidecar, default_data_dir, find_binary
+from ._skills import Handler, OwnSkill
+from ._work import Work
+from .errors import BadRequest, NodeNotRunning, Pending, RegistryUnreachable, WaymeshError
+from .types import (
+    FAILED,
+    AgentRecord,
+    DeliveryClass,
+    Event,
+    EventKind,
+    Message,
+    NodeInfo,
+    Peer,
+    PendingJoin,
+    Pong,
+    Priority,
+    Sent,
+    Wait,
 )
-from .types import AgentRecord, DeliveryClass, Event, EventKind, Message, Peer, Pong, Priority, Sent
 
 _log = logging.getLogger("waymesh")
 _H = TypeVar("_H", bound=Handler)
+_E = TypeVar("_E", bound=EventHandler)
 
 _EVENTS: dict[str, EventKind] = {
+    "state": "state",
     "peer_connected": "peer_connected",
     "peer_disconnected": "peer_disconnected",
     "path_changed": "path_changed",
     "gap": "gap",
-    "state": "send_failed",
+    "certificate_expiring": "certificate_expiring",
 }
 
 
@@ -45,18 +55,34 @@ class Agent:
     until the program is stopped. It starts a node of its own and stops it at the
     end; with `socket` (the path of a node's `node.sock`) it uses a running one.
 
+    An agent that is no member of the mesh yet needs an `invite`, the line that
+    `waymesh invite` prints (a pairing code will do, with `registry`); it defaults to
+    WAYMESH_INVITE and is never put on a command line. One that is a member goes on
+    as it is. Where the invite is not approved in advance, start-up waits for an admin:
+    the event `pending`, and `agent.pending`, say what to compare and approve.
+
+    `registry` is the registry's URL, where it is another than the invite says;
+    `ca` a file of certificates (PEM) to trust for it besides the system's.
+    `allow` and `deny` say who may reach this agent: rules like "bob", "role:ops",
+    "bob/add" (one skill) or "*". A `deny` always wins; with any `allow`, all others
+    are denied.
+
     `registry` defaults to WAYMESH_REGISTRY, `binary` to WAYMESH_BIN or `waymesh`
     on the PATH, `data_dir` to a folder for this name in the user's data directory.
     Start-up waits up to `start_timeout` seconds for the registry to know the
-    agent; with `wait_registered=False` the registry may come later.
+    agent; with `wait_registered=False` the registry, or the admin, may come later.
     """
 
     def __init__(
         self,
         name: str | None = None,
         *,
+        invite: str | None = None,
         registry: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
+        allow: Iterable[str] = (),
+        deny: Iterable[str] = (),
+        ca: str | os.PathLike[str] | None = None,
         binary: str | os.PathLike[str] | None = None,
         socket: str | os.PathLike[str] | None = None,
         start_timeout: float = 30.0,
@@ -65,20 +91,32 @@ class Agent:
         if name is None and socket is None:
             raise BadRequest("an agent needs a name, or the socket of a running node")
         self._name = name
-        self._registry = registry or os.environ.get("WAYMESH_REGISTRY")
-        self._data_dir = data_dir
         self._binary = binary
         self._socket = socket
         self._start_timeout = start_timeout
         self._wait_registered = wait_registered
-        self._skills: dict[str, OwnSkill] = {}
-        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._launch = Launch(
+            name=name or "",
+            data_dir=Path(data_dir or default_data_dir(name or "")).absolute(),
+            registry=registry or os.environ.get("WAYMESH_REGISTRY"),
+            invite=invite,
+            allow=_rules("allow", allow),
+            deny=_rules("deny", deny),
+            ca=None if ca is None else os.fspath(ca),
+        )
+        if invite is not None and invite.strip() in ("", "-"):
+            raise BadRequest("the invite is empty", hint="give the line that `waymesh invite` prints")
+        if socket is not None and (invite or ca or self._launch.allow or self._launch.deny):
+            raise BadRequest(
+                "invite, allow, deny and ca are settings of an agent's own node",
+                hint="give them to the node whose socket this is",
+            )
+        self._work = Work()
         self._inbox = Inbox()
         self._attached: asyncio.Future[None] | None = None
-        self._listeners: list[Queue[Event]] = []
+        self._events = Hub()
         self._sidecar: Sidecar | None = None
         self._connection: Connection | None = None
-        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
 
     # -- life -------------------------------------------------------------
 
@@ -93,11 +131,12 @@ class Agent:
         """Starts the node or attaches to a running one, and offers the skills."""
         if self._connection is not None:
             raise BadRequest("the agent runs already")
-        self._threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="waymesh-skill")
+        self._work.start()
+        self._events.start()
         try:
             path = os.fspath(self._socket) if self._socket is not None else await self._start_sidecar()
             self._connection = await Connection.open(path, self._on_event, self._on_lost)
-            await asyncio.gather(*(self._offer(skill) for skill in self._skills.values()))
+            await asyncio.gather(*(self._offer(skill) for skill in self._work.skills.values()))
             await self._until_registered()
         except BaseException:
             await self.stop()
@@ -107,11 +146,8 @@ class Agent:
         """Cancels what runs, leaves the mesh and stops the node if it is this agent's own."""
         connection, self._connection = self._connection, None
         sidecar, self._sidecar = self._sidecar, None
-        for task in list(self._calls.values()):
-            task.cancel()
+        self._work.stop()
         self._end_loops(None)
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             if connection is not None:
                 connection.close()
@@ -119,6 +155,7 @@ class Agent:
         finally:
             if sidecar is not None:
                 await sidecar.stop()
+            await self._events.stop()
 
     async def run(self) -> None:
         """Serves until the task is cancelled or the program gets SIGTERM.
@@ -166,6 +203,11 @@ class Agent:
     def node_pid(self) -> int | None:
         """The process id of the node, if it is this agent's own."""
         return self._sidecar.pid if self._sidecar else None
+
+    @property
+    def pending(self) -> PendingJoin | None:
+        """What an admin has to approve before this agent is a member; None when nothing waits."""
+        return self._sidecar.pending if self._sidecar else None
 
     @property
     def dropped(self) -> int:
@@ -223,13 +265,13 @@ class Agent:
         try:
             await self._offer(skill)
         except WaymeshError:
-            del self._skills[skill.name]
+            del self._work.skills[skill.name]
             raise
 
     async def withdraw(self, name: str) -> None:
         """Gives a skill up; calls that run go on."""
         await self._require().request({"type": "unregister_skill", "skill": name})
-        self._skills.pop(name, None)
+        self._work.skills.pop(name, None)
 
     # -- calls and messages -----------------------------------------------
 
@@ -272,7 +314,7 @@ class Agent:
         peer: str,
         message: Any,
         *,
-        wait: Literal["queued", "delivered"] = "queued",
+        wait: Wait = "queued",
         ttl: float = 300.0,
         delivery_class: DeliveryClass = "control",
         priority: Priority = "normal",
@@ -280,15 +322,17 @@ class Agent:
     ) -> Sent:
         """Sends a message: any JSON value, or bytes.
 
-        With `wait="queued"` it returns when the node holds the message; a later
-        failure is an event `send_failed`. With `wait="delivered"` it returns when
-        the receiver has acknowledged it, and raises when that fails.
+        With `wait="queued"` it returns when the node holds the message, with
+        `"stored"` when it is durable in the receiver's mailbox or delivered, with
+        `"delivered"` when the receiver has acknowledged it; it raises when that
+        fails. A message lives `ttl` seconds, at most 7 days; it may be sent to an
+        agent that is not there. What becomes of it later are events `state`.
         """
-        line = _sending("send", wait, ttl, delivery_class, priority)
+        line = self._sending("send", wait, ttl, delivery_class, priority)
         line["target_peer"] = peer
         answer = await self._require().request(line, "message", message, content_type)
-        sent = _sent(answer)
-        if sent.state in ("expired", "refused", "unconfirmed"):
+        sent = Sent.from_json(answer)
+        if sent.state in FAILED:
             raise WaymeshError.from_json(
                 sent.error or {"code": sent.state, "message": f"the message to {peer} is {sent.state}"}
             )
@@ -298,16 +342,19 @@ class Agent:
         self,
         message: Any,
         *,
-        wait: Literal["queued", "delivered"] = "queued",
+        wait: Wait = "queued",
         ttl: float = 300.0,
         delivery_class: DeliveryClass = "control",
         priority: Priority = "normal",
         content_type: str | None = None,
     ) -> list[Sent]:
-        """Sends a message to every linked peer; says what became of each."""
-        line = _sending("broadcast", wait, ttl, delivery_class, priority)
+        """Sends a message to every peer that is reached now; says what became of each.
+
+        Those are the peers that are linked, being linked, or written to by mailbox.
+        """
+        line = self._sending("broadcast", wait, ttl, delivery_class, priority)
         answer = await self._require().request(line, "message", message, content_type)
-        return [_sent(outcome) for outcome in answer["result"]["peers"]]
+        return [Sent.from_json(outcome) for outcome in answer["result"]["peers"]]
 
     def messages(self) -> AsyncIterator[Message]:
         """The messages for this agent: `async for message in agent.messages()`.
@@ -347,15 +394,34 @@ class Agent:
         answer = await self._require().request(line)
         return Pong(answer["result"]["path"], answer["result"]["rtt_ms"])
 
-    def events(self) -> AsyncIterator[Event]:
-        """What changes from now on: peers, paths, gaps, failed sends, a lost node.
+    async def info(self) -> NodeInfo:
+        """Who the node is, and how it stands in its mesh now."""
+        answer = await self._require().request({"type": "info"})
+        return NodeInfo.from_json(answer["result"])
 
-        Each call has a queue of its own; when 1,024 events wait, the oldest goes.
+    def events(self, *kinds: EventKind) -> AsyncIterator[Event]:
+        """What happens from now on: `async for event in agent.events("state")`.
+
+        Without `kinds`, all of it: states of messages, peers, paths, gaps, the
+        coming end of the certificate, a lost node. Each call has a queue of its
+        own; when 1,024 events wait, the oldest goes. The node tells every state of
+        a message only where somebody listens to `state` when it is sent.
         """
         self._require()
-        queue: Queue[Event] = Queue(EVENTS_MAX)
-        self._listeners.append(queue)
-        return self._listen(queue)
+        return self._events.listen(kinds)
+
+    def on(self, *kinds: EventKind) -> Callable[[_E], _E]:
+        """Makes a function a handler of events: `@agent.on("state")`; without kinds, of all.
+
+        Before the start or after. Each handler gets its events one after the other,
+        as `events` does; a sync one must not block. What it raises is logged.
+        """
+
+        def register(handler: _E) -> _E:
+            self._events.on(kinds, handler)
+            return handler
+
+        return register
 
     # -- inside -----------------------------------------------------------
 
@@ -365,14 +431,8 @@ class Agent:
         return self._connection
 
     async def _start_sidecar(self) -> str:
-        assert self._name is not None
-        self._sidecar = await Sidecar.start(
-            find_binary(self._binary),
-            name=self._name,
-            registry=self._registry,
-            data_dir=Path(self._data_dir or default_data_dir(self._name)).absolute(),
-            timeout=self._start_timeout,
-        )
+        binary = find_binary(self._binary)
+        self._sidecar = await Sidecar.start(binary, self._launch, self._events.tell, self._start_timeout)
         return self._sidecar.socket
 
     async def _until_registered(self) -> None:
@@ -388,10 +448,35 @@ class Agent:
         if closed in done:
             raise await self._reason()
         if not done:
-            raise RegistryUnreachable(
-                f"the registry {self._registry} did not answer within {self._start_timeout} s",
-                hint="start it, or start the agent with wait_registered=False",
+            raise self._late(self._sidecar.pending)
+
+    def _late(self, pending: PendingJoin | None) -> WaymeshError:
+        """Why the agent is not registered in time."""
+        if pending is not None:
+            return Pending(
+                f"no admin has approved the request {pending.request} of {self._name} "
+                f"within {self._start_timeout} s (fingerprint {pending.fingerprint})",
+                hint=f"run `waymesh approve {pending.request}` beside the registry and start again, "
+                "or start with wait_registered=False",
             )
+        return RegistryUnreachable(
+            f"the registry {self._launch.registry or ''} did not answer within {self._start_timeout} s",
+            hint="start it, or start the agent with wait_registered=False",
+        )
+
+    def _sending(
+        self, verb: str, wait: Wait, ttl: float, delivery_class: DeliveryClass, priority: Priority
+    ) -> Line:
+        line: Line = {
+            "type": verb,
+            "wait": wait,
+            "ttl_ms": _millis(ttl),
+            "class": delivery_class,
+            "priority": priority,
+        }
+        if self._events.wants("state"):
+            line["states"] = True
+        return line
 
     def _declare(
         self,
@@ -404,9 +489,9 @@ class Agent:
         skill = OwnSkill(
             handler, name=name, description=description, schema=schema, idempotent=idempotent
         )
-        if skill.name in self._skills:
+        if skill.name in self._work.skills:
             raise BadRequest(f"the agent has a skill `{skill.name}` already")
-        self._skills[skill.name] = skill
+        self._work.skills[skill.name] = skill
         return skill
 
     async def _offer(self, skill: OwnSkill) -> None:
@@ -415,17 +500,24 @@ class Agent:
     def _on_event(self, line: Line) -> None:
         kind = line["type"]
         if kind == "call":
-            self._on_call(line)
+            if self._connection is not None:
+                self._work.take(self._connection, line)
         elif kind == "message":
             self._on_message(line)
         elif kind == "call_cancelled":
-            task = self._calls.get(line["call_id"])
-            if task is not None:
-                task.cancel()
+            self._work.cancel(line["call_id"])
         elif kind in _EVENTS:
-            self._tell(Event(_EVENTS[kind], line.get("peer_id") or line.get("from_peer"), line))
+            self._tell(kind, line)
         elif kind == "error":
             _log.debug("the node says: %s", line["error"])
+
+    def _tell(self, kind: str, line: Line) -> None:
+        peer = line.get("peer_id") or line.get("from_peer")
+        if kind == "state" and line["state"] in FAILED and "id" not in line:
+            _log.warning("a message to %s is %s: %s", peer, line["state"], line.get("error"))
+        elif kind == "certificate_expiring":
+            _log.warning("the certificate ends in %s s and was not extended", line["remaining_ms"] // 1_000)
+        self._events.tell(Event(_EVENTS[kind], peer, line))
 
     def _on_message(self, line: Line) -> None:
         connection, delivery = self._connection, line.get("delivery")
@@ -449,88 +541,31 @@ class Agent:
             )
         )
 
-    def _on_call(self, line: Line) -> None:
-        call_id = line["call_id"]
-        run = self._run_call(line)
-        if sys.version_info >= (3, 12):
-            task = asyncio.Task(run, loop=asyncio.get_running_loop(), eager_start=True)
-            if task.done():
-                return
-        else:
-            task = asyncio.get_running_loop().create_task(run)
-        self._calls[call_id] = task
-        task.add_done_callback(lambda _: self._calls.pop(call_id, None))
-
-    async def _run_call(self, line: Line) -> None:
-        connection = self._connection
-        if connection is None or self._threads is None:
-            return
-        reply: Line = {"type": "reply", "call_id": line["call_id"]}
-        try:
-            skill = self._skills.get(line["skill"])
-            if skill is None:
-                raise UnknownSkill(f"there is no skill `{line['skill']}` here any more")
-            result = await skill.run(line, self._threads)
-            connection.post(dict(reply), "result", result)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the caller is told
-            if not isinstance(error, WaymeshError):
-                _log.warning("the skill %s failed", line["skill"], exc_info=True)
-            connection.post(reply | {"error": failure(error)})
-
     def _on_lost(self, fault: WaymeshError) -> None:
         if self._connection is None:
             return
-        for task in list(self._calls.values()):
-            task.cancel()
-        self._tell(Event("node_lost", None, {"error": fault.to_json()}))
+        self._work.cancel_all()
+        self._events.tell(Event("node_lost", None, {"error": fault.to_json()}))
         self._end_loops(fault)
 
     def _end_loops(self, error: WaymeshError | None) -> None:
         self._inbox.queue.end(error)
-        for queue in self._listeners:
-            queue.end(None)
+        self._events.end()
 
     async def _reason(self) -> WaymeshError:
         if self._sidecar is None:
             return NodeNotRunning("the node went away", hint="start it again")
         return await self._sidecar.reason()
 
-    def _tell(self, event: Event) -> None:
-        if event.kind == "send_failed":
-            _log.warning("a message to %s was not delivered: %s", event.peer, event.data.get("error"))
-        for queue in self._listeners:
-            queue.put(event)
-
-    async def _listen(self, queue: Queue[Event]) -> AsyncIterator[Event]:
-        try:
-            while True:
-                try:
-                    event = await queue.take()
-                except StopAsyncIteration:
-                    return
-                yield event
-        finally:
-            self._listeners.remove(queue)
-
 
 async def _attach(connection: Connection) -> None:
     await connection.request({"type": "attach"})
 
 
-def _sending(
-    verb: str, wait: str, ttl: float, delivery_class: DeliveryClass, priority: Priority
-) -> Line:
-    return {
-        "type": verb,
-        "wait": wait,
-        "ttl_ms": _millis(ttl),
-        "class": delivery_class,
-        "priority": priority,
-    }
-
-
-def _sent(line: Line) -> Sent:
-    return Sent(line["peer_id"], line["message_id"], line["state"], line.get("path"), line.get("error"))
+def _rules(name: str, rules: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(rules, str):
+        raise BadRequest(f"{name} is a list of rules", hint=f'for example {name}=["{rules}"]')
+    return tuple(rules)
 
 
 def _millis(seconds: float) -> int:

@@ -43,12 +43,17 @@ CODES: dict[str, tuple[int, Retry]] = {
     "slow_consumer": (2014, "after"),
     "duplicate_id": (2015, "never"),
     "unknown_id": (2016, "never"),
+    "mailbox_full": (2017, "after"),
+    "no_sealing_key": (2018, "after"),
+    "unreadable": (2019, "after"),
     "link_failed": (3001, "after"),
     "peer_offline": (3002, "after"),
     "bad_frame": (3003, "never"),
     "bad_description": (3004, "never"),
     "stale_incarnation": (3005, "now"),
     "replayed": (3006, "never"),
+    "shutting_down": (3007, "after"),
+    "link_idle": (3008, "now"),
     "bad_signature": (4001, "never"),
     "name_taken": (4002, "never"),
     "identity_in_use": (4003, "never"),
@@ -56,11 +61,23 @@ CODES: dict[str, tuple[int, Retry]] = {
     "unauthorized": (4005, "never"),
     "registry_identity_changed": (4006, "never"),
     "wrong_registry": (4007, "never"),
+    "bad_certificate": (4008, "never"),
+    "certificate_expired": (4009, "after"),
+    "revoked": (4010, "never"),
+    "bad_invite": (4011, "never"),
+    "invite_exhausted": (4012, "never"),
+    "invite_expired": (4013, "never"),
+    "bad_pairing_code": (4014, "never"),
+    "invite_required": (4015, "never"),
+    "rejected": (4016, "never"),
+    "untrusted_tls": (4017, "never"),
+    "clock_skew": (4018, "after"),
+    "pending": (4019, "after"),
     "registry_unreachable": (5001, "after"),
     "rate_limited": (5002, "after"),
     "too_large": (5003, "never"),
-    "shutting_down": (3007, "after"),
-    "link_idle": (3008, "now"),
+    "no_mesh": (5004, "after"),
+    "no_authority": (5005, "never"),
 }
 
 _BY_CODE: dict[str, type[WaymeshError]] = {}
@@ -124,6 +141,7 @@ class WaymeshError(Exception):
             "hint": self.hint,
             "executed": self.executed,
         }
+
 
 class Internal(WaymeshError):
     """A fault of this program; please report it."""
@@ -387,3 +405,111 @@ class LinkIdle(WaymeshError):
     """The link carried nothing for long."""
 
     default_code = "link_idle"
+
+
+class Usage(WaymeshError):
+    """The command line or configuration is wrong."""
+
+    default_code = "usage"
+
+
+class MailboxFull(WaymeshError):
+    """The receiver's mailbox, or the sender's share of it, is full."""
+
+    default_code = "mailbox_full"
+
+
+class NoSealingKey(WaymeshError):
+    """The receiver has no key to seal messages with."""
+
+    default_code = "no_sealing_key"
+
+
+class Unreadable(WaymeshError):
+    """A sealed message cannot be opened: it was changed, or its key is gone."""
+
+    default_code = "unreadable"
+
+
+class BadCertificate(WaymeshError):
+    """The certificate was not issued by this mesh, or does not fit its holder."""
+
+    default_code = "bad_certificate"
+
+
+class CertificateExpired(WaymeshError):
+    """The certificate is no longer valid."""
+
+    default_code = "certificate_expired"
+
+
+class Revoked(WaymeshError):
+    """The member or the invite was revoked."""
+
+    default_code = "revoked"
+
+
+class BadInvite(WaymeshError):
+    """The invite is malformed, of another mesh, or does not allow this."""
+
+    default_code = "bad_invite"
+
+
+class InviteExhausted(WaymeshError):
+    """The invite has admitted as many as it may."""
+
+    default_code = "invite_exhausted"
+
+
+class InviteExpired(WaymeshError):
+    """The invite's time is over."""
+
+    default_code = "invite_expired"
+
+
+class BadPairingCode(WaymeshError):
+    """The pairing code is wrong, used or too old."""
+
+    default_code = "bad_pairing_code"
+
+
+class InviteRequired(WaymeshError):
+    """The node has no membership yet: it needs an invite or a pairing code."""
+
+    default_code = "invite_required"
+
+
+class Rejected(WaymeshError):
+    """An admin rejected the request to join."""
+
+    default_code = "rejected"
+
+
+class UntrustedTls(WaymeshError):
+    """The TLS certificate of the registry is not trusted."""
+
+    default_code = "untrusted_tls"
+
+
+class ClockSkew(WaymeshError):
+    """The clocks of the two sides are too far apart."""
+
+    default_code = "clock_skew"
+
+
+class Pending(WaymeshError):
+    """The request to join waits for an admin's approval."""
+
+    default_code = "pending"
+
+
+class NoMesh(WaymeshError):
+    """The registry belongs to no mesh yet."""
+
+    default_code = "no_mesh"
+
+
+class NoAuthority(WaymeshError):
+    """The authority directory is missing, or of another mesh."""
+
+    default_code = "no_authority"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,7 +11,21 @@ DeliveryClass = Literal["control", "tasks", "bulk", "events", "telemetry", "live
 Priority = Literal["low", "normal", "high", "critical"]
 Path = Literal["direct", "relay", "mailbox"]
 SendState = Literal["queued", "stored", "delivered", "expired", "refused", "unconfirmed"]
-EventKind = Literal["peer_connected", "peer_disconnected", "path_changed", "gap", "send_failed", "node_lost"]
+Wait = Literal["queued", "stored", "delivered"]
+EventKind = Literal[
+    "state",
+    "peer_connected",
+    "peer_disconnected",
+    "path_changed",
+    "gap",
+    "certificate_expiring",
+    "pending",
+    "registered",
+    "node_lost",
+]
+
+#: The states of messages that will not be delivered, or of which nobody knows.
+FAILED: frozenset[str] = frozenset({"expired", "refused", "unconfirmed"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +71,7 @@ class AgentRecord:
     incarnation: int
     online: bool
     skills: tuple[Skill, ...]
+    roles: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AgentRecord:
@@ -63,7 +79,47 @@ class AgentRecord:
             Skill(s["name"], s.get("description"), s.get("schema"), bool(s.get("idempotent")))
             for s in data.get("skills", ())
         )
-        return cls(data["name"], data["agent_id"], data["incarnation"], data["online"], skills)
+        roles = tuple(data.get("roles", ()))
+        return cls(data["name"], data["agent_id"], data["incarnation"], data["online"], skills, roles)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Who a node is. `mesh` and `certificate_expires` are None before it is a member."""
+
+    name: str
+    agent_id: str
+    incarnation: int
+    registry: str | None
+    mesh: str | None
+    certificate_expires: datetime.datetime | None
+    version: str
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> NodeInfo:
+        expires_ms = data.get("certificate_expires_ms")
+        return cls(
+            data["agent"],
+            data["agent_id"],
+            data["incarnation"],
+            data.get("registry"),
+            data.get("mesh"),
+            None if expires_ms is None else datetime.datetime.fromtimestamp(expires_ms / 1_000, datetime.UTC),
+            data["version"],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PendingJoin:
+    """A request to join that waits for an admin, who sees the same fingerprints."""
+
+    request: str
+    fingerprint: str
+    mesh_fingerprint: str
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PendingJoin:
+        return cls(data["request"], data["fingerprint"], data["mesh_fingerprint"])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,14 +140,38 @@ class Sent:
     path: Path | None
     error: dict[str, Any] | None = None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will be heard of the message."""
+        return self.state not in ("queued", "stored")
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Sent:
+        return cls(data["peer_id"], data["message_id"], data["state"], data.get("path"), data.get("error"))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
-    """Something that changed. `peer` is None for `node_lost`; `data` is the node's line."""
+    """Something that happened. `data` is the node's line, `peer` whom it is about, if anybody."""
 
     kind: EventKind
     peer: str | None
     data: dict[str, Any]
+
+    @property
+    def sent(self) -> Sent | None:
+        """What is known of the message, for `state`."""
+        return Sent.from_json(self.data) if self.kind == "state" else None
+
+    @property
+    def status(self) -> Peer | None:
+        """How the peer is reached now, for `peer_connected`, `peer_disconnected`, `path_changed`."""
+        return Peer.from_json(self.data) if "agent" in self.data and "reason" in self.data else None
+
+    @property
+    def pending(self) -> PendingJoin | None:
+        """What an admin has to approve, for `pending`."""
+        return PendingJoin.from_json(self.data) if self.kind == "pending" else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
