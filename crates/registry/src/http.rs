@@ -42,12 +42,13 @@ pub(crate) use error::HttpError;
 pub(crate) use proof::Proved;
 
 /// How often one address may begin something for which the registry must
-/// verify signatures: a control connection or a request with a proof. Chosen:
-/// a hundred nodes behind one NAT that all come back at once and poll twice a
-/// second; a tenth of one processor. One more is answered with `rate_limited`.
+/// verify signatures: a control connection or a request with a proof; one more
+/// is answered with `rate_limited`. Chosen: a thousand nodes of one site come
+/// back at once, or as many as may poll do so twice a second; less than a
+/// tenth of one processor.
 const SOURCE_RATE: Rate = Rate {
-    per_second: 200,
-    burst: 1_000,
+    per_second: 500,
+    burst: 2_000,
     keys_max: 4_096,
 };
 

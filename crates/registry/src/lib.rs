@@ -1,19 +1,20 @@
-//! The waymesh registry: directory, presence and signaling for one mesh.
+//! The waymesh registry: directory, presence, signaling and mailboxes for one mesh.
 //!
-//! [`Registry::start`] opens the data directory, the database and the port,
-//! and runs until [`Registry::stop`]. What is allowed is decided by
-//! [`waymesh_core::registry`]; who somebody is, by [`waymesh_trust::login`];
-//! this crate joins them with sockets and a disk:
+//! [`Registry::start`] opens the data directory, the database, the port and
+//! the admin socket, and runs until [`Registry::stop`]. What is allowed is
+//! decided by [`waymesh_core::registry`]; who somebody is, by
+//! [`waymesh_trust`]; this crate joins them with sockets and a disk:
 //!
 //! ```text
-//!  connection ──Input──▶ driver (owns the rules) ──Outbox──▶ connection
-//!  http       ──Input──▶    │        ▲
-//!                           ▼        │ tickets
-//!                         writer (owns the database)
+//!  websocket, poll ──▶ connection ──Input──▶ driver (owns the rules) ──Outbox──▶ connection
+//!             http ───────────────Input──▶     │        ▲
+//!            admin ───────────────Input──▶     ▼        │ reports
+//!                                            writer (owns the database)
 //! ```
 //!
-//! It is never in the data path of a link, and cannot forge a signal: receivers
-//! verify the sender's signature themselves.
+//! It is never in the data path of a link. It can neither read a message nor
+//! forge a signal nor admit a member: receivers verify signatures and
+//! certificates themselves, and the mesh key is never here.
 
 pub mod admin;
 mod carrier;
