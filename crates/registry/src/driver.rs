@@ -1,21 +1,34 @@
 //! The registry's loop: it alone owns the rules.
 
-use std::collections::BTreeMap;
+mod orders;
+mod peers;
+
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::Utf8Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use waymesh_core::registry::{
-    CloseReason, ConnId, Effect, Page, Query, Registry as Rules, VerifiedLogin,
+    CloseReason, ConnId, Effect, Extended, Gone, Page, Query, Registry as Rules, VerifiedJoin,
+    VerifiedLogin, Write,
 };
 use waymesh_proto::Fault;
-use waymesh_proto::control::{ClientMessage, ServerMessage};
+use waymesh_proto::control::{ClientMessage, PostedState, ServerMessage};
+use waymesh_proto::limits::{CERTIFICATE_LIFE_MS, CLOCK_LEEWAY_MS};
+use waymesh_proto::mailbox::Item;
+use waymesh_proto::membership::{Certificate, SealingStatement};
+use waymesh_trust::certificate::{self, Verified, with_extension};
 
-use crate::metrics::Metrics;
+use crate::admin::{Order, Reply};
+use crate::clock::Clock;
+use crate::connection::Identity;
+use crate::metrics::{Counter, Metrics};
 use crate::outbox::Outbox;
-use crate::writer::{Stored, Writer};
+use crate::writer::{Loaded, Report, Writer};
+use orders::Orders;
+use peers::Peers;
 
 /// What connections and HTTP requests may have waiting for the driver; when it
 /// is full, they wait, and so do their sockets.
@@ -28,12 +41,32 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A control connection was made.
-    Connected { conn: ConnId, outbox: Outbox },
+    Connected {
+        conn: ConnId,
+        address: IpAddr,
+        outbox: Outbox,
+    },
     /// It has proved who it is; the welcome is ready to be sent.
     Login {
         conn: ConnId,
-        login: VerifiedLogin,
+        login: Box<VerifiedLogin>,
         welcome: Utf8Bytes,
+    },
+    /// It asks to become a member.
+    Join {
+        conn: ConnId,
+        join: Box<VerifiedJoin>,
+    },
+    /// It has a new key to seal messages to it with.
+    Sealing {
+        conn: ConnId,
+        statement: SealingStatement,
+    },
+    /// It posts an item, which holds its room until it is dealt with.
+    Post {
+        conn: ConnId,
+        item: Arc<Item>,
+        room: OwnedSemaphorePermit,
     },
     /// It said something.
     Message {
@@ -50,11 +83,12 @@ pub(crate) enum Input {
     Closed { conn: ConnId },
     /// It has room for more, as was asked.
     Room { conn: ConnId },
-    /// Somebody asks over HTTP.
+    /// A member asks over HTTP.
     Find {
+        member: Arc<Verified>,
         query: Query,
         limit: NonZeroUsize,
-        reply: oneshot::Sender<Page>,
+        reply: oneshot::Sender<Result<Page, Fault>>,
     },
     /// An admin wants something; it is durable when the reply comes.
     Admin {
@@ -63,28 +97,31 @@ pub(crate) enum Input {
     },
 }
 
-#[derive(Debug)]
-struct Peer {
-    outbox: Outbox,
-    welcome: Option<Utf8Bytes>,
-}
-
 /// The loop and what it owns.
 #[derive(Debug)]
 pub(crate) struct Driver {
-    pub(crate) rules: Rules,
-    pub(crate) writer: Writer,
-    pub(crate) metrics: Arc<Metrics>,
-    peers: BTreeMap<ConnId, Peer>,
+    rules: Rules,
+    writer: Writer,
+    identity: Arc<Identity>,
+    metrics: Arc<Metrics>,
+    peers: Peers,
+    orders: Orders,
 }
 
 impl Driver {
-    pub(crate) fn new(rules: Rules, writer: Writer, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        rules: Rules,
+        writer: Writer,
+        identity: Arc<Identity>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             rules,
             writer,
+            identity,
+            peers: Peers::default(),
+            orders: Orders::default(),
             metrics,
-            peers: BTreeMap::new(),
         }
     }
 
@@ -92,7 +129,7 @@ impl Driver {
     pub(crate) async fn run(
         mut self,
         mut inputs: mpsc::Receiver<Input>,
-        mut stored: mpsc::Receiver<Stored>,
+        mut reports: mpsc::Receiver<Report>,
         mut stop: watch::Receiver<bool>,
     ) {
         loop {
@@ -103,7 +140,7 @@ impl Driver {
                     Some(input) => self.handle_input(Instant::now(), input),
                     None => break,
                 },
-                Some(stored) = stored.recv() => self.handle_stored(Instant::now(), stored),
+                Some(report) = reports.recv() => self.handle_report(Instant::now(), report),
                 () = sleep_until(due) => self.rules.handle_timeout(Instant::now()),
                 _ = stop.changed() => break,
             }
@@ -118,118 +155,187 @@ impl Driver {
     fn handle_input(&mut self, now: Instant, input: Input) {
         let rules = &mut self.rules;
         match input {
-            Input::Connected { conn, outbox } => {
-                let welcome = None;
-                self.peers.insert(conn, Peer { outbox, welcome });
-                rules.handle_connected(now, conn);
+            Input::Connected {
+                conn,
+                address,
+                outbox,
+            } => {
+                self.peers.insert(conn, outbox);
+                rules.handle_connected(now, conn, address);
             }
             Input::Login {
                 conn,
                 login,
                 welcome,
             } => {
-                if let Some(peer) = self.peers.get_mut(&conn) {
-                    peer.welcome = Some(welcome);
-                }
-                rules.handle_login(now, conn, login);
+                self.peers.prepare_welcome(conn, welcome);
+                rules.handle_login(now, conn, *login);
+            }
+            Input::Join { conn, join } => rules.handle_join(now, conn, *join, rand::random()),
+            Input::Sealing { conn, statement } => rules.handle_sealing(now, conn, statement),
+            Input::Post { conn, item, room } => {
+                rules.handle_post(now, conn, item);
+                drop(room);
             }
             Input::Message { conn, message } => rules.handle_message(now, conn, message),
             Input::Malformed { conn, fault } => rules.handle_malformed(now, conn, fault),
             Input::Refused { conn, fault } => rules.handle_refused(conn, fault),
             Input::Heard { conn } => rules.handle_heard(now, conn),
             Input::Closed { conn } => {
-                self.peers.remove(&conn);
+                self.peers.remove(conn);
                 rules.handle_closed(conn);
             }
             Input::Room { conn } => rules.handle_room(conn),
             Input::Find {
+                member,
                 query,
                 limit,
                 reply,
             } => {
+                let page = rules
+                    .check_member(&member.agent_id, member.invite, &member.keys)
+                    .map(|()| rules.find(&query, limit));
                 // Whoever asked may have gone away.
-                let _ = reply.send(rules.find(&query, limit));
+                let _ = reply.send(page);
             }
+            Input::Admin { order, reply } => self.handle_order(now, order, reply),
         }
     }
 
-    fn handle_stored(&mut self, now: Instant, stored: Stored) {
-        for ticket in stored.tickets {
-            self.rules
-                .handle_stored(now, ticket, stored.outcome.clone());
+    fn handle_order(
+        &mut self,
+        now: Instant,
+        order: Order,
+        reply: oneshot::Sender<Result<Reply, Fault>>,
+    ) {
+        match orders::verify(order, &self.identity) {
+            Ok(order) => {
+                let ticket = self.orders.open(reply);
+                self.rules.handle_order(now, ticket, order, rand::random());
+            }
+            // Whoever asked may have gone away.
+            Err(fault) => drop(reply.send(Err(fault))),
+        }
+    }
+
+    fn handle_report(&mut self, now: Instant, report: Report) {
+        match report {
+            Report::Written { tickets, outcome } => {
+                for ticket in tickets {
+                    self.rules.handle_stored(now, ticket, outcome.clone());
+                }
+            }
+            Report::Loaded(loaded) => {
+                for Loaded { conn, seq, item } in loaded {
+                    self.rules.handle_loaded(now, conn, seq, item);
+                }
+            }
         }
     }
 
     fn carry_out(&mut self) {
         while let Some(effect) = self.rules.poll_effect() {
-            match effect {
-                Effect::Send { to, message } => self.send(&to, &message),
-                Effect::Relay {
-                    to,
-                    signal,
-                    from,
-                    otherwise,
-                } => {
-                    if self.has_ample_room(to) {
-                        self.send(&[to], &signal);
-                    } else {
-                        self.send(&[from], &otherwise);
-                    }
-                }
-                Effect::AwaitRoom { conn } => {
-                    let peer = self.peers.get(&conn);
-                    if peer.is_some_and(|peer| peer.outbox.await_room()) {
-                        self.rules.handle_room(conn);
-                    }
-                }
-                Effect::Welcome { conn } => self.welcome(conn),
-                Effect::Ping { conn } => self.with_peer(conn, Outbox::ping),
-                Effect::Close { conn, reason } => self.close(conn, reason),
-                Effect::Store { agent, ticket } => self.writer.store(agent, ticket),
-            }
+            self.carry_out_one(effect);
         }
         let (connections, online) = self.rules.connection_counts();
         self.metrics.connections.set(connections);
         self.metrics.agents_online.set(online);
+        let level = self.rules.mailbox_level();
+        self.metrics.mailbox_items.set(level.items);
+        self.metrics.mailbox_bytes.set(level.bytes);
+        self.metrics.mailbox_unwritten.set(level.unwritten);
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.send(&to, &message),
+            Effect::Relay {
+                to,
+                signal,
+                from,
+                otherwise,
+            } => {
+                if self.peers.has_ample_room(to) {
+                    self.send(&[to], &signal);
+                } else {
+                    self.send(&[from], &otherwise);
+                }
+            }
+            Effect::Push { conn, note, item } => {
+                self.metrics.items_pushed.add();
+                self.with_peer(conn, |outbox| outbox.push(note, item));
+            }
+            Effect::Forward {
+                to,
+                note,
+                item,
+                from,
+                forwarded,
+                otherwise,
+            } => {
+                if self.peers.has_room_to_forward(to, &item) {
+                    self.with_peer(to, |outbox| outbox.forward(note, item));
+                    self.send(&[from], &forwarded);
+                } else {
+                    self.send(&[from], &otherwise);
+                }
+            }
+            Effect::Load { conn, seq } => self.writer.load(conn, seq),
+            Effect::AwaitRoom { conn } => {
+                if self.peers.await_room(conn) {
+                    self.rules.handle_room(conn);
+                }
+            }
+            Effect::Welcome { conn } => {
+                self.metrics.logins.add();
+                if let Some(welcome) = self.peers.take_welcome(conn) {
+                    self.with_peer(conn, |outbox| outbox.send(welcome));
+                }
+            }
+            Effect::Extend { conn, certificate } => self.extend(conn, &certificate),
+            Effect::Ping { conn } => self.with_peer(conn, Outbox::ping),
+            Effect::Close { conn, reason } => self.close(conn, reason),
+            Effect::Store { writes, ticket } => {
+                for write in &writes {
+                    self.count_write(write);
+                }
+                self.writer.store(writes, ticket);
+            }
+            Effect::Founded { mesh } => {
+                // The rules let only one mesh through, so this is the first time.
+                let _ = self.identity.mesh.set(mesh);
+                tracing::info!(%mesh, "the registry serves a mesh");
+            }
+            Effect::Answer { ticket, outcome } => {
+                self.orders.answer(ticket, outcome.map(orders::reply));
+            }
+        }
+    }
+
+    /// Lets a member's certificate live longer, as long as the mesh allows.
+    fn extend(&mut self, conn: ConnId, certificate: &Certificate) {
+        match extended(&self.identity, certificate) {
+            Ok(extended) => {
+                self.metrics.certificates_extended.add();
+                self.rules.handle_extended(Instant::now(), conn, extended);
+            }
+            Err(fault) => tracing::warn!(conn = conn.0, %fault, "a certificate was not extended"),
+        }
     }
 
     fn send(&mut self, to: &[ConnId], message: &ServerMessage) {
-        match message {
-            ServerMessage::Signal { .. } => self.metrics.signals_relayed.add(),
-            ServerMessage::Undeliverable { .. } => self.metrics.signals_undeliverable.add(),
-            ServerMessage::Error { .. } => self.metrics.messages_refused.add(),
-            _ => {}
-        }
+        self.count_message(message);
         let text = Utf8Bytes::from(message.encode());
         for conn in to {
             self.with_peer(*conn, |outbox| outbox.send(text.clone()));
         }
     }
 
-    fn has_ample_room(&self, conn: ConnId) -> bool {
-        let peer = self.peers.get(&conn);
-        peer.is_some_and(|peer| !peer.outbox.is_over_half_full())
-    }
-
-    fn welcome(&mut self, conn: ConnId) {
-        self.metrics.logins.add();
-        let text = self.peers.get_mut(&conn).and_then(|p| p.welcome.take());
-        if let Some(text) = text {
-            self.with_peer(conn, |outbox| outbox.send(text));
-        }
-    }
-
     /// Queues something; a connection that does not read is cut off.
     fn with_peer<E>(&mut self, conn: ConnId, send: impl FnOnce(&Outbox) -> Result<(), E>) {
-        let Some(peer) = self.peers.get(&conn) else {
-            return;
-        };
-        if send(&peer.outbox).is_err()
-            && let Some(peer) = self.peers.remove(&conn)
-        {
+        if self.peers.queue(conn, send).is_err() {
             self.metrics.closed_slow_reader.add();
             tracing::info!(conn = conn.0, "connection cut off: it does not read");
-            peer.outbox.cut_off();
             self.rules.handle_closed(conn);
         }
     }
@@ -239,13 +345,72 @@ impl Driver {
         let counter = match reason {
             CloseReason::Refused => &self.metrics.closed_refused,
             CloseReason::LoginTimeout => &self.metrics.closed_login_timeout,
+            CloseReason::JoinTimeout => &self.metrics.closed_join_timeout,
             CloseReason::Replaced => &self.metrics.closed_replaced,
             CloseReason::Silent => &self.metrics.closed_silent,
             CloseReason::Abuse => &self.metrics.closed_abuse,
+            CloseReason::Expired => &self.metrics.closed_expired,
+            CloseReason::Revoked => &self.metrics.closed_revoked,
         };
         counter.add();
-        self.peers.remove(&conn);
+        self.peers.remove(conn);
     }
+
+    fn count_message(&self, message: &ServerMessage) {
+        let metrics = &self.metrics;
+        match message {
+            ServerMessage::Signal { .. } => metrics.signals_relayed.add(),
+            ServerMessage::Undeliverable { .. } => metrics.signals_undeliverable.add(),
+            ServerMessage::Error { .. } => metrics.messages_refused.add(),
+            ServerMessage::Posted { items } => {
+                for posted in items {
+                    match posted.state {
+                        PostedState::Stored => metrics.items_stored.add(),
+                        PostedState::Forwarded => metrics.items_forwarded.add(),
+                        PostedState::Refused { .. } => metrics.items_refused.add(),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn count_write(&self, write: &Write) {
+        if let Write::ForgetItem { why, .. } = write {
+            let metrics = &self.metrics;
+            let counter: &Counter = match why {
+                Gone::Taken => &metrics.items_taken,
+                Gone::Refused => &metrics.items_turned_away,
+                Gone::Expired => &metrics.items_expired,
+                Gone::Withdrawn => &metrics.items_withdrawn,
+                Gone::Replaced => &metrics.items_replaced,
+                Gone::Revoked => &metrics.items_revoked,
+                Gone::Damaged => &metrics.items_damaged,
+            };
+            counter.add();
+        }
+    }
+}
+
+fn extended(identity: &Identity, certificate: &Certificate) -> Result<Extended, Fault> {
+    let clock = Clock::now();
+    let mesh = identity.mesh()?;
+    let mut certificates = identity.certificates();
+    let member = certificates
+        .verify_renewable(certificate, &mesh, clock.unix_ms)
+        .map_err(|error| error.fault())?;
+    let until_ms = clock.unix_ms.saturating_add(CERTIFICATE_LIFE_MS);
+    let extension = certificate::extend(&identity.keypair, &member, until_ms, clock.unix_ms);
+    let longer = with_extension(certificate, &extension).map_err(|error| error.fault())?;
+    let member = certificates
+        .verify(&longer, &mesh, clock.unix_ms)
+        .map_err(|error| error.fault())?;
+    let ends_ms = member.expires_ms.saturating_add(CLOCK_LEEWAY_MS);
+    Ok(Extended {
+        extension,
+        certificate: longer,
+        expires: clock.instant(ends_ms),
+    })
 }
 
 async fn sleep_until(at: Option<Instant>) {

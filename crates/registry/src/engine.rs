@@ -5,12 +5,13 @@
 //! command on a stopped registry runs it as it is, so that there is one
 //! implementation of every decision.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use waymesh_core::registry::Registry as Rules;
 
+use crate::clock::Clock;
 use crate::connection::Identity;
 use crate::data_dir::DataDir;
 use crate::driver::{CONNECTIONS_TO_DRIVER_CAP, Driver, Input};
@@ -47,9 +48,10 @@ impl Engine {
     pub(crate) fn start(dir: DataDir) -> Result<Self, StartError> {
         let keypair = dir.keypair(&rand::random())?;
         let storage = Storage::open(&dir.database())?;
-        let mesh = OnceLock::new();
-        let rules = Rules::new(storage.agents()?);
-        let identity = Arc::new(Identity { keypair, mesh });
+        let stored = storage.load(Clock::now())?;
+        storage.begin_run()?;
+        let identity = Arc::new(Identity::new(keypair, stored.mesh));
+        let rules = Rules::new(stored);
         let metrics = Arc::new(Metrics::default());
         let (inputs, from_connections) = mpsc::channel(CONNECTIONS_TO_DRIVER_CAP);
         let (stored, from_writer) = mpsc::channel(WRITER_TO_DRIVER_CAP);
@@ -64,7 +66,8 @@ impl Engine {
 
         let stop = watch::Sender::new(false);
         let mut loops = JoinSet::new();
-        let driver = Driver::new(rules, writer.clone(), Arc::clone(&metrics));
+        let (who, counts) = (Arc::clone(&identity), Arc::clone(&metrics));
+        let driver = Driver::new(rules, writer.clone(), who, counts);
         loops.spawn(driver.run(from_connections, from_writer, stop.subscribe()));
         Ok(Self {
             identity,

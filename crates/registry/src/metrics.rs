@@ -53,12 +53,18 @@ metrics! {
     closed_refused: Counter = "waymesh_registry_closed_refused_total";
     /// Connections closed because no login came in time.
     closed_login_timeout: Counter = "waymesh_registry_closed_login_timeout_total";
+    /// Connections closed because no admin has decided on their request to join in time.
+    closed_join_timeout: Counter = "waymesh_registry_closed_join_timeout_total";
     /// Connections closed because a newer one speaks for their agent.
     closed_replaced: Counter = "waymesh_registry_closed_replaced_total";
     /// Connections closed because nothing was heard of them.
     closed_silent: Counter = "waymesh_registry_closed_silent_total";
     /// Connections closed because of too many refused messages.
     closed_abuse: Counter = "waymesh_registry_closed_abuse_total";
+    /// Connections closed because the member's certificate had ended.
+    closed_expired: Counter = "waymesh_registry_closed_expired_total";
+    /// Connections closed because the member or its invite was revoked.
+    closed_revoked: Counter = "waymesh_registry_closed_revoked_total";
     /// Connections closed because they did not read what was sent to them.
     closed_slow_reader: Counter = "waymesh_registry_closed_slow_reader_total";
     /// HTTP requests refused because a web page may have sent them.
@@ -79,7 +85,37 @@ metrics! {
     signals_relayed: Counter = "waymesh_registry_signals_relayed_total";
     /// Signals whose receiver was not connected, or far behind with reading.
     signals_undeliverable: Counter = "waymesh_registry_signals_undeliverable_total";
-    /// Batches that could not be written to the database.
+    /// Items in all mailboxes.
+    mailbox_items: Gauge = "waymesh_registry_mailbox_items";
+    /// Bytes of the items in all mailboxes.
+    mailbox_bytes: Gauge = "waymesh_registry_mailbox_bytes";
+    /// Items that wait to be written to the disk.
+    mailbox_unwritten: Gauge = "waymesh_registry_mailbox_unwritten";
+    /// Items that were made durable and whose senders were told.
+    items_stored: Counter = "waymesh_registry_items_stored_total";
+    /// Items that were handed to a receiver before they were stored, or without.
+    items_forwarded: Counter = "waymesh_registry_items_forwarded_total";
+    /// Items that were not accepted.
+    items_refused: Counter = "waymesh_registry_items_refused_total";
+    /// Items that were pushed to a receiver, again or for the first time.
+    items_pushed: Counter = "waymesh_registry_items_pushed_total";
+    /// Items that left a mailbox because their receiver has them.
+    items_taken: Counter = "waymesh_registry_items_taken_total";
+    /// Items that left a mailbox because their receiver cannot open or does not want them.
+    items_turned_away: Counter = "waymesh_registry_items_turned_away_total";
+    /// Items that left a mailbox because their life was over.
+    items_expired: Counter = "waymesh_registry_items_expired_total";
+    /// Items that left a mailbox because their sender did not need them delivered any more.
+    items_withdrawn: Counter = "waymesh_registry_items_withdrawn_total";
+    /// Items that left a mailbox because a newer one took their place.
+    items_replaced: Counter = "waymesh_registry_items_replaced_total";
+    /// Items that left a mailbox because their sender or receiver was revoked.
+    items_revoked: Counter = "waymesh_registry_items_revoked_total";
+    /// Items that were lost because the disk did not have them any more.
+    items_damaged: Counter = "waymesh_registry_items_damaged_total";
+    /// Certificates that were extended.
+    certificates_extended: Counter = "waymesh_registry_certificates_extended_total";
+    /// Batches that could not be written to the database, and items that could not be read.
     storage_failures: Counter = "waymesh_registry_storage_failures_total";
 }
 

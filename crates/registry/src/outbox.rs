@@ -1,36 +1,64 @@
-//! What waits to be sent on one connection.
+//! What waits to be sent on one connection: control messages, and behind them
+//! the parts of items.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use axum::body::Bytes;
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::{mpsc, oneshot};
+use waymesh_core::registry::PUSH_WINDOW_ITEMS;
 use waymesh_proto::control::AGENTS_PART_BYTES;
+use waymesh_proto::mailbox::{Item, Note, encode_push};
 
-/// Messages that may wait on one connection; one more and it is cut off as too slow.
+use crate::carrier::Outgoing;
+
+/// Control messages that may wait on one connection; one more and it is cut off as too slow.
 pub(crate) const DRIVER_TO_CONNECTION_CAP: usize = 1_024;
 
-/// Bytes that may wait on one connection; more and it is cut off as too slow.
-/// Chosen: changes of thirty of the largest records; answers come part by part.
+/// Bytes of control messages that may wait on one connection; more and it is
+/// cut off as too slow. Chosen: changes of thirty of the largest records;
+/// answers come part by part.
 pub(crate) const DRIVER_TO_CONNECTION_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes that wait below which there is room for the next part of an answer.
 /// Chosen: four parts, which keep a fast reader busy.
 pub(crate) const ROOM_BELOW_BYTES: usize = 4 * AGENTS_PART_BYTES;
 
-/// One thing to send.
+/// Items that are not stored and may wait on one connection; one more is
+/// refused with `queue_full`. Chosen: a moment of a telemetry stream.
+pub(crate) const FORWARDED_CAP: usize = 64;
+
+/// Bytes of items that are not stored and may wait on one connection. Chosen:
+/// less than one item of the largest size; the first always fits.
+pub(crate) const FORWARDED_MAX_BYTES: usize = 1024 * 1024;
+
+/// Items that may wait on one connection. The rules leave at most a window
+/// unanswered; whoever answers what it has not read is cut off.
+pub(crate) const ITEMS_CAP: usize = PUSH_WINDOW_ITEMS + FORWARDED_CAP;
+
+/// An item on its way to the connection.
 #[derive(Debug)]
-pub(crate) enum Out {
-    /// A control message.
+struct Parcel {
+    note: Note,
+    item: Arc<Item>,
+    is_forwarded: bool,
+}
+
+#[derive(Debug)]
+enum Waiting {
     Text(Utf8Bytes),
-    /// A WebSocket ping.
     Ping,
 }
 
-/// What both ends know of the queue.
+/// What both ends know of the queues.
 #[derive(Debug, Default)]
 struct Level {
+    /// Of control messages.
     bytes: AtomicUsize,
+    forwarded: AtomicUsize,
+    forwarded_bytes: AtomicUsize,
     /// The driver wants to hear when there is room.
     room_awaited: AtomicBool,
 }
@@ -49,10 +77,12 @@ impl Level {
 #[derive(Debug)]
 pub(crate) struct TooSlow;
 
-/// The driver's end. Dropping it closes the connection once all is sent.
+/// The driver's end. Dropping it closes the connection once all control
+/// messages are sent; items that still wait are not lost, only not sent here.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    queue: mpsc::Sender<Out>,
+    messages: mpsc::Sender<Waiting>,
+    items: mpsc::Sender<Parcel>,
     level: Arc<Level>,
     cut: oneshot::Sender<()>,
 }
@@ -60,7 +90,10 @@ pub(crate) struct Outbox {
 /// The connection's end.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    queue: mpsc::Receiver<Out>,
+    messages: mpsc::Receiver<Waiting>,
+    items: mpsc::Receiver<Parcel>,
+    /// What is left of the item that was begun.
+    parts: VecDeque<Bytes>,
     level: Arc<Level>,
 }
 
@@ -68,16 +101,20 @@ pub(crate) struct Queue {
 pub(crate) type Cut = oneshot::Receiver<()>;
 
 pub(crate) fn outbox() -> (Outbox, Queue, Cut) {
-    let (sender, receiver) = mpsc::channel(DRIVER_TO_CONNECTION_CAP);
+    let (messages, waiting_messages) = mpsc::channel(DRIVER_TO_CONNECTION_CAP);
+    let (items, waiting_items) = mpsc::channel(ITEMS_CAP);
     let (cut, cut_off) = oneshot::channel();
     let level = Arc::<Level>::default();
     let outbox = Outbox {
-        queue: sender,
+        messages,
+        items,
         level: Arc::clone(&level),
         cut,
     };
     let queue = Queue {
-        queue: receiver,
+        messages: waiting_messages,
+        items: waiting_items,
+        parts: VecDeque::new(),
         level,
     };
     (outbox, queue, cut_off)
@@ -91,12 +128,46 @@ impl Outbox {
         if waiting + len > DRIVER_TO_CONNECTION_MAX_BYTES {
             return Err(TooSlow);
         }
-        self.push(Out::Text(text))
+        push(&self.messages, Waiting::Text(text))
     }
 
     /// Queues a ping, or says that the connection is too slow.
     pub(crate) fn ping(&self) -> Result<(), TooSlow> {
-        self.push(Out::Ping)
+        push(&self.messages, Waiting::Ping)
+    }
+
+    /// Queues an item, or says that the connection has answered what it has not read.
+    pub(crate) fn push(&self, note: Note, item: Arc<Item>) -> Result<(), TooSlow> {
+        let is_forwarded = false;
+        let parcel = Parcel {
+            note,
+            item,
+            is_forwarded,
+        };
+        push(&self.items, parcel)
+    }
+
+    /// Whether an item that is not stored would be queued behind few others.
+    pub(crate) fn has_room_to_forward(&self, item: &Item) -> bool {
+        let bytes = self.level.forwarded_bytes.load(Ordering::SeqCst);
+        self.level.forwarded.load(Ordering::SeqCst) < FORWARDED_CAP
+            && (bytes == 0 || bytes + item.sealed.len() <= FORWARDED_MAX_BYTES)
+    }
+
+    /// Queues an item that is not stored, or says that the connection is too slow.
+    pub(crate) fn forward(&self, note: Note, item: Arc<Item>) -> Result<(), TooSlow> {
+        let level = &self.level;
+        level.forwarded.fetch_add(1, Ordering::SeqCst);
+        level
+            .forwarded_bytes
+            .fetch_add(item.sealed.len(), Ordering::SeqCst);
+        let is_forwarded = true;
+        let parcel = Parcel {
+            note,
+            item,
+            is_forwarded,
+        };
+        push(&self.items, parcel)
     }
 
     /// Whether there is room for a part of an answer; if not, [`Queue::has_awaited_room`] tells when.
@@ -105,18 +176,10 @@ impl Outbox {
         self.level.ends_wait()
     }
 
-    /// Whether more than half of the messages or bytes wait that may.
+    /// Whether more than half of the control messages or their bytes wait that may.
     pub(crate) fn is_over_half_full(&self) -> bool {
-        self.queue.capacity() < DRIVER_TO_CONNECTION_CAP / 2
+        self.messages.capacity() < DRIVER_TO_CONNECTION_CAP / 2
             || self.level.bytes.load(Ordering::SeqCst) > DRIVER_TO_CONNECTION_MAX_BYTES / 2
-    }
-
-    fn push(&self, out: Out) -> Result<(), TooSlow> {
-        match self.queue.try_send(out) {
-            // A connection that has just ended says so by itself.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(TooSlow),
-        }
     }
 
     /// Ends the connection without sending what waits.
@@ -126,15 +189,56 @@ impl Outbox {
     }
 }
 
+fn push<T>(queue: &mpsc::Sender<T>, thing: T) -> Result<(), TooSlow> {
+    match queue.try_send(thing) {
+        // A connection that has just ended says so by itself.
+        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        Err(mpsc::error::TrySendError::Full(_)) => Err(TooSlow),
+    }
+}
+
 impl Queue {
-    /// The next thing to send; `None` when the driver has dropped its end.
-    /// Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Out> {
-        let out = self.queue.recv().await?;
-        if let Out::Text(text) = &out {
-            self.level.bytes.fetch_sub(text.len(), Ordering::SeqCst);
+    /// The next thing to send: control messages first, so that none waits for
+    /// more than one part of an item. `None` when the driver has dropped its
+    /// end. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Outgoing> {
+        match self.messages.try_recv() {
+            Ok(message) => return Some(self.message(message)),
+            Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            Err(mpsc::error::TryRecvError::Empty) => {}
         }
-        Some(out)
+        if let Some(part) = self.parts.pop_front() {
+            return Some(Outgoing::Binary(part));
+        }
+        tokio::select! {
+            biased;
+            message = self.messages.recv() => message.map(|message| self.message(message)),
+            Some(parcel) = self.items.recv() => Some(self.begin(&parcel)),
+        }
+    }
+
+    fn message(&self, message: Waiting) -> Outgoing {
+        match message {
+            Waiting::Text(text) => {
+                self.level.bytes.fetch_sub(text.len(), Ordering::SeqCst);
+                Outgoing::Text(text)
+            }
+            Waiting::Ping => Outgoing::Ping,
+        }
+    }
+
+    fn begin(&mut self, parcel: &Parcel) -> Outgoing {
+        let Parcel { note, item, .. } = parcel;
+        if parcel.is_forwarded {
+            self.level.forwarded.fetch_sub(1, Ordering::SeqCst);
+            self.level
+                .forwarded_bytes
+                .fetch_sub(item.sealed.len(), Ordering::SeqCst);
+        }
+        let mut parts = encode_push(*note, item).map(Bytes::from);
+        let first = parts.next().unwrap_or_default();
+        self.parts.extend(parts);
+        Outgoing::Binary(first)
     }
 
     /// Whether the driver is to be told that there is room; to be asked after [`Queue::next`].
@@ -144,60 +248,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn as_many_messages_as_the_limit_wait_and_one_more_is_too_slow() {
-        let (outbox, _queue, _cut) = outbox();
-        for _ in 0..DRIVER_TO_CONNECTION_CAP {
-            assert!(outbox.ping().is_ok());
-        }
-        assert!(outbox.ping().is_err());
-    }
-
-    #[test]
-    fn half_of_either_limit_is_no_more_than_half_full_and_one_more_is() {
-        let (messages, _queue, _cut) = outbox();
-        for _ in 0..DRIVER_TO_CONNECTION_CAP / 2 {
-            assert!(messages.ping().is_ok());
-        }
-        assert!(!messages.is_over_half_full());
-        assert!(messages.ping().is_ok());
-        assert!(messages.is_over_half_full());
-        let (bytes, _queue, _cut) = outbox();
-        let half = Utf8Bytes::from("x".repeat(DRIVER_TO_CONNECTION_MAX_BYTES / 2));
-        assert!(bytes.send(half).is_ok());
-        assert!(!bytes.is_over_half_full());
-        assert!(bytes.send(Utf8Bytes::from_static("x")).is_ok());
-        assert!(bytes.is_over_half_full());
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_for_room_hears_once_when_enough_was_read() {
-        let (outbox, mut queue, _cut) = outbox();
-        assert!(outbox.await_room());
-        let part = Utf8Bytes::from("x".repeat(ROOM_BELOW_BYTES / 2));
-        for _ in 0..3 {
-            assert!(outbox.send(part.clone()).is_ok());
-        }
-        assert!(!queue.has_awaited_room(), "nobody waits");
-        assert!(!outbox.await_room());
-        assert!(queue.next().await.is_some());
-        assert!(!queue.has_awaited_room(), "too little was read");
-        assert!(queue.next().await.is_some());
-        assert!(queue.has_awaited_room());
-        assert!(!queue.has_awaited_room());
-    }
-
-    #[tokio::test]
-    async fn as_many_bytes_as_the_limit_wait_and_one_more_is_too_slow() {
-        let (outbox, mut queue, _cut) = outbox();
-        let half = Utf8Bytes::from("x".repeat(DRIVER_TO_CONNECTION_MAX_BYTES / 2));
-        assert!(outbox.send(half.clone()).is_ok());
-        assert!(outbox.send(half.clone()).is_ok());
-        assert!(queue.next().await.is_some());
-        assert!(outbox.send(half).is_ok());
-        assert!(outbox.send(Utf8Bytes::from_static("x")).is_err());
-    }
-}
+mod tests;

@@ -201,17 +201,15 @@ impl Agents {
 
     /// Whether the agent's keys are those that were seen before, or go on from
     /// them: the holder of an old key can make another future, but not an unseen past.
-    pub(super) fn check_keys(&self, login: &VerifiedLogin) -> Result<(), Fault> {
-        let life = self.lives.get(&login.agent_id);
-        if life.is_none_or(|life| login.keys.starts_with(&life.keys)) {
+    pub(super) fn check_keys(&self, id: &AgentId, keys: &[AgentId]) -> Result<(), Fault> {
+        let life = self.lives.get(id);
+        if life.is_none_or(|life| keys.starts_with(&life.keys)) {
             return Ok(());
         }
-        let text = format!(
-            "{} has changed its key since, or in another way",
-            login.name
-        );
-        Err(Fault::new(Code::IdentityChanged, text)
-            .with_hint("use the newest copy of its data directory; if somebody else has rotated the key, revoke the agent"))
+        let text = "the agent has changed its key since, or in another way";
+        Err(Fault::new(Code::IdentityChanged, text).with_hint(
+            "use the newest copy of its data directory; if somebody else has changed the key, revoke the agent",
+        ))
     }
 
     /// Counts one login; says whether the agent may log in so soon again.

@@ -32,12 +32,12 @@ pub struct VerifiedJoin {
     pub agent_id: AgentId,
     /// What it said of itself.
     pub join_request: JoinRequest,
+    /// What the mesh allows the invite that it came with.
+    pub delegation: Option<Delegation>,
     /// Where it asks from.
     pub address: IpAddr,
     /// Why it may ask.
     pub introduction: Introduction,
-    /// The delegation of its invite, to be shown to the authority.
-    pub delegation: Option<Delegation>,
 }
 
 /// Why somebody may ask to join.

@@ -60,6 +60,21 @@ impl Registry {
         }
     }
 
+    /// Whether somebody whose certificate was verified is a member still, with
+    /// its newest key. To be asked before it is answered outside of a connection.
+    ///
+    /// # Errors
+    /// `revoked` or `identity_changed`.
+    pub fn check_member(
+        &self,
+        agent_id: &AgentId,
+        invite: Option<InviteId>,
+        keys: &[AgentId],
+    ) -> Result<(), Fault> {
+        self.rolls.check_revoked(*agent_id, invite)?;
+        self.agents.check_keys(agent_id, keys)
+    }
+
     fn check_login(&self, now: Instant, login: &VerifiedLogin) -> Result<(), Fault> {
         let invite = login.invite.as_ref();
         self.rolls
@@ -74,7 +89,7 @@ impl Registry {
                     .with_hint("ask an admin for a new invite"),
             );
         }
-        self.agents.check_keys(login)?;
+        self.agents.check_keys(&login.agent_id, &login.keys)?;
         self.agents.check_owner(&login.name, &login.agent_id)?;
         self.agents.check_life(login)?;
         if let Some(invite) = invite {
@@ -170,7 +185,10 @@ impl Registry {
         if is_new {
             self.store(&login.name);
         }
-        self.announce(&login.name);
+        if login.expires > now {
+            // Else it is shown to others when it was extended.
+            self.announce(&login.name);
+        }
         self.settle_join(&login.agent_id);
         if self.rolls.revocation_count() > 0 {
             self.list(conn, Listing::Revocations { from: 0 });

@@ -39,7 +39,7 @@ use crate::policy::may_reach;
 use index::{Entry, Index, Key, Waiter};
 use window::Window;
 
-/// The position of an item in the order of storing; never given out twice.
+/// The position of an item in the order of storing; no two items have it at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemSeq(pub u64);
 

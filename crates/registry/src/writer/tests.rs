@@ -1,0 +1,1 @@
+//! How batches are made, and what becomes of failures.
