@@ -34,8 +34,10 @@ pub enum BeyondInvite {
     Name,
     /// A role that is not among those of the delegation.
     Role,
-    /// It was issued before the invite was made or after it ended.
-    Time,
+    /// It was issued before the invite was made: one of the two clocks is wrong.
+    Early,
+    /// It was issued after the invite ended.
+    Late,
     /// It may be renewed for longer than the delegation says.
     Renewal,
     /// Another registry could extend it.
@@ -47,7 +49,8 @@ impl fmt::Display for BeyondInvite {
         f.write_str(match self {
             Self::Name => "the name",
             Self::Role => "a role",
-            Self::Time => "the time of joining",
+            Self::Early => "a time of joining before it was made",
+            Self::Late => "a time of joining after it ended",
             Self::Renewal => "the time of renewal",
             Self::Registry => "the registry",
         })
@@ -130,7 +133,15 @@ impl CertificateError {
     pub const fn code(&self) -> Code {
         match self {
             Self::Expired { .. } => Code::CertificateExpired,
-            Self::NotYetValid { .. } => Code::ClockSkew,
+            Self::NotYetValid { .. }
+            | Self::BeyondInvite {
+                what: BeyondInvite::Early,
+                ..
+            } => Code::ClockSkew,
+            Self::BeyondInvite {
+                what: BeyondInvite::Late,
+                ..
+            } => Code::InviteExpired,
             _ => Code::BadCertificate,
         }
     }
@@ -157,6 +168,11 @@ impl CertificateError {
             Self::NotPreApproved { .. } => {
                 "have an admin approve the request, or make the invite with --auto-approve"
             }
+            Self::NotYetValid { .. }
+            | Self::BeyondInvite {
+                what: BeyondInvite::Early,
+                ..
+            } => "set the clocks of both hosts right",
             Self::BeyondInvite { .. } => "ask an admin for an invite that allows it",
             Self::Rotation(RotationError::TooMany(_)) => {
                 "join with a new identity: a new data directory and a new invite"
@@ -165,7 +181,6 @@ impl CertificateError {
                 renewable: true, ..
             } => "it is extended when the member connects to its registry",
             Self::Expired { .. } => "ask an admin for a new invite",
-            Self::NotYetValid { .. } => "set the clocks of both hosts right",
             Self::Life { .. } | Self::Rotation(_) => return None,
         })
     }

@@ -188,14 +188,16 @@ fn check_limits(
         return Err(CertificateError::NotPreApproved { invite });
     }
     let issued_ms = millis(member.iat);
-    let in_time = issued_ms.saturating_add(CLOCK_LEEWAY_MS) >= delegation.issued_ms
-        && issued_ms <= delegation.expires_ms.saturating_add(CLOCK_LEEWAY_MS);
+    let early = issued_ms.saturating_add(CLOCK_LEEWAY_MS) < delegation.issued_ms;
+    let late = issued_ms > delegation.expires_ms.saturating_add(CLOCK_LEEWAY_MS);
     let what = if !delegation.allows_name(&member.sub) {
         BeyondInvite::Name
     } else if !delegation.allows_roles(&member.roles) {
         BeyondInvite::Role
-    } else if !in_time {
-        BeyondInvite::Time
+    } else if early {
+        BeyondInvite::Early
+    } else if late {
+        BeyondInvite::Late
     } else if millis(member.renew_until) > delegation.renew_until_ms {
         BeyondInvite::Renewal
     } else if member.reg != delegation.registry {
@@ -215,7 +217,8 @@ fn verify_extension(
     let by = member.reg.as_bytes();
     let extension: ExtensionClaims = read(text, Typ::Extension, token, by)?;
     if extension.sub.0 != *member_hash {
-        return Err(CertificateError::Forged { token });
+        let why = "the extension is of another certificate";
+        return Err(CertificateError::Malformed(why.into()));
     }
     let lives = extension.iat <= extension.exp
         && millis(extension.exp - extension.iat) <= CERTIFICATE_LIFE_MS + CLOCK_LEEWAY_MS

@@ -142,7 +142,9 @@ fn whoever_enters_late_gets_no_more_than_the_invite_has_left() {
     let verified = crate::certificate::verify(&certificate, &mesh_key(), NOW_MS + DAY_MS);
     assert_eq!(verified.map(|v| v.expires_ms), Ok(NOW_MS + 2 * DAY_MS));
     let late = invite(&grant).admit(&who, NOW_MS + 2 * DAY_MS);
-    assert_eq!(late.map_err(|e| e.code()), Err(Code::BadCertificate));
+    assert_eq!(late.map_err(|e| e.code()), Err(Code::InviteExpired));
+    let early = invite(&grant).admit(&who, NOW_MS - 3_600_000);
+    assert_eq!(early.map_err(|e| e.code()), Err(Code::ClockSkew));
 }
 
 proptest! {
