@@ -152,7 +152,8 @@ def seeds(root):
             yield target, message["type"], text.encode()
     for target, lines in (("ipc_request", REQUESTS), ("ipc_event", EVENTS)):
         for line, raw in lines:
-            yield target, f"{line['type']} {'with bytes' if raw else ''}", b"\x03" + json.dumps(line).encode() + b"\n" + raw
+            failed = " that failed" if line["type"] == "reply" and "error" in line else ""
+            yield target, f"{line['type']}{failed} {'with bytes' if raw else ''}", b"\x03" + json.dumps(line).encode() + b"\n" + raw
         whole = b"".join(json.dumps(line).encode() + b"\n" + raw for line, raw in lines)
         yield target, "all of them", b"\x1f" + whole
         yield target, "not json", b"\x00hello\n{}\n[]\n\n"
