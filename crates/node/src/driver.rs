@@ -21,6 +21,7 @@ use waymesh_net::webrtc::Endpoint;
 use waymesh_proto::api::SkillSpec;
 use waymesh_proto::error::Fault;
 use waymesh_proto::ids::{AgentId, MessageId, Name, SkillName};
+use waymesh_proto::ipc::Hello;
 
 use crate::book::Book;
 use crate::client::{Change, Hall};
@@ -85,6 +86,8 @@ pub(crate) struct Driver {
     pub(crate) members: Arc<Members>,
     pub(crate) marks: Arc<MarkBook>,
     pub(crate) condition: watch::Sender<Condition>,
+    /// What clients are greeted with.
+    pub(crate) hello: watch::Sender<Hello>,
     pub(crate) metrics: watch::Sender<Metrics>,
     pub(crate) stop: oneshot::Receiver<()>,
     pub(crate) alarm: Pin<Box<Sleep>>,
@@ -271,11 +274,25 @@ impl Driver {
 
     fn hear_event(&mut self, now: Instant, event: RegistryEvent) {
         match event {
-            RegistryEvent::Connected => self.set_condition(Condition::Registered),
+            RegistryEvent::Connected => {
+                self.describe_membership();
+                self.set_condition(Condition::Registered);
+            }
+            RegistryEvent::Membership { .. } => self.describe_membership(),
             RegistryEvent::Disconnected => self.set_condition(Condition::Unregistered(None)),
             _ => {}
         }
         self.mesh.handle_registry(now, event);
+    }
+
+    /// Tells new clients, and those who ask, how the node stands in its mesh.
+    fn describe_membership(&self) {
+        if let Some(own) = self.members.own() {
+            self.hello.send_modify(|hello| {
+                hello.mesh = Some(own.mesh);
+                hello.certificate_expires_ms = Some(own.expires_ms);
+            });
+        }
     }
 
     fn set_condition(&self, condition: Condition) {

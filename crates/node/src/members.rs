@@ -83,6 +83,11 @@ impl Members {
         self.with(|memory| memory.own = Some(own.clone()));
     }
 
+    /// What this node's membership is, if it has one.
+    pub(crate) fn own(&self) -> Option<Verified> {
+        self.with(|memory| memory.own.clone())
+    }
+
     /// Waits until everything that was learnt is written.
     pub(crate) async fn close(self) {
         self.revocations.close().await;

@@ -15,7 +15,7 @@ use waymesh_proto::control::{Origin, PeerRules, RULES_MAX};
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{AgentId, Incarnation, Name};
 use waymesh_proto::ipc::{Hello, PROTOCOL};
-use waymesh_trust::{Keypair, dpop};
+use waymesh_trust::{Keypair, certificate, dpop};
 
 use crate::agent::Agent;
 use crate::book::Book;
@@ -205,6 +205,7 @@ impl Node {
                 Standing::Applying(_) => Vec::new(),
             },
         };
+        let hello = hello(&info, &standing, now_ms);
         let registry = registry::spawn(LinkConfig {
             target,
             standing,
@@ -218,6 +219,7 @@ impl Node {
         let (door, hall) = entrance();
         let (condition_in, condition) = watch::channel(Condition::Unregistered(None));
         let (metrics_in, metrics) = watch::channel(Metrics::default());
+        let (hello_in, hello) = watch::channel(hello);
         let (stop, stopped) = oneshot::channel();
         let driver = Driver {
             mesh: Mesh::new(mesh, rand::random()),
@@ -230,6 +232,7 @@ impl Node {
             members,
             marks,
             condition: condition_in,
+            hello: hello_in,
             metrics: metrics_in,
             stop: stopped,
             linger: Linger::default(),
@@ -238,11 +241,7 @@ impl Node {
         let mut servants = vec![spawn(skills::serve(door.open(), config.builtins))];
         if let Some(server) = server {
             let clients = crate::client::IpcClients(door.clone());
-            servants.push(spawn(server.run(
-                clients,
-                watch::channel(hello(&info)).1,
-                ipc::Limits::default(),
-            )));
+            servants.push(spawn(server.run(clients, hello, ipc::Limits::default())));
         }
         Ok(Self {
             info,
@@ -403,15 +402,22 @@ fn prove(keypair: &Keypair, request: ProofRequest<'_>) -> String {
     dpop::prove(keypair, proved, request.nonce, rand::random(), unix_ms())
 }
 
-fn hello(info: &NodeInfo) -> Hello {
+/// What clients are greeted with before the node has been logged in.
+fn hello(info: &NodeInfo, standing: &Standing, now_ms: u64) -> Hello {
+    let own = match standing {
+        Standing::Member(own) => {
+            certificate::verify_renewable(&own.certificate, &own.mesh, now_ms).ok()
+        }
+        Standing::Entering(_) | Standing::Applying(_) => None,
+    };
     Hello {
         protocol: PROTOCOL,
         agent: info.name.clone(),
         agent_id: info.agent_id,
         incarnation: info.incarnation,
         registry: Some(info.registry.clone()),
-        mesh: None,
-        certificate_expires_ms: None,
+        mesh: own.as_ref().map(|own| own.mesh),
+        certificate_expires_ms: own.as_ref().map(|own| own.expires_ms),
         version: info.version.into(),
     }
 }

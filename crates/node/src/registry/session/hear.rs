@@ -191,6 +191,7 @@ impl Session<'_> {
                 if let Err(error) = self.desk.home.store_membership(&self.desk.own.membership) {
                     tracing::error!(%error, "the extended certificate could not be kept");
                 }
+                self.desk.members.set_own(&self.desk.own.verified);
                 self.tell_membership().await
             }
             Ok(false) => Ok(()),
