@@ -61,7 +61,7 @@ pub(crate) struct Front {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) proofs: Proofs,
-    members: agents::Members,
+    members: Rates<AgentId>,
     sources: Rates<Source>,
     next_conn: AtomicU64,
 }
@@ -82,7 +82,7 @@ impl Front {
             metrics,
             sessions: Arc::default(),
             proofs: Proofs::new(nonce_key, Instant::now()),
-            members: agents::Members::default(),
+            members: agents::rates(),
             sources: Rates::new(SOURCE_RATE),
             next_conn: AtomicU64::new(0),
         }

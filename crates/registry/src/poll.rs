@@ -114,10 +114,11 @@ impl Sessions {
         self.lock().len()
     }
 
-    /// Returns when all have ended, which those do whose driver is gone.
-    pub(crate) async fn ended(&self) {
+    /// Ends all of them. For when no request can come any more that would
+    /// fetch their last messages.
+    pub(crate) async fn end(&self) {
         let mut tasks = std::mem::take(&mut *self.tasks());
-        while tasks.join_next().await.is_some() {}
+        tasks.shutdown().await;
     }
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
@@ -188,7 +189,8 @@ mod tests {
             sessions.find(&id).is_some(),
             "its last messages may be fetched"
         );
-        sessions.ended().await;
+        let mut tasks = std::mem::take(&mut *sessions.tasks());
+        while tasks.join_next().await.is_some() {}
         assert!(sessions.find(&id).is_none());
     }
 }

@@ -79,7 +79,7 @@ impl Registry {
         let stop = engine.stopping();
         engine.spawn(async move {
             server::serve(port, served, stop).await;
-            sessions.ended().await;
+            sessions.end().await;
         });
     }
 

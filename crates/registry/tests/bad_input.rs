@@ -42,7 +42,6 @@ async fn malformed_messages_get_a_code_and_the_connection_lives_on() {
             Message::Text(r#"{"type":"dance"}"#.into()),
             Code::UnknownVerb,
         ),
-        (Message::Binary(vec![1, 2, 3].into()), Code::BadRequest),
         (
             Message::Text(" ".repeat(CONTROL_MAX_BYTES + 1).into()),
             Code::TooLarge,
@@ -53,6 +52,17 @@ async fn malformed_messages_get_a_code_and_the_connection_lives_on() {
     }
     alice.say(&ClientMessage::WatchAll).await;
     assert!(matches!(alice.next().await, ServerMessage::Records { .. }));
+}
+
+#[tokio::test]
+async fn a_malformed_part_of_an_item_ends_the_connection_with_its_code() {
+    let house = House::start().await;
+    for bytes in [&[][..], &[0], &[1, 2, 3], &[2, 0, 0], &[3, 1], &[255; 9]] {
+        let mut alice = house.log_in("alice", 1, 1).await;
+        alice.say_raw(Message::Binary(bytes.to_vec().into())).await;
+        assert_eq!(alice.error().await, Code::BadRequest, "{bytes:?}");
+        alice.closed().await;
+    }
 }
 
 #[tokio::test]
@@ -98,7 +108,7 @@ async fn whoever_says_something_else_than_a_login_first_is_refused() {
             Code::Unauthorized,
         ),
         (Message::Text("{".into()), Code::BadRequest),
-        (Message::Binary(vec![0].into()), Code::BadRequest),
+        (Message::Binary(vec![0].into()), Code::Unauthorized),
     ] {
         let mut raw = Raw::connect(&house.registry).await;
         raw.say_raw(message).await;

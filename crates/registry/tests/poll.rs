@@ -59,6 +59,15 @@ impl Node {
         node
     }
 
+    /// Waits for a message that does not come, for as long as another agent is
+    /// answered: then the registry knows that it waits.
+    async fn waits(&mut self, other: &mut Raw) {
+        tokio::select! {
+            message = self.next() => panic!("{message:?}"),
+            () = answered(other) => {}
+        }
+    }
+
     async fn say(&mut self, message: &ClientMessage) {
         let message = Message::Text(message.encode());
         self.socket
@@ -114,10 +123,7 @@ async fn a_node_that_vanishes_is_seen_offline_at_once() {
     let online = watcher.next().await;
     assert!(matches!(online, ServerMessage::Records { agents } if agents[0].agent.online));
     // The node waits for messages, and goes away while it does.
-    tokio::select! {
-        message = node.next() => panic!("{message:?}"),
-        answer = answered(&mut watcher) => answer,
-    }
+    node.waits(&mut watcher).await;
     drop(node);
     let offline = watcher.next().await;
     assert!(matches!(offline, ServerMessage::Records { agents } if !agents[0].agent.online));
@@ -306,7 +312,10 @@ async fn a_body_of_the_largest_size_is_taken_and_one_byte_more_is_too_large() {
 #[tokio::test]
 async fn a_registry_that_stops_says_good_bye_to_a_node_that_polls() {
     let house = House::start().await;
+    let mut other = house.log_in("other", 2, 1).await;
     let mut node = Node::log_in(&house.registry, &house.member("alice", 1)).await;
+    node.waits(&mut other).await;
+    drop(other);
     let ended = async {
         loop {
             if node.socket.receive().await.is_err() {

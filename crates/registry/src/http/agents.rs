@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
@@ -18,7 +18,7 @@ use waymesh_proto::http::AUTHORIZATION_SCHEME;
 use waymesh_proto::ids::IdError;
 use waymesh_proto::membership::Certificate;
 use waymesh_proto::{AgentId, Code, Fault, Name};
-use waymesh_trust::certificate::{Cache, Verified};
+use waymesh_trust::certificate::Verified;
 
 use super::proof::prove;
 use super::{Front, HttpError};
@@ -34,20 +34,9 @@ const MEMBER_RATE: Rate = Rate {
     keys_max: 4_096,
 };
 
-/// What is remembered of members that ask.
-#[derive(Debug)]
-pub(super) struct Members {
-    certificates: Mutex<Cache>,
-    rates: Rates<AgentId>,
-}
-
-impl Default for Members {
-    fn default() -> Self {
-        Self {
-            certificates: Mutex::default(),
-            rates: Rates::new(MEMBER_RATE),
-        }
-    }
+/// How often each member has asked.
+pub(super) const fn rates() -> Rates<AgentId> {
+    Rates::new(MEMBER_RATE)
 }
 
 /// A member that has proved to be one: its certificate is good, and the
@@ -69,7 +58,7 @@ impl FromRequestParts<Arc<Front>> for Member {
             );
             return Err(HttpError::forbidden(fault));
         }
-        match front.members.rates.pay(Instant::now(), member.agent_id) {
+        match front.members.pay(Instant::now(), member.agent_id) {
             Ok(()) => Ok(Self(member)),
             Err(_) => {
                 front.metrics.requests_limited.add();
@@ -95,11 +84,11 @@ fn certificate(parts: &Parts) -> Result<Certificate, HttpError> {
 }
 
 fn verify(front: &Front, certificate: &Certificate) -> Result<Arc<Verified>, HttpError> {
-    let mesh = front.identity.mesh.get().ok_or_else(HttpError::no_mesh)?;
-    let certificates = &front.members.certificates;
-    let mut certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
-    certificates
-        .verify(certificate, mesh, Clock::now().unix_ms)
+    let identity = &front.identity;
+    let mesh = identity.mesh().map_err(HttpError::unavailable)?;
+    identity
+        .certificates()
+        .verify(certificate, &mesh, Clock::now().unix_ms)
         .map_err(|error| HttpError::forbidden(error.fault()))
 }
 

@@ -77,10 +77,8 @@ impl HttpError {
         Self::unproved(Wrong::Missing, fault)
     }
 
-    /// There is no mesh whose members could ask.
-    pub(super) fn no_mesh() -> Self {
-        let fault = Fault::new(Code::NoMesh, "the registry belongs to no mesh yet")
-            .with_hint("run `waymesh invite` on the registry's machine");
+    /// It cannot be answered now.
+    pub(super) const fn unavailable(fault: Fault) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, fault)
     }
 
@@ -101,7 +99,7 @@ impl HttpError {
     /// The registry is about to end.
     pub(crate) fn stopping() -> Self {
         let fault = Fault::new(Code::RegistryUnreachable, "the registry is stopping");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, fault)
+        Self::unavailable(fault)
     }
 }
 

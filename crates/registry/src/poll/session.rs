@@ -61,6 +61,8 @@ struct Out {
     queue: mpsc::Receiver<Outgoing>,
     /// What did not fit into the last body.
     next: Option<Outgoing>,
+    /// Whether the connection has sent its last.
+    is_over: bool,
 }
 
 /// The session has ended, or is of no more use.
@@ -90,7 +92,11 @@ impl Session {
             key,
             to_connection,
             reading: AsyncMutex::default(),
-            out: Mutex::new(Some(Out { queue, next: None })),
+            out: Mutex::new(Some(Out {
+                queue,
+                next: None,
+                is_over: false,
+            })),
             turn: watch::Sender::new(Turn::Nobody),
         });
         let carrier = Carrier {
@@ -136,16 +142,9 @@ impl Session {
             Ok(first) => first.map(|first| out.body(first)),
             Err(_) => Some(Vec::new()),
         };
-        match body {
-            Some(body) => {
-                fetch.end(Turn::Nobody);
-                Ok(body)
-            }
-            None => {
-                fetch.end(Turn::Empty);
-                Err(Unserved::Over)
-            }
-        }
+        let is_over = out.is_over || body.is_none();
+        fetch.end(if is_over { Turn::Empty } else { Turn::Nobody });
+        body.ok_or(Unserved::Over)
     }
 
     /// Returns when no `GET` was waiting for long, or one was given up. Cancel safe.
@@ -234,8 +233,10 @@ impl Out {
                 }
                 message.put(&mut body);
             }
-            if matches!(out, Outgoing::Close) {
+            self.is_over = matches!(out, Outgoing::Close);
+            if self.is_over {
                 self.queue.close();
+                break;
             }
             next = self.queue.try_recv().ok();
         }

@@ -1,4 +1,4 @@
-#![allow(dead_code, reason = "no test file uses all of it")]
+#![allow(dead_code, unused_imports, reason = "no test file uses all of it")]
 //! A registry in a temporary directory that serves a mesh, its members, and
 //! clients that say exactly what a test wants.
 
