@@ -30,6 +30,7 @@ use waymesh_proto::ids::{AgentId, Incarnation};
 use waymesh_trust::keys::Keypair;
 
 use crate::membership::Membership;
+use crate::sealing_keys::{self, SealingLook, StoredKey};
 
 pub(crate) use file::replace_unsynced;
 use file::{private_file, read_seed, replace};
@@ -149,6 +150,17 @@ impl Home {
     /// [`HomeError`].
     pub fn peek_membership(dir: &Path) -> Result<Option<Membership>, HomeError> {
         load(dir, MEMBERSHIP_FILE)
+    }
+
+    /// The key that messages to the node of a data directory are sealed with, whether it
+    /// runs or not; `None` when it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`].
+    pub fn peek_sealing(dir: &Path) -> Result<Option<SealingLook>, HomeError> {
+        let keys: Option<Vec<StoredKey>> = load(dir, sealing_keys::FILE)?;
+        Ok(keys.and_then(|keys| keys.last().map(StoredKey::look)))
     }
 
     /// The directory.

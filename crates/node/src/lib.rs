@@ -33,6 +33,7 @@ pub use identity::{Rotated, rotate_identity};
 pub use membership::{Invitation, Membership, TlsPin};
 pub use node::{Node, NodeConfig, NodeInfo, StartError};
 pub use registry::PendingJoin;
+pub use sealing_keys::SealingLook;
 pub use waymesh_core::Topology;
 pub use waymesh_core::app::{Command, Event, InboundId};
 pub use waymesh_core::policy::{Policy, Rule};

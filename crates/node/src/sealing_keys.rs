@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use waymesh_proto::control::MeshKey;
-use waymesh_proto::ids::AgentId;
+use waymesh_proto::ids::{AgentId, KeyId};
 use waymesh_proto::limits::{CLOCK_LEEWAY_MS, TTL_MAX_MS};
 use waymesh_proto::membership::SealingStatement;
 use waymesh_trust::keys::Keypair;
@@ -18,7 +18,7 @@ use waymesh_trust::sealing::{SEALING_LIFE_MAX_MS, SealingKey};
 
 use crate::home::{Home, HomeError};
 
-const FILE: &str = "sealing.json";
+pub(crate) const FILE: &str = "sealing.json";
 
 /// How long a key is given out before another takes its place, milliseconds: a week.
 const ROTATE_AFTER_MS: u64 = 7 * 24 * 3_600_000;
@@ -32,9 +32,18 @@ const KEPT_AFTER_MS: u64 = TTL_MAX_MS + CLOCK_LEEWAY_MS;
 
 /// A key as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Stored {
+pub(crate) struct StoredKey {
     seed: Seed,
     made_ms: u64,
+}
+
+/// What may be known of a sealing key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealingLook {
+    /// Its id, which items that are sealed to it name.
+    pub id: KeyId,
+    /// Until when others may seal to it, Unix time in milliseconds.
+    pub expires_ms: u64,
 }
 
 /// The private half; `Debug` does not show it.
@@ -47,9 +56,17 @@ impl std::fmt::Debug for Seed {
     }
 }
 
-impl Stored {
+impl StoredKey {
     const fn expires_ms(&self) -> u64 {
         self.made_ms.saturating_add(LIFE_MS)
+    }
+
+    pub(crate) fn look(&self) -> SealingLook {
+        let key = self.key();
+        SealingLook {
+            id: key.id(),
+            expires_ms: key.expires_ms(),
+        }
     }
 
     fn key(&self) -> SealingKey {
@@ -61,7 +78,7 @@ impl Stored {
 #[derive(Debug)]
 pub(crate) struct SealingKeys {
     home: Arc<Home>,
-    stored: Vec<Stored>,
+    stored: Vec<StoredKey>,
     keys: Vec<SealingKey>,
 }
 
@@ -73,10 +90,10 @@ impl SealingKeys {
     ///
     /// [`HomeError`].
     pub(crate) fn open(home: Arc<Home>, now_ms: u64) -> Result<Self, HomeError> {
-        let stored: Vec<Stored> = home.load(FILE)?.unwrap_or_default();
+        let stored: Vec<StoredKey> = home.load(FILE)?.unwrap_or_default();
         let mut all = Self {
             home,
-            keys: stored.iter().map(Stored::key).collect(),
+            keys: stored.iter().map(StoredKey::key).collect(),
             stored,
         };
         all.handle_time(now_ms, rand::random())?;
@@ -108,24 +125,25 @@ impl SealingKeys {
     ///
     /// [`HomeError`]; the keys are what they were.
     pub(crate) fn handle_time(&mut self, now_ms: u64, seed: [u8; 32]) -> Result<bool, HomeError> {
-        let is_fresh = |stored: &Stored| {
+        let is_fresh = |stored: &StoredKey| {
             // One of the future was made by a wrong clock, and nobody takes it.
             let is_begun = stored.made_ms <= now_ms.saturating_add(CLOCK_LEEWAY_MS);
             is_begun && now_ms < stored.made_ms.saturating_add(ROTATE_AFTER_MS)
         };
-        let is_kept = |stored: &&Stored| now_ms < stored.expires_ms().saturating_add(KEPT_AFTER_MS);
+        let is_kept =
+            |stored: &&StoredKey| now_ms < stored.expires_ms().saturating_add(KEPT_AFTER_MS);
         let mut next: Vec<_> = self.stored.iter().filter(is_kept).cloned().collect();
         let is_due = !next.last().is_some_and(is_fresh);
         if is_due {
             let seed = Seed(seed);
-            next.push(Stored {
+            next.push(StoredKey {
                 seed,
                 made_ms: now_ms,
             });
         }
         if is_due || next.len() < self.stored.len() {
             self.home.store(FILE, &next)?;
-            self.keys = next.iter().map(Stored::key).collect();
+            self.keys = next.iter().map(StoredKey::key).collect();
             self.stored = next;
         }
         Ok(is_due)
@@ -144,7 +162,7 @@ mod tests {
         (dir, home)
     }
 
-    fn ids(keys: &SealingKeys) -> Vec<waymesh_proto::KeyId> {
+    fn ids(keys: &SealingKeys) -> Vec<KeyId> {
         keys.all().iter().map(SealingKey::id).collect()
     }
 
