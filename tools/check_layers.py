@@ -28,7 +28,8 @@ ALLOWED = {
     "waymesh-authority": {"waymesh-proto", "waymesh-trust"},
     "waymesh-bench": {"waymesh-proto", "waymesh-node", "waymesh-registry", "waymesh-authority"},
     "waymesh-lab": {"waymesh-proto", "waymesh-core", "waymesh-net"},
-    "waymesh": {"waymesh-proto", "waymesh-node", "waymesh-registry", "waymesh-bench", "waymesh-authority"},
+    "waymesh": {"waymesh-proto", "waymesh-net", "waymesh-trust", "waymesh-node", "waymesh-registry", "waymesh-bench",
+                "waymesh-authority"},
 }
 
 # What tests may depend on beyond that: programs may be tested against each
@@ -37,7 +38,7 @@ ALLOWED_IN_TESTS = {
     "waymesh-node": {"waymesh-registry", "waymesh-authority"},
     "waymesh-registry": {"waymesh-node", "waymesh-authority"},
     "waymesh-lab": {"waymesh-trust", "waymesh-authority"},
-    "waymesh": {"waymesh-core", "waymesh-trust"},
+    "waymesh": {"waymesh-core"},
 }
 
 # Crates that must not reach these packages through normal dependencies.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agents, bench, bench_role, call, demo, identity, node, peers, ping, registry, send,
+    agents, approve, audit, bench, bench_role, call, demo, identity, invite, node, peers, pending,
+    ping, registry, reject, revoke, send,
 };
 use crate::{logging, settings};
 
@@ -16,9 +17,10 @@ Start here:
   waymesh demo notes.txt       the same with a text of yours
 
 By hand, in three terminals:
-  waymesh registry --listen 127.0.0.1:7700 --data-dir /tmp/registry
-  waymesh node --name bob   --registry http://127.0.0.1:7700 --data-dir /tmp/bob --skill echo
-  waymesh node --name alice --registry http://127.0.0.1:7700 --data-dir /tmp/alice
+  waymesh registry --data-dir /tmp/registry
+  waymesh invite --data-dir /tmp/registry --auto-approve --reusable > /tmp/invite
+  waymesh node --name bob   --invite @/tmp/invite --data-dir /tmp/bob --skill echo
+  waymesh node --name alice --invite @/tmp/invite --data-dir /tmp/alice
 
 and in a fourth:
   waymesh agents --data-dir /tmp/alice
@@ -60,6 +62,12 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Demo(demo::Args),
     Registry(registry::Args),
+    Invite(invite::Args),
+    Pending(pending::Args),
+    Approve(approve::Args),
+    Reject(reject::Args),
+    Revoke(revoke::Args),
+    Audit(audit::Args),
     Node(node::Args),
     Agents(agents::Args),
     Peers(peers::Args),

@@ -1,15 +1,21 @@
 //! One file a command: its flags, what it does, and what it tells.
 
 pub(crate) mod agents;
+pub(crate) mod approve;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod bench_role;
 pub(crate) mod call;
 pub(crate) mod demo;
 pub(crate) mod identity;
+pub(crate) mod invite;
 pub(crate) mod node;
 pub(crate) mod peers;
+pub(crate) mod pending;
 pub(crate) mod ping;
 pub(crate) mod registry;
+pub(crate) mod reject;
+pub(crate) mod revoke;
 pub(crate) mod send;
 
 use std::path::PathBuf;
@@ -20,7 +26,7 @@ use waymesh_proto::Fault;
 use crate::Outcome;
 use crate::args::{Cli, Command};
 use crate::output::Output;
-use crate::settings::{self, Home};
+use crate::settings::{self, Dwelling, Home};
 
 /// What every command knows.
 #[derive(Debug)]
@@ -31,9 +37,19 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The data directory that was named, if one was.
+    pub(crate) fn named_data_dir(&self) -> Option<PathBuf> {
+        self.data_dir.clone()
+    }
+
     /// The data directory that was named, or the program's own.
     pub(crate) fn data_dir(&self, home: Home) -> Result<PathBuf, Fault> {
         settings::data_dir(self.data_dir.clone(), home)
+    }
+
+    /// Whose the data directory is that was named, or that there is.
+    pub(crate) fn dwelling(&self) -> Result<Dwelling, Fault> {
+        settings::dwelling(self.data_dir.clone())
     }
 }
 
@@ -47,6 +63,12 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome, Fault> {
     match cli.command {
         Command::Demo(args) => demo::run(args, &context).await,
         Command::Registry(args) => registry::run(args, &context).await,
+        Command::Invite(args) => invite::run(args, &context).await,
+        Command::Pending(args) => pending::run(args, &context).await,
+        Command::Approve(args) => approve::run(args, &context).await,
+        Command::Reject(args) => reject::run(args, &context).await,
+        Command::Revoke(args) => revoke::run(args, &context).await,
+        Command::Audit(args) => audit::run(args, &context).await,
         Command::Node(args) => node::run(args, &context).await,
         Command::Agents(args) => agents::run(args, &context).await,
         Command::Peers(args) => peers::run(args, &context).await,

@@ -1,165 +1,141 @@
-//! A registry's HTTP API, as far as the command line asks it.
+//! A registry's HTTP API, as a member asks it without a running node: with the
+//! certificate of its data directory, and proof of the key in it.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Request, Uri, header};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+use waymesh_net::control::http::Client;
+use waymesh_net::control::{ProofRequest, ProxyEnvironment, Target, TlsTrust};
+use waymesh_node::{Home, Membership};
 use waymesh_proto::api::AgentRecord;
+use waymesh_proto::control::Origin;
+use waymesh_proto::http::{AGENTS_PATH, AUTHORIZATION_SCHEME};
 use waymesh_proto::ids::{Name, SkillName};
 use waymesh_proto::{Code, Fault};
+use waymesh_trust::dpop;
 
-/// Largest page that is read, bytes. Chosen: several times what a registry sends.
-const PAGE_MAX_BYTES: usize = 8 * 1024 * 1024;
+use crate::clock::unix_ms;
 
-/// What the registry answers: one page of agents, or an error.
-#[derive(Deserialize)]
-struct Answer {
-    agents: Option<Vec<AgentRecord>>,
-    #[serde(default)]
-    next: Option<Name>,
-    error: Option<Fault>,
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// Only this name.
+    pub(crate) name: Option<Name>,
+    /// Only those with this skill.
+    pub(crate) skill: Option<SkillName>,
 }
 
-/// Asks the registry at `url` for agents, all or those with a name or skill.
+/// How the registry is reached, where the data directory does not say it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Way {
+    /// Where it is.
+    pub(crate) registry: Option<Origin>,
+    /// A file of TLS authorities to trust.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// What the registry answers: one page of agents.
+#[derive(Deserialize)]
+struct Page {
+    agents: Vec<AgentRecord>,
+    #[serde(default)]
+    next: Option<Name>,
+}
+
+/// Asks the registry for agents in the name of the node of a data directory, which must
+/// not run meanwhile.
 pub(crate) async fn agents(
-    url: &str,
-    name: Option<&Name>,
-    skill: Option<&SkillName>,
+    data_dir: &Path,
+    way: &Way,
+    wanted: &Wanted,
     limit: Duration,
 ) -> Result<Vec<AgentRecord>, Fault> {
-    timeout(limit, all_pages(url, name, skill))
-        .await
-        .map_err(|_| unreachable(url, format!("no answer within {limit:?}")))?
+    let home = Home::open(data_dir)?;
+    let member = home.membership()?.ok_or_else(no_member)?;
+    let target = target(&home, &member, way)?;
+    let url = target.origin().clone();
+    let certificate = format!("{AUTHORIZATION_SCHEME} {}", member.certificate);
+    let pages = all_pages(target, &certificate, wanted, limit);
+    timeout(limit, pages).await.map_err(|_| {
+        let message = format!("the registry at {url} did not answer within {limit:?}");
+        Fault::new(Code::RegistryUnreachable, message)
+            .with_hint("check the address, and that `waymesh registry` runs there")
+    })?
+}
+
+fn target(home: &Home, member: &Membership, way: &Way) -> Result<Target, Fault> {
+    let mut trust = TlsTrust::default();
+    if let Some(pin) = member.tls_pin {
+        trust = trust.with_pin(pin.0);
+    }
+    if let Some(path) = &way.ca {
+        let pem = std::fs::read(path).map_err(|error| {
+            let message = format!("{} cannot be read: {error}", path.display());
+            Fault::new(Code::Storage, message)
+        })?;
+        trust = trust.with_ca_pem(&pem).map_err(|error| error.fault())?;
+    }
+    let origin = way
+        .registry
+        .clone()
+        .unwrap_or_else(|| member.registry.clone());
+    let proxies = ProxyEnvironment::new(|variable| std::env::var(variable).ok());
+    let target = Target::new(origin, &trust, &proxies).map_err(|error| error.fault())?;
+    let (keypair, certificate) = (home.keypair().clone(), member.certificate.clone());
+    Ok(
+        target.with_prover(Arc::new(move |request: ProofRequest<'_>| {
+            let asked = dpop::Request {
+                method: request.method,
+                url: request.url,
+                certificate: Some(&certificate),
+            };
+            dpop::prove(&keypair, asked, request.nonce, rand::random(), unix_ms())
+        })),
+    )
 }
 
 async fn all_pages(
-    url: &str,
-    name: Option<&Name>,
-    skill: Option<&SkillName>,
+    target: Target,
+    authorization: &str,
+    wanted: &Wanted,
+    limit: Duration,
 ) -> Result<Vec<AgentRecord>, Fault> {
-    let base = base(url)?;
+    let mut client = Client::new(target);
     let mut all = Vec::new();
     let mut after: Option<Name> = None;
     loop {
         let mut query = Vec::new();
-        query.extend(name.map(|name| format!("name={name}")));
-        query.extend(skill.map(|skill| format!("skill={skill}")));
-        query.extend(after.as_ref().map(|after| format!("after={after}")));
-        let path = format!("/v1/agents?{}", query.join("&"));
-        let (agents, next) = page(url, &base, &path).await?;
-        all.extend(agents);
-        match next {
+        query.extend(wanted.name.iter().map(|name| format!("name={name}")));
+        query.extend(wanted.skill.iter().map(|skill| format!("skill={skill}")));
+        query.extend(after.iter().map(|after| format!("after={after}")));
+        let path = format!("{AGENTS_PATH}?{}", query.join("&"));
+        let headers = [("authorization", authorization)];
+        let body = client.get(&path, &headers, limit).await;
+        let body = body.map_err(|error| error.fault())?;
+        let page: Page = serde_json::from_slice(&body).map_err(|_| no_registry())?;
+        all.extend(page.agents);
+        match page.next {
             None => return Ok(all),
             // A registry that goes round in circles would never end.
-            Some(next) if Some(&next) <= after.as_ref() => return Err(no_registry(url)),
+            Some(next) if Some(&next) <= after.as_ref() => return Err(no_registry()),
             Some(next) => after = Some(next),
         }
     }
 }
 
-async fn page(
-    url: &str,
-    base: &str,
-    path: &str,
-) -> Result<(Vec<AgentRecord>, Option<Name>), Fault> {
-    let body = fetch(base, path)
-        .await
-        .map_err(|why| unreachable(url, why))?;
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| no_registry(url))?;
-    match answer {
-        Answer {
-            error: Some(fault), ..
-        } => Err(fault),
-        Answer {
-            agents: Some(agents),
-            next,
-            ..
-        } => Ok((agents, next)),
-        _ => Err(no_registry(url)),
-    }
+fn no_member() -> Fault {
+    let message = "this node belongs to no mesh yet, so no registry answers it";
+    Fault::new(Code::InviteRequired, message)
+        .with_hint("start it once with an invite: waymesh node --invite @FILE")
 }
 
-/// Host and port of a registry's URL.
-fn base(url: &str) -> Result<String, Fault> {
-    let wrong = |why: &str| {
-        Fault::new(Code::Usage, format!("{url} is no registry's URL: {why}"))
-            .with_hint("it looks like http://127.0.0.1:7700")
-    };
-    let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
-    if uri.scheme_str() == Some("https") {
-        return Err(Fault::new(
-            Code::NotSupportedYet,
-            "registries over HTTPS are not supported yet",
-        ));
-    }
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(host)) => Ok(format!("{host}:{}", uri.port_u16().unwrap_or(80))),
-        _ => Err(wrong("it does not begin with http://HOST")),
-    }
-}
-
-async fn fetch(base: &str, path: &str) -> Result<Bytes, String> {
-    let stream = TcpStream::connect(base).await.map_err(text)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-    let request = Request::get(path)
-        .header(header::HOST, base)
-        .body(Empty::<Bytes>::new())
-        .map_err(text)?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(text)?;
-        let body = Limited::new(response.into_body(), PAGE_MAX_BYTES);
-        let body = body.collect().await.map_err(text)?;
-        Ok(body.to_bytes())
-    };
-    tokio::pin!(connection, exchange);
-    tokio::select! {
-        biased;
-        done = &mut exchange => done,
-        ended = &mut connection => match ended {
-            Ok(()) => exchange.await,
-            Err(error) => Err(text(error)),
-        },
-    }
-}
-
-fn text(error: impl ToString) -> String {
-    error.to_string()
-}
-
-fn no_registry(url: &str) -> Fault {
-    unreachable(url, "it is no waymesh registry")
-}
-
-fn unreachable(url: &str, why: impl std::fmt::Display) -> Fault {
+fn no_registry() -> Fault {
     Fault::new(
         Code::RegistryUnreachable,
-        format!("the registry at {url} cannot be asked: {why}"),
+        "what answers there is no waymesh registry",
     )
     .with_hint("check the address, and that `waymesh registry` runs there")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_names_host_and_port() {
-        assert_eq!(base("http://127.0.0.1:7700"), Ok("127.0.0.1:7700".into()));
-        assert_eq!(base("http://[::1]:7700/"), Ok("[::1]:7700".into()));
-        assert_eq!(base("http://registry"), Ok("registry:80".into()));
-    }
-
-    #[test]
-    fn what_is_no_url_is_wrong_usage() {
-        let code = |url| base(url).expect_err("an error").code;
-        assert_eq!(code("127.0.0.1:7700"), Code::Usage);
-        assert_eq!(code("ftp://host"), Code::Usage);
-        assert_eq!(code("https://host"), Code::NotSupportedYet);
-    }
 }

@@ -3,9 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod args;
+mod clock;
 mod commands;
 mod http;
+mod invitation;
 mod logging;
 mod output;
 mod payload;

@@ -8,7 +8,7 @@ use waymesh_node::ipc::{IpcClient, SOCKET_NAME};
 use waymesh_proto::api::{AgentRecord, PeerState, PeerStatus, SendState};
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::ids::{Name, SkillName};
-use waymesh_proto::ipc::{Agents, Event, Hello, Outcome, Pong, RequestId, Route, Verb};
+use waymesh_proto::ipc::{Agents, Attach, Event, Hello, Outcome, Pong, RequestId, Route, Verb};
 use waymesh_proto::{Code, Fault};
 
 use crate::commands::Context;
@@ -22,6 +22,13 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Sidecar {
     client: IpcClient,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    id: RequestId,
+    to: Option<Name>,
 }
 
 /// When a message has got far enough.
@@ -102,8 +109,25 @@ impl Sidecar {
         until: Until,
         limit: Duration,
     ) -> Result<Outcome, Fault> {
+        let sending = self.start_send(verb).await?;
+        self.followed(&sending, until, limit).await
+    }
+
+    /// Hands over the message that `verb` sends; [`Sidecar::followed`] says what becomes of it.
+    pub(crate) async fn start_send(&mut self, verb: Verb) -> Result<Sending, Fault> {
         let to = receiver(&verb);
         let id = self.client.submit(verb).await?;
+        Ok(Sending { id, to })
+    }
+
+    /// Waits until a message has got far enough, or has failed.
+    pub(crate) async fn followed(
+        &mut self,
+        sending: &Sending,
+        until: Until,
+        limit: Duration,
+    ) -> Result<Outcome, Fault> {
+        let id = &sending.id;
         let mut known = SendState::Queued;
         let far_enough = async {
             loop {
@@ -111,12 +135,12 @@ impl Sidecar {
                     Event::Error {
                         id: Some(of),
                         fault,
-                    } if of == id => return Err(fault),
+                    } if of == *id => return Err(fault),
                     Event::State {
                         id: Some(of),
                         outcome,
                         last,
-                    } if of == id => {
+                    } if of == *id => {
                         known = outcome.state;
                         // A lossy message: more is not to be known.
                         if last && known == SendState::Queued {
@@ -132,19 +156,40 @@ impl Sidecar {
         };
         match timeout(limit, far_enough).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(self.still_waiting(to, known, limit).await),
+            Err(_) => Err(self.still_waiting(sending.to.as_ref(), known, limit).await),
+        }
+    }
+
+    /// Takes the messages of this agent from now on.
+    pub(crate) async fn attach_inbox(&mut self, limit: Duration) -> Result<(), Fault> {
+        let verb = Verb::Attach(Attach::Own);
+        self.request(verb, limit).await.map(drop)
+    }
+
+    /// Waits for a message and acknowledges it; gives what it carries.
+    pub(crate) async fn take_message(&mut self, limit: Duration) -> Result<Payload, Fault> {
+        loop {
+            if let Event::Message {
+                delivery: Some(delivery),
+                payload,
+                ..
+            } = within(limit, self.client.event()).await?
+            {
+                self.request(Verb::Ack { delivery }, limit).await?;
+                return Ok(payload);
+            }
         }
     }
 
     /// Why a message has not got far enough yet, as far as the node knows.
     async fn still_waiting(
         &mut self,
-        to: Option<Name>,
+        to: Option<&Name>,
         known: SendState,
         limit: Duration,
     ) -> Fault {
         let peers = self.peers(Duration::ZERO).await.unwrap_or_default();
-        let peer = peers.iter().find(|peer| Some(&peer.agent) == to.as_ref());
+        let peer = peers.iter().find(|peer| Some(&peer.agent) == to);
         let (why, hint) = match peer {
             Some(peer) if peer.state == PeerState::Linked => (
                 format!(": {} is linked, but no program there took it", peer.agent),

@@ -154,11 +154,7 @@ fn a_second_process_on_a_data_directory_is_refused() {
 fn of_two_copies_of_a_data_directory_the_newer_life_wins() {
     let mesh = Mesh::start();
     let first = mesh.node("alice");
-    let copy = mesh.data_dir("copy");
-    std::fs::create_dir(&copy).expect("a folder");
-    for file in ["identity.key", "incarnation", "registry.json"] {
-        std::fs::copy(mesh.data_dir("alice").join(file), copy.join(file)).expect("a copy");
-    }
+    let copy = mesh.copy("alice", "copy");
     let second = mesh.starting("alice", &copy);
     second.told("registered");
     let first = first.ended();

@@ -65,7 +65,16 @@ fn a_node_waits_for_a_registry_that_is_not_there_yet() {
         .expect("a free port")
         .port();
     mesh.url = format!("http://127.0.0.1:{port}");
-    let alice = mesh.starting("alice", &mesh.data_dir("alice"));
+    let invite = mesh.invite_source();
+    let args = [
+        "--name",
+        "alice",
+        "--invite",
+        &invite,
+        "--registry",
+        &mesh.url,
+    ];
+    let alice = mesh.begin_node(&mesh.data_dir("alice"), &args);
     let ready = alice.told("ready");
     assert!(ready["ipc"].is_string());
     mesh.start_registry();

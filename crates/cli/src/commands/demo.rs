@@ -1,7 +1,10 @@
 //! `waymesh demo`: the main job on one machine in one command. A registry and four
-//! agents, each a process of its own, share out the counting of a text's words.
+//! agents that join by an invite, each a process of its own, share out the counting of a
+//! text's words.
 
+mod absent;
 mod cut;
+mod first;
 mod process;
 mod report;
 mod stage;
@@ -15,16 +18,21 @@ use waymesh_node::skills::wordcount::{WordCount, count};
 use waymesh_proto::ids::Name;
 use waymesh_proto::{Code, Fault};
 
-use self::report::{Link, Ready, Summary, links_text};
+use self::report::{Absence, FirstAnswer, Link, Ready, Summary, links_text};
 use self::stage::{Actor, Stage};
 use self::work::{Work, delegate};
 use super::Context;
+use super::invite::{self, Wish};
 use crate::Outcome;
+use crate::admin::Admin;
 use crate::output::{Look, Tell, millis};
 use crate::stop::{self, StdinGuard};
 
 const COORDINATOR: &str = "coordinator";
 const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
+
+/// How long the agents' invite is good. Chosen: far above what they need.
+const INVITE_LIFE: Duration = Duration::from_secs(3_600);
 
 /// How many of the most frequent words are told.
 const TOP_WORDS: usize = 10;
@@ -34,8 +42,10 @@ Examples:
   waymesh demo                       counts the words of waymesh's own documents
   waymesh demo /usr/share/dict/words
   waymesh demo --json notes.txt      an object for each link and delegation, and a last `result`
+  waymesh demo --data-dir /tmp/demo  keeps what registry, authority and agents have stored
 
-It ends by itself within seconds and leaves no process and no file behind.";
+It ends by itself within seconds and leaves no process behind, and no file unless
+--data-dir names a folder for them.";
 
 /// See it work: a registry and four agents on this machine share out real work
 #[derive(Debug, clap::Args)]
@@ -55,9 +65,9 @@ struct Links(Vec<Link>);
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let stopped = stop::requested(StdinGuard::from(args.stdin_guard))?;
     let text = text::read(args.file.as_deref())?;
-    let mut stage = Stage::new()?;
+    let mut stage = Stage::new(context.named_data_dir())?;
     let played = tokio::select! {
-        played = play(&mut stage, &text, args.file, context) => played,
+        played = Box::pin(play(&mut stage, &text, args.file, context)) => played,
         () = stopped => Err(Fault::new(Code::Cancelled, "the demo was stopped")),
     };
     stage.close().await?;
@@ -76,30 +86,62 @@ async fn play(
     context: &Context,
 ) -> Result<Summary, Fault> {
     let start = Instant::now();
-    let out = context.out;
+    let (out, limit) = (context.out, context.timeout);
     let spinner = out.progress("starting a registry and four agents");
-    let registry = stage.add_registry(context.timeout).await?;
+    let registry = stage.add_registry(limit).await?;
+    let mesh_fingerprint = invite_agents(stage, limit).await?;
     let names = names()?;
-    let mut actors = stage.add_agents(&registry, &names, context.timeout).await?;
+    let mut actors = stage.add_agents(&registry, &names, limit).await?;
     spinner.finish_and_clear();
     out.tell(&Ready {
         event: "ready",
-        registry,
+        registry: registry.clone(),
+        mesh_fingerprint,
         agents: names,
         file,
         bytes: text.len(),
     });
-    let links = connect(&mut actors, context.timeout).await?;
+    let (coordinator, workers) = cast(&mut actors)?;
+    let stranger = workers.first().ok_or_else(no_agents)?;
+    let first = first::ask(coordinator, stranger, limit).await?;
+    out.tell(&first);
+    let links = connect(&mut actors, limit).await?;
     links.tell(context);
-    let (coordinator, workers) = actors
-        .split_first_mut()
-        .ok_or_else(|| Fault::new(Code::Internal, "the demo has no agents"))?;
+    let (coordinator, workers) = cast(&mut actors)?;
     let cut = cut::cut(text, workers.len());
-    let mut work = delegate(coordinator, workers, &cut.parts, context.timeout, out).await?;
+    let mut work = delegate(coordinator, workers, &cut.parts, limit, out).await?;
     for giant in &cut.giants {
         work.counted.merge(count(giant));
     }
-    Ok(summary(&work, &count(text), &links.0, workers.len(), start))
+    let absent = &workers.last().ok_or_else(no_agents)?.name;
+    let absence = absent::write_to(absent, coordinator, stage, &registry, limit).await?;
+    out.tell(&absence);
+    let told = Told {
+        first,
+        links: links.0,
+        absence,
+        workers: workers.len(),
+    };
+    Ok(summary(&work, &count(text), told, start))
+}
+
+/// Makes the authority and an invite for all agents; gives the mesh's fingerprint.
+async fn invite_agents(stage: &Stage, limit: Duration) -> Result<String, Fault> {
+    let mut admin = Admin::open(stage.registry_dir(), limit).await?;
+    let wish = Wish::reusable(INVITE_LIFE);
+    let invited = invite::make(&mut admin, None, wish).await?;
+    stage.keep_invite(&invited.invite)?;
+    Ok(invited.mesh_fingerprint)
+}
+
+/// The first agent and those that work for it.
+fn cast(actors: &mut [Actor]) -> Result<(&mut Actor, &[Actor]), Fault> {
+    let (first, rest) = actors.split_first_mut().ok_or_else(no_agents)?;
+    Ok((first, rest))
+}
+
+fn no_agents() -> Fault {
+    Fault::new(Code::Internal, "the demo has no agents")
 }
 
 fn names() -> Result<Vec<Name>, Fault> {
@@ -154,13 +196,15 @@ impl Tell for Links {
     }
 }
 
-fn summary(
-    work: &Work,
-    local: &WordCount,
-    links: &[Link],
+/// What was told before the end.
+struct Told {
+    first: FirstAnswer,
+    links: Vec<Link>,
+    absence: Absence,
     workers: usize,
-    start: Instant,
-) -> Summary {
+}
+
+fn summary(work: &Work, local: &WordCount, told: Told, start: Instant) -> Summary {
     let counted = &work.counted;
     let matches_local =
         counted.words == local.words && (counted.omitted > 0 || counted.counts == local.counts);
@@ -170,10 +214,13 @@ fn summary(
         total_words: counted.words,
         local_words: local.words,
         matches_local,
-        links: links.len(),
-        all_direct: work.not_direct == 0 && links.iter().all(Link::is_direct),
+        links: told.links.len(),
+        all_direct: work.not_direct == 0 && told.links.iter().all(Link::is_direct),
         delegations: work.delegations,
-        workers,
+        workers: told.workers,
+        first_answer_ms: told.first.elapsed_ms,
+        first_answer_path: told.first.path,
+        absence: told.absence.state,
         top_words: top_words(counted),
         elapsed_ms: millis(start.elapsed()),
     }

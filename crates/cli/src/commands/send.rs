@@ -22,10 +22,10 @@ Examples:
   waymesh send bob --data '{\"temperature\": 21.5}' --class telemetry
   waymesh send bob --data @report.json --class bulk --wait --ttl 1h
 
-Delivered is what the receiving program has acknowledged; where no program reads the
-messages of the peer, none is. Mailboxes are not built yet: until then a send waits for
-that with and without --wait. Of the lossy classes events, telemetry and live
-no more is known than that the message was queued.";
+It is done as soon as the message is stored in the mailbox of the peer, or delivered.
+With --wait it is done when the receiving program has acknowledged it; where no program
+reads the messages of the peer, none does, and the message expires. Of the lossy classes
+events, telemetry and live no more may be known than that the message was queued.";
 
 /// Send a message to a peer and say what became of it
 #[derive(Debug, clap::Args)]

@@ -2,16 +2,19 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+mod mesh;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
+
+pub(crate) use mesh::{Mesh, Way};
 
 /// How long a process may say nothing before a test fails: far above what is expected.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +33,12 @@ impl Ran {
     /// The last line.
     pub(crate) fn last(&self) -> &Value {
         self.lines.last().expect("the command said something")
+    }
+
+    /// The only line of a command that did what it was asked to.
+    pub(crate) fn done(&self) -> &Value {
+        assert_eq!((self.code, self.lines.len()), (Some(0), 1), "{self:?}");
+        self.last()
     }
 
     /// The code of the error that the command told.
@@ -195,99 +204,5 @@ impl Program {
                 return line;
             }
         }
-    }
-}
-
-/// A registry and nodes in a temporary folder.
-pub(crate) struct Mesh {
-    pub(crate) folder: TempDir,
-    pub(crate) registry: Option<Running>,
-    pub(crate) url: String,
-}
-
-impl Mesh {
-    pub(crate) fn start() -> Self {
-        let mut mesh = Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            registry: None,
-            url: "http://127.0.0.1:0".to_owned(),
-        };
-        mesh.start_registry();
-        mesh
-    }
-
-    /// Starts the registry, again at the same address when there was one.
-    pub(crate) fn start_registry(&mut self) {
-        let listen = self.url.strip_prefix("http://").expect("a URL").to_owned();
-        let dir = self.data_dir("registry");
-        let registry = Running::start([
-            OsStr::new("registry"),
-            OsStr::new("--listen"),
-            listen.as_ref(),
-            OsStr::new("--data-dir"),
-            dir.as_os_str(),
-        ]);
-        let ready = registry.told("ready");
-        self.url = ready["url"].as_str().expect("a URL").to_owned();
-        self.registry = Some(registry);
-    }
-
-    pub(crate) fn kill_registry(&mut self) {
-        self.registry.take().expect("a registry").kill();
-    }
-
-    pub(crate) fn data_dir(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Starts a node with the built-in skills without waiting for it.
-    pub(crate) fn starting(&self, name: &str, data_dir: &Path) -> Running {
-        let mut args: Vec<_> = ["node", "--name", name, "--registry", &self.url]
-            .map(OsStr::new)
-            .into();
-        args.extend(
-            [
-                "--skill",
-                "echo",
-                "--skill",
-                "wordcount",
-                "--skill",
-                "sleep",
-            ]
-            .map(OsStr::new),
-        );
-        args.extend([OsStr::new("--data-dir"), data_dir.as_os_str()]);
-        Running::start(args)
-    }
-
-    /// Starts a node with the built-in skills.
-    pub(crate) fn node(&self, name: &str) -> Running {
-        let node = self.starting(name, &self.data_dir(name));
-        node.told("registered");
-        node
-    }
-
-    /// A program beside a node.
-    pub(crate) fn program(&self, node: &str) -> Program {
-        Program::attach(&self.data_dir(node).join("node.sock"))
-    }
-
-    /// Runs a command that talks to a node.
-    pub(crate) fn at(&self, node: &str, args: &[&str]) -> Ran {
-        self.begin(node, args).ended()
-    }
-
-    /// Starts a command that talks to a node.
-    pub(crate) fn begin(&self, node: &str, args: &[&str]) -> Running {
-        let dir = self.data_dir(node);
-        let args = args.iter().map(OsStr::new);
-        Running::start(args.chain([OsStr::new("--data-dir"), dir.as_os_str()]))
-    }
-
-    /// Asks the registry for an agent by name.
-    pub(crate) fn agent(&self, name: &str) -> Value {
-        let ran = run(["agents", "--registry", &self.url, "--name", name]);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        ran.lines.first().cloned().unwrap_or(Value::Null)
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use waymesh_proto::api::{PeerState, PeerStatus, Transport};
+use waymesh_proto::api::{PeerState, PeerStatus, SendState, Transport};
 use waymesh_proto::ids::Name;
 use waymesh_proto::link::{CandidateKind, LinkProtocol, Path};
 
@@ -15,6 +15,7 @@ use crate::output::{Look, Tell, or_dash, table, word};
 pub(super) struct Ready {
     pub(super) event: &'static str,
     pub(super) registry: String,
+    pub(super) mesh_fingerprint: String,
     pub(super) agents: Vec<Name>,
     pub(super) file: Option<PathBuf>,
     pub(super) bytes: usize,
@@ -24,9 +25,37 @@ impl Tell for Ready {
     fn text(&self, _: Look) -> String {
         let names: Vec<_> = self.agents.iter().map(Name::as_str).collect();
         format!(
-            "Registry at {}; agents, each a process of its own: {}",
+            "Registry at {}, serving the mesh {}; agents, each a process of its own, \
+             let in by an invite: {}",
             self.registry,
+            self.mesh_fingerprint,
             names.join(", ")
+        )
+    }
+}
+
+/// The answer of an agent that had never been spoken to.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FirstAnswer {
+    pub(super) event: &'static str,
+    pub(super) from: Name,
+    pub(super) to: Name,
+    pub(super) skill: &'static str,
+    pub(super) path: Option<Path>,
+    pub(super) request_path: Option<Path>,
+    pub(super) elapsed_ms: f64,
+}
+
+impl Tell for FirstAnswer {
+    fn text(&self, _: Look) -> String {
+        format!(
+            "\nFirst words: {} asked {}, whom it had never spoken to, and had the answer after \
+             {:.2} ms (request by {}, answer by {}), while a link was made.",
+            self.from,
+            self.to,
+            self.elapsed_ms,
+            or_dash(self.request_path.map(|path| word(&path))),
+            or_dash(self.path.map(|path| word(&path))),
         )
     }
 }
@@ -140,6 +169,32 @@ impl Tell for Delegation {
     }
 }
 
+/// What became of a message to an agent that was not there.
+#[derive(Debug, Serialize)]
+pub(super) struct Absence {
+    pub(super) event: &'static str,
+    pub(super) from: Name,
+    pub(super) to: Name,
+    pub(super) stored_ms: f64,
+    pub(super) stored_path: Option<Path>,
+    pub(super) state: SendState,
+    pub(super) delivered_ms: f64,
+}
+
+impl Tell for Absence {
+    fn text(&self, _: Look) -> String {
+        format!(
+            "\nA message to {}, which was stopped: stored after {:.1} ms by {}; {} {:.0} ms after \
+             the agent was started again.",
+            self.to,
+            self.stored_ms,
+            or_dash(self.stored_path.map(|path| word(&path))),
+            word(&self.state),
+            self.delivered_ms,
+        )
+    }
+}
+
 /// What came out. Always the last thing told.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
@@ -152,6 +207,9 @@ pub(super) struct Summary {
     pub(super) all_direct: bool,
     pub(super) delegations: usize,
     pub(super) workers: usize,
+    pub(super) first_answer_ms: f64,
+    pub(super) first_answer_path: Option<Path>,
+    pub(super) absence: SendState,
     pub(super) top_words: Vec<(String, u64)>,
     pub(super) elapsed_ms: f64,
 }
@@ -186,12 +244,13 @@ impl Tell for Summary {
     }
 }
 
-/// Three commands to try: they work as they stand, each in a terminal of its own.
+/// Commands to try: they work as they stand, in this order.
 const NEXT: &str = "\
-Try next, each in a terminal of its own:
-  waymesh registry --listen 127.0.0.1:7700
-  waymesh node --name bob --registry http://127.0.0.1:7700 --skill echo
-  waymesh agents --registry http://127.0.0.1:7700";
+Try next, the first and the third each in a terminal of its own:
+  waymesh registry
+  waymesh invite --auto-approve > bob.invite
+  waymesh node --name bob --invite @bob.invite --skill echo
+  waymesh agents";
 
 fn millis(ms: Option<f64>) -> String {
     or_dash(ms.map(|ms| format!("{ms:.2} ms")))

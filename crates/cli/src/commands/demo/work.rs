@@ -15,7 +15,8 @@ use super::stage::Actor;
 use crate::output::{Output, millis};
 use crate::sidecar::Answer;
 
-const SKILL: &str = "wordcount";
+/// What the workers do.
+pub(super) const SKILL: &str = "wordcount";
 
 /// Parts that one worker has at a time. Chosen: while it counts one, the next ones are
 /// on their way.
@@ -37,9 +38,7 @@ pub(super) async fn delegate(
     limit: Duration,
     out: Output,
 ) -> Result<Work, Fault> {
-    let skill: SkillName = SKILL
-        .parse()
-        .map_err(|error| Fault::new(Code::Internal, format!("{error}")))?;
+    let skill = skill()?;
     let spinner = out.progress("delegating");
     let mut waiting = parts.iter().enumerate();
     let mut open = HashMap::new();
@@ -76,7 +75,15 @@ impl Work {
     }
 }
 
-fn call(worker: &Name, skill: &SkillName, text: &str, limit: Duration) -> Verb {
+/// The skill's name as the node takes it.
+pub(super) fn skill() -> Result<SkillName, Fault> {
+    SKILL
+        .parse()
+        .map_err(|error| Fault::new(Code::Internal, format!("{error}")))
+}
+
+/// A call that counts the words of a text.
+pub(super) fn call(worker: &Name, skill: &SkillName, text: &str, limit: Duration) -> Verb {
     Verb::Call {
         to: worker.clone(),
         skill: skill.clone(),

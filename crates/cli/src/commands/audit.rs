@@ -1,0 +1,135 @@
+//! `waymesh audit`: every act of the authority, as its log tells and proves them.
+
+use serde::Serialize;
+use waymesh_authority::{Act, Entry, verify_audit};
+use waymesh_proto::Fault;
+
+use super::Context;
+use super::invite::AuthorityArgs;
+use crate::Outcome;
+use crate::admin::Admin;
+use crate::clock::iso;
+use crate::output::{Look, Tell, or_dash, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  waymesh audit
+  waymesh audit --json | jq -r 'select(.act == \"invite\") | .invite'
+
+Every line has the hash of the one before it, and the end is signed by the mesh key: a
+log that was changed or cut is told as an error.";
+
+/// Show and check every invite, approval, rejection and revocation there was
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    authority: AuthorityArgs,
+}
+
+/// One entry is one line of JSON; for people all are one table.
+#[derive(Debug, Serialize)]
+struct Log(Vec<Line>);
+
+#[derive(Debug, Serialize)]
+struct Line {
+    time: String,
+    #[serde(flatten)]
+    entry: Entry,
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
+    let mut admin = Admin::of(context).await?;
+    let status = admin.status().await?;
+    let (dir, mesh) = admin.authority_of(&status, args.authority.authority_dir)?;
+    let entries = verify_audit(&dir, &mesh)
+        .map_err(|error| waymesh_authority::AuthorityError::from(error).fault())?;
+    let log = Log(entries.into_iter().map(Line::new).collect());
+    if context.out.is_json() {
+        log.0.iter().for_each(|line| context.out.tell(line));
+    } else {
+        context.out.tell(&log);
+    }
+    Ok(Outcome::Done)
+}
+
+impl Line {
+    fn new(entry: Entry) -> Self {
+        Self {
+            time: iso(entry.time_ms),
+            entry,
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let (act, whom, more) = words(&self.entry.act);
+        vec![
+            self.entry.seq.to_string(),
+            self.time.clone(),
+            act.to_owned(),
+            whom,
+            more,
+        ]
+    }
+}
+
+/// What was done, to whom, and what else is to be known.
+fn words(act: &Act) -> (&'static str, String, String) {
+    match act {
+        Act::Begin { mesh } => ("begin", mesh.to_string(), String::new()),
+        Act::Invite {
+            invite,
+            names,
+            count,
+            pre_approved,
+            expires_ms,
+            ..
+        } => {
+            let names = names.as_ref().map(|names| {
+                let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+                names.join(", ")
+            });
+            let how = match pre_approved {
+                true => "at once",
+                false => "once approved",
+            };
+            let count = count.map_or_else(|| "any number".to_owned(), |count| count.to_string());
+            let until = iso(*expires_ms);
+            let more = format!("for {}, {count}, {how}, until {until}", or_dash(names));
+            ("invite", invite.to_string(), more)
+        }
+        Act::PairingCode { expires_ms } => {
+            let more = format!("until {}", iso(*expires_ms));
+            ("pairing code", String::new(), more)
+        }
+        Act::Approve {
+            request,
+            name,
+            fingerprint,
+            ..
+        } => {
+            let more = format!("request {request}, {fingerprint}");
+            ("approve", name.to_string(), more)
+        }
+        Act::Reject { request, name, .. } => {
+            ("reject", name.to_string(), format!("request {request}"))
+        }
+        Act::RevokeMember { agent_id, name } => {
+            ("revoke", or_dash(name.as_ref()), agent_id.to_string())
+        }
+        Act::RevokeInvite { invite } => ("revoke invite", invite.to_string(), String::new()),
+    }
+}
+
+impl Tell for Line {
+    fn text(&self, _: Look) -> String {
+        self.row().join("  ")
+    }
+}
+
+impl Tell for Log {
+    fn text(&self, look: Look) -> String {
+        let rows = self.0.iter().map(Line::row).collect();
+        table(look, &["no.", "time", "act", "whom", "more"], rows)
+    }
+}
