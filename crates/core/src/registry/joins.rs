@@ -1,27 +1,22 @@
 //! Who asks to become a member, and who may ask: pairing codes, invites,
 //! and what an admin has decided.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod book;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use waymesh_proto::control::{PAIRING_CODES, PairingCode, ServerMessage};
+use waymesh_proto::control::{PairingCode, ServerMessage};
 use waymesh_proto::membership::{Delegation, JoinRequest};
 use waymesh_proto::{AgentId, Code, Fault, InviteId, Name, RequestId};
 
-use super::addresses::Place;
 use super::connections::Phase;
 use super::{
-    CODE_TRIES_MAX, CODE_TRIES_WITHIN, CloseReason, ConnId, Decision, Effect, Invitation,
-    PAIRING_CODES_MAX, PENDING_JOIN_LIFE, PENDING_JOINS_MAX, PENDING_PER_ADDRESS_MAX, Registry,
-    StoredJoin, TRIED_ADDRESSES_MAX, Ticket, Waits, Write,
+    CloseReason, ConnId, Decision, Effect, Invitation, Registry, StoredJoin, Ticket, Waits, Write,
 };
+use book::Ending;
 
-/// The letters of a request id: none is easily taken for another.
-const REQUEST_LETTERS: &[u8] = b"abcdefghjkmnpqrstuvwxyz23456789";
-
-/// Letters of a request id. Chosen: short enough to be typed.
-const REQUEST_CHARS: usize = 6;
+pub(super) use book::Joins;
 
 /// A request to join whose signatures the program has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,173 +44,6 @@ pub enum Introduction {
     Invite(Invitation),
     /// It gives no reason: it may only ask what became of an earlier request.
     Nobody,
-}
-
-/// What ends at a time.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Ending {
-    Request(RequestId),
-    Code(PairingCode),
-}
-
-/// The requests that are not settled, and the codes that are out.
-#[derive(Debug, Default)]
-pub(super) struct Joins {
-    requests: BTreeMap<RequestId, StoredJoin>,
-    by_agent: BTreeMap<AgentId, RequestId>,
-    /// The connections on which joiners wait for an admin.
-    waiting: BTreeMap<AgentId, ConnId>,
-    codes: BTreeMap<PairingCode, Instant>,
-    endings: BTreeSet<(Instant, Ending)>,
-    /// When each address tried codes lately.
-    tries: BTreeMap<Place, VecDeque<Instant>>,
-}
-
-fn end_of(join: &StoredJoin) -> Instant {
-    join.since + PENDING_JOIN_LIFE.saturating_sub(join.waited)
-}
-
-impl Joins {
-    pub(super) fn new(
-        requests: impl IntoIterator<Item = StoredJoin>,
-        codes: impl IntoIterator<Item = (PairingCode, Instant)>,
-    ) -> Self {
-        let mut joins = Self::default();
-        for join in requests {
-            joins.insert(join);
-        }
-        for (code, ends) in codes {
-            joins.add_code(code, ends);
-        }
-        joins
-    }
-
-    pub(super) fn next_end(&self) -> Option<Instant> {
-        self.endings.first().map(|(at, _)| *at)
-    }
-
-    /// The request of this id.
-    pub(super) fn request(&self, id: &RequestId) -> Option<&StoredJoin> {
-        self.requests.get(id)
-    }
-
-    fn of_agent(&self, agent_id: &AgentId) -> Option<&StoredJoin> {
-        self.requests.get(self.by_agent.get(agent_id)?)
-    }
-
-    /// All requests, the longest waiting first, with how long each has waited by now.
-    pub(super) fn pending(&self, now: Instant) -> Vec<StoredJoin> {
-        let mut pending: Vec<StoredJoin> = self.requests.values().cloned().collect();
-        for join in &mut pending {
-            join.waited += now.saturating_duration_since(join.since);
-            join.since = now;
-        }
-        pending.sort_by_key(|join| std::cmp::Reverse(join.waited));
-        pending
-    }
-
-    /// The requests by an invite that wait for an admin, without those of this agent.
-    fn waiting_by(&self, invite: &InviteId, but: &AgentId) -> usize {
-        let waits = |join: &&StoredJoin| {
-            join.invite == Some(*invite) && join.decision.is_none() && join.agent_id != *but
-        };
-        self.requests.values().filter(waits).count()
-    }
-
-    pub(super) fn insert(&mut self, join: StoredJoin) {
-        self.remove(&join.request);
-        let ending = Ending::Request(join.request.clone());
-        self.endings.insert((end_of(&join), ending));
-        self.by_agent.insert(join.agent_id, join.request.clone());
-        self.requests.insert(join.request.clone(), join);
-    }
-
-    fn remove(&mut self, id: &RequestId) -> Option<StoredJoin> {
-        let join = self.requests.remove(id)?;
-        let ending = Ending::Request(id.clone());
-        self.endings.remove(&(end_of(&join), ending));
-        self.by_agent.remove(&join.agent_id);
-        Some(join)
-    }
-
-    pub(super) fn forget(&mut self, conn: ConnId, agent_id: &AgentId) {
-        if self.waiting.get(agent_id) == Some(&conn) {
-            self.waiting.remove(agent_id);
-        }
-    }
-
-    fn check_room(&self, address: IpAddr) -> bool {
-        let place = Place::from(address);
-        let mut here = self.requests.values();
-        let here = here
-            .by_ref()
-            .filter(|join| Place::from(join.address) == place);
-        here.count() < PENDING_PER_ADDRESS_MAX && self.requests.len() < PENDING_JOINS_MAX
-    }
-
-    /// A request id that is not in use.
-    fn fresh_request(&self, random: u64) -> RequestId {
-        let ids = (0..).map(|step: u64| request_id(random.wrapping_add(step)));
-        let mut free = ids.filter(|id| !self.requests.contains_key(id));
-        free.next().expect("there are more ids than requests")
-    }
-
-    fn add_code(&mut self, code: PairingCode, ends: Instant) {
-        self.codes.insert(code, ends);
-        self.endings.insert((ends, Ending::Code(code)));
-    }
-
-    fn take_code(&mut self, code: PairingCode) -> Option<Instant> {
-        let ends = self.codes.remove(&code)?;
-        self.endings.remove(&(ends, Ending::Code(code)));
-        Some(ends)
-    }
-
-    /// Makes a code that is not in use; `None` when too many are out.
-    pub(super) fn make_code(&mut self, ends: Instant, random: u64) -> Option<PairingCode> {
-        if self.codes.len() >= PAIRING_CODES_MAX {
-            return None;
-        }
-        let first = u32::try_from(random % u64::from(PAIRING_CODES)).unwrap_or_default();
-        let codes = (0..PAIRING_CODES).map(|step| PairingCode::from_number(first + step));
-        let code = codes.into_iter().find(|c| !self.codes.contains_key(c))?;
-        self.add_code(code, ends);
-        Some(code)
-    }
-
-    pub(super) fn drop_code(&mut self, code: PairingCode) {
-        self.take_code(code);
-    }
-
-    /// Counts one try of a code; says whether the address may try.
-    fn pay_try(&mut self, now: Instant, place: Place) -> bool {
-        let is_old = |at: Instant| now.saturating_duration_since(at) >= CODE_TRIES_WITHIN;
-        if self.tries.len() >= TRIED_ADDRESSES_MAX && !self.tries.contains_key(&place) {
-            self.tries
-                .retain(|_, tries| tries.back().is_some_and(|at| !is_old(*at)));
-            if self.tries.len() >= TRIED_ADDRESSES_MAX {
-                return false;
-            }
-        }
-        let tries = self.tries.entry(place).or_default();
-        tries.retain(|at| !is_old(*at));
-        let may = tries.len() < CODE_TRIES_MAX;
-        if may {
-            tries.push_back(now);
-        }
-        may
-    }
-}
-
-fn request_id(mut number: u64) -> RequestId {
-    let letters = REQUEST_LETTERS.len() as u64;
-    let mut text = String::with_capacity(REQUEST_CHARS);
-    for _ in 0..REQUEST_CHARS {
-        let letter = usize::try_from(number % letters).unwrap_or_default();
-        text.push(char::from(REQUEST_LETTERS[letter]));
-        number /= letters;
-    }
-    text.parse().expect("the letters are those of request ids")
 }
 
 impl Registry {
@@ -259,7 +87,7 @@ impl Registry {
         }
         let code = self.check_introduction(now, conn, &join)?;
         self.agents.check_owner(&join.name, &join.agent_id)?;
-        if !self.joins.check_room(join.address) {
+        if !self.joins.has_room(join.address) {
             let text = "too many requests to join wait for an admin";
             return Err(Fault::new(Code::RateLimited, text)
                 .with_hint("have an admin approve or reject some"));
@@ -330,8 +158,7 @@ impl Registry {
                     let text = "too many pairing codes were tried from this address";
                     return Err(Fault::new(Code::RateLimited, text).with_hint("wait a minute"));
                 }
-                let ends = self.joins.codes.get(code);
-                if ends.is_none_or(|ends| *ends <= now) {
+                if !self.joins.holds(now, code) {
                     let text = "the pairing code is wrong, used or too old";
                     return Err(Fault::new(Code::BadPairingCode, text)
                         .with_hint("ask an admin for a new one"));
@@ -364,7 +191,7 @@ impl Registry {
             decision: None,
         };
         let mut writes = vec![Write::Join(Box::new(stored.clone()))];
-        if let Some(old) = self.joins.by_agent.get(&join.agent_id).cloned() {
+        if let Some(old) = self.joins.id_of(&join.agent_id) {
             self.joins.remove(&old);
             writes.push(Write::ForgetJoin(old));
         }
@@ -386,10 +213,10 @@ impl Registry {
         code: Option<(PairingCode, Instant)>,
         outcome: Result<(), Fault>,
     ) {
-        let Some(join) = self.joins.requests.get(&request) else {
+        let Some(join) = self.joins.request(&request) else {
             return;
         };
-        let conn = self.joins.waiting.get(&join.agent_id).copied();
+        let conn = self.joins.waiting_conn(&join.agent_id);
         match (outcome, conn) {
             (Ok(()), Some(conn)) => self.send(vec![conn], ServerMessage::Pending { request }),
             (Ok(()), None) => {}
@@ -407,7 +234,7 @@ impl Registry {
 
     /// The connection waits, in place of an older one of the same joiner.
     fn wait_for_admin(&mut self, now: Instant, conn: ConnId, agent_id: AgentId) {
-        if let Some(old) = self.joins.waiting.insert(agent_id, conn) {
+        if let Some(old) = self.joins.wait(agent_id, conn) {
             self.close(old, CloseReason::Replaced);
         }
         self.connections
@@ -422,7 +249,7 @@ impl Registry {
         }
         let decision = join.decision.clone();
         self.joins.insert(join);
-        let Some(conn) = self.joins.waiting.remove(&agent_id) else {
+        let Some(conn) = self.joins.end_wait(&agent_id) else {
             return;
         };
         if let Err(fault) = self.remind(now, conn, agent_id, request, decision) {
@@ -432,18 +259,16 @@ impl Registry {
 
     /// The joiner is a member, or can never be one: its request is of no more use.
     pub(super) fn settle_join(&mut self, agent_id: &AgentId) {
-        if let Some(request) = self.joins.by_agent.get(agent_id).cloned() {
+        if let Some(request) = self.joins.id_of(agent_id) {
             self.forget_join(&request);
         }
     }
 
     /// Nobody who is or came by this may join any more.
     pub(super) fn revoke_joins(&mut self, is_meant: impl Fn(&StoredJoin) -> bool, fault: &Fault) {
-        let meant = self.joins.requests.values().filter(|join| is_meant(join));
-        let meant: Vec<_> = meant.map(|j| (j.request.clone(), j.agent_id)).collect();
-        for (request, agent_id) in meant {
+        for (request, agent_id) in self.joins.matching(is_meant) {
             self.forget_join(&request);
-            if let Some(conn) = self.joins.waiting.remove(&agent_id) {
+            if let Some(conn) = self.joins.end_wait(&agent_id) {
                 self.refuse(conn, fault.clone(), CloseReason::Revoked);
             }
         }
@@ -457,10 +282,7 @@ impl Registry {
 
     /// Forgets requests and codes that are too old.
     pub(super) fn end_requests(&mut self, now: Instant) {
-        while let Some((at, ending)) = self.joins.endings.first().cloned() {
-            if at > now {
-                return;
-            }
+        while let Some(ending) = self.joins.ended(now) {
             match ending {
                 Ending::Code(code) => {
                     self.joins.take_code(code);

@@ -1,184 +1,30 @@
 //! Behaviour of the rules, sentence by sentence; `tests/model.rs` checks them
 //! against random histories.
 
+mod bench;
+mod connections;
+mod conservation;
 mod directory;
+mod joins;
+mod mailbox;
+mod membership;
 mod model;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use waymesh_proto::api::{AgentRecord, SkillSpec};
-use waymesh_proto::control::{ClientMessage, InstanceId, ServerMessage};
-use waymesh_proto::signaling::{Signal, SignalBody, SignedSignal};
-use waymesh_proto::{AgentId, Code, Fault, Incarnation, MeshId, MessageId, SessionId};
+use waymesh_proto::control::{ClientMessage, InstanceId, PeerRules, ServerMessage};
+use waymesh_proto::signaling::SignedSignal;
+use waymesh_proto::{AgentId, Code, Fault, Incarnation, MessageId, SessionId};
 
 use super::*;
-
-/// The rules with a clock, and a disk that works at once unless told otherwise.
-pub(super) struct Bench {
-    pub(super) rules: Registry,
-    pub(super) now: Instant,
-    pub(super) disk: Result<(), Fault>,
-}
-
-impl Bench {
-    pub(super) fn new() -> Self {
-        Self::with(Vec::new())
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test's time has to begin somewhere"
-    )]
-    pub(super) fn with(stored: Vec<StoredAgent>) -> Self {
-        Self {
-            rules: Registry::new(stored),
-            now: Instant::now(),
-            disk: Ok(()),
-        }
-    }
-
-    pub(super) fn connect(&mut self, conn: u64, login: VerifiedLogin) -> Vec<Effect> {
-        self.rules.handle_connected(self.now, ConnId(conn));
-        self.rules.handle_login(self.now, ConnId(conn), login);
-        self.effects()
-    }
-
-    pub(super) fn say(&mut self, conn: u64, message: ClientMessage) -> Vec<Effect> {
-        self.rules.handle_message(self.now, ConnId(conn), message);
-        self.effects()
-    }
-
-    pub(super) fn close(&mut self, conn: u64) -> Vec<Effect> {
-        self.rules.handle_closed(ConnId(conn));
-        self.effects()
-    }
-
-    fn pass(&mut self, time: Duration) -> Vec<Effect> {
-        self.now += time;
-        self.rules.handle_timeout(self.now);
-        self.effects()
-    }
-
-    pub(super) fn effects(&mut self) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        while let Some(effect) = self.rules.poll_effect() {
-            if let Effect::Store {
-                ticket: Some(ticket),
-                ..
-            } = &effect
-            {
-                let outcome = self.disk.clone();
-                self.rules.handle_stored(self.now, ticket.clone(), outcome);
-            }
-            if let Effect::AwaitRoom { conn } = effect {
-                self.rules.handle_room(conn);
-            }
-            effects.push(effect);
-        }
-        effects
-    }
-
-    /// All agents that the rules know.
-    pub(super) fn found(&self) -> Vec<AgentRecord> {
-        let limit = NonZeroUsize::new(PAGE_MAX_AGENTS).expect("not zero");
-        self.rules.find(&Query::default(), limit).agents
-    }
-}
-
-pub(super) fn id(seed: u8) -> AgentId {
-    AgentId::from_bytes([seed; 32])
-}
-
-/// A login: name, key, incarnation, and the incarnation's own process.
-pub(super) fn login(name: &str, key: u8, incarnation: u64) -> VerifiedLogin {
-    VerifiedLogin {
-        name: name.parse().expect("a name"),
-        agent_id: id(key),
-        incarnation: Incarnation::new(incarnation),
-        instance: InstanceId::from_bytes([u8::try_from(incarnation).unwrap_or(0); 16]),
-    }
-}
-
-fn skill(name: &str) -> SkillSpec {
-    SkillSpec {
-        name: name.parse().expect("a skill name"),
-        description: None,
-        schema: None,
-        idempotent: false,
-    }
-}
-
-fn signal(from: u8, to: u8) -> SignedSignal {
-    let body = SignalBody {
-        mesh: MeshId::from_bytes([0; 16]),
-        from: id(from),
-        from_incarnation: Incarnation::new(1),
-        to: id(to),
-        to_incarnation: Incarnation::new(1),
-        session: SessionId::from_bytes([3; 16]),
-        seq: 0,
-        issued_ms: 0,
-        signal: Signal::Offer { sdp: "v=0".into() },
-    };
-    SignedSignal {
-        body: serde_json::to_string(&body).expect("JSON"),
-        sig: "the rules do not look at it".into(),
-    }
-}
-
-fn is_welcome(effects: &[Effect], conn: u64) -> bool {
-    effects.contains(&Effect::Welcome { conn: ConnId(conn) })
-}
-
-fn close_of(effects: &[Effect], conn: u64) -> Option<CloseReason> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Close { conn: c, reason } if c.0 == conn => Some(*reason),
-        _ => None,
-    })
-}
-
-/// Every message that the effects send to a connection.
-fn told(effects: &[Effect], conn: u64) -> Vec<&ServerMessage> {
-    let messages = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { to, message } if to.contains(&ConnId(conn)) => Some(message),
-        Effect::Relay { to, signal, .. } if to.0 == conn => Some(signal),
-        _ => None,
-    });
-    messages.collect()
-}
-
-fn error_of(effects: &[Effect], conn: u64) -> Option<Code> {
-    told(effects, conn)
-        .into_iter()
-        .find_map(|message| match message {
-            ServerMessage::Error { error } => Some(error.code),
-            _ => None,
-        })
-}
-
-/// `(name, incarnation, online)` of every record told to a connection.
-fn records(effects: &[Effect], conn: u64) -> Vec<(String, u64, bool)> {
-    let mut records = Vec::new();
-    for message in told(effects, conn) {
-        if let ServerMessage::Records { agents } = message {
-            for a in agents {
-                records.push((a.name.to_string(), a.incarnation.number(), a.online));
-            }
-        }
-    }
-    records
-}
-
-fn resolve(name: &str) -> ClientMessage {
-    ClientMessage::Resolve {
-        name: name.parse().expect("a name"),
-    }
-}
+use bench::*;
 
 #[test]
 fn the_first_welcome_waits_until_the_name_is_durable() {
     let mut bench = Bench::new();
-    bench.rules.handle_connected(bench.now, ConnId(1));
+    bench.open(1);
     bench
         .rules
         .handle_login(bench.now, ConnId(1), login("a", 1, 1));
@@ -197,35 +43,31 @@ fn the_first_welcome_waits_until_the_name_is_durable() {
 #[test]
 fn a_name_that_could_not_be_stored_is_not_granted_and_is_free_again() {
     let mut bench = Bench::new();
-    bench.disk = Err(Fault::new(Code::Storage, "the disk is full"));
+    bench.outcome = Some(Err(Fault::new(Code::Storage, "the disk is full")));
     let effects = bench.connect(1, login("a", 1, 1));
     assert_eq!(error_of(&effects, 1), Some(Code::Storage));
     assert_eq!(close_of(&effects, 1), Some(CloseReason::Refused));
-    bench.disk = Ok(());
+    bench.outcome = Some(Ok(()));
     assert!(is_welcome(&bench.connect(2, login("a", 2, 1)), 2));
 }
 
 #[test]
 fn a_name_belongs_to_the_key_that_first_took_it_also_after_a_restart() {
     let mut bench = Bench::new();
-    let first = bench.connect(1, login("a", 1, 1));
-    let stored = first.iter().find_map(|effect| match effect {
-        Effect::Store { agent, .. } => Some(agent.clone()),
-        _ => None,
-    });
+    bench.connect(1, login("a", 1, 1));
     let thief = bench.connect(2, login("a", 2, 9));
     assert_eq!(error_of(&thief, 2), Some(Code::NameTaken));
-    let mut restarted = Bench::with(stored.into_iter().collect());
-    let thief = restarted.connect(1, login("a", 2, 9));
+    bench.restart();
+    let thief = bench.connect(1, login("a", 2, 9));
     assert_eq!(error_of(&thief, 1), Some(Code::NameTaken));
-    assert!(is_welcome(&restarted.connect(2, login("a", 1, 1)), 2));
+    assert!(is_welcome(&bench.connect(2, login("a", 1, 1)), 2));
 }
 
 #[test]
 fn of_two_keys_that_take_a_name_at_once_one_gets_it() {
     let mut bench = Bench::new();
     for conn in [1, 2] {
-        bench.rules.handle_connected(bench.now, ConnId(conn));
+        bench.open(conn);
     }
     bench
         .rules
@@ -349,7 +191,7 @@ fn a_new_life_has_no_skills_until_it_publishes_them() {
 }
 
 #[test]
-fn a_signal_goes_to_the_newest_connection_with_the_name_of_its_sender() {
+fn a_signal_goes_to_the_newest_connection_of_its_receiver() {
     let mut bench = Bench::new();
     bench.connect(1, login("a", 1, 1));
     bench.connect(2, login("b", 2, 1));
@@ -362,7 +204,7 @@ fn a_signal_goes_to_the_newest_connection_with_the_name_of_its_sender() {
     );
     assert!(matches!(
         told(&effects, 3)[..],
-        [ServerMessage::Signal { from_name, .. }] if from_name.as_str() == "a"
+        [ServerMessage::Signal { .. }]
     ));
 }
 
@@ -379,6 +221,7 @@ fn a_signal_to_nobody_is_reported_to_its_sender() {
     let expected = ServerMessage::Undeliverable {
         to: id(2),
         session: SessionId::from_bytes([3; 16]),
+        code: Code::PeerOffline,
     };
     assert_eq!(told(&effects, 1), [&expected]);
 }
@@ -428,71 +271,10 @@ fn a_signal_whose_body_is_garbage_is_refused() {
     bench.connect(1, login("a", 1, 1));
     let signal = SignedSignal {
         body: "{".into(),
-        sig: String::new(),
+        ..signal(1, 2)
     };
     let effects = bench.say(1, ClientMessage::Signal { signal });
     assert_eq!(error_of(&effects, 1), Some(Code::BadRequest));
-}
-
-#[test]
-fn nothing_but_a_login_is_heard_before_the_login() {
-    let mut bench = Bench::new();
-    bench.rules.handle_connected(bench.now, ConnId(1));
-    let effects = bench.say(1, ClientMessage::WatchAll);
-    assert_eq!(error_of(&effects, 1), Some(Code::Unauthorized));
-    assert_eq!(close_of(&effects, 1), Some(CloseReason::Refused));
-}
-
-#[test]
-fn a_connection_that_does_not_log_in_is_closed() {
-    let mut bench = Bench::new();
-    bench.rules.handle_connected(bench.now, ConnId(1));
-    let due = (bench.now + LOGIN_TIMEOUT, Due::Login);
-    assert_eq!(bench.rules.poll_timeout(), Some(due));
-    assert!(
-        bench
-            .pass(LOGIN_TIMEOUT - Duration::from_millis(1))
-            .is_empty()
-    );
-    let effects = bench.pass(Duration::from_millis(1));
-    assert_eq!(close_of(&effects, 1), Some(CloseReason::LoginTimeout));
-    assert_eq!(bench.rules.poll_timeout(), None);
-}
-
-#[test]
-fn a_connection_that_answers_its_pings_lives_and_a_silent_one_is_seen_to_be_gone() {
-    let mut bench = Bench::new();
-    bench.connect(1, login("a", 1, 1));
-    bench.connect(2, login("b", 2, 1));
-    bench.say(1, resolve("b"));
-    let mut log = Vec::new();
-    for _ in 0..20 {
-        log.extend(bench.pass(Duration::from_secs(1)));
-        bench.rules.handle_heard(bench.now, ConnId(1));
-    }
-    let pings = |conn| {
-        let ping = Effect::Ping { conn: ConnId(conn) };
-        log.iter().filter(|e| **e == ping).count()
-    };
-    assert_eq!((pings(1), pings(2)), (4, 1));
-    assert_eq!(close_of(&log, 1), None);
-    assert_eq!(close_of(&log, 2), Some(CloseReason::Silent));
-    assert_eq!(records(&log, 1), [("b".into(), 1, false)]);
-}
-
-#[test]
-fn as_many_refused_messages_as_the_limit_are_forgiven_and_one_more_is_not() {
-    let mut bench = Bench::new();
-    bench.connect(1, login("a", 1, 1));
-    let fault = Fault::new(Code::UnknownVerb, "no such type");
-    for _ in 0..REFUSED_MESSAGES_MAX {
-        bench
-            .rules
-            .handle_malformed(bench.now, ConnId(1), fault.clone());
-        assert_eq!(close_of(&bench.effects(), 1), None);
-    }
-    bench.rules.handle_malformed(bench.now, ConnId(1), fault);
-    assert_eq!(close_of(&bench.effects(), 1), Some(CloseReason::Abuse));
 }
 
 #[test]
@@ -524,15 +306,37 @@ fn whoever_asks_for_more_names_than_the_limit_is_refused_but_never_closed_for_it
 }
 
 #[test]
-fn as_many_connections_as_the_limit_are_taken_and_one_more_is_not() {
+fn a_signal_of_a_peer_that_the_receiver_denies_is_not_passed_on() {
     let mut bench = Bench::new();
-    let limit = u64::try_from(CONNECTIONS_MAX).expect("small");
-    for conn in 0..=limit {
-        assert!(bench.effects().is_empty());
-        bench.rules.handle_connected(bench.now, ConnId(conn));
-    }
-    assert_eq!(error_of(&bench.effects(), limit), Some(Code::RateLimited));
-    bench.close(0);
-    bench.rules.handle_connected(bench.now, ConnId(limit + 1));
-    assert!(bench.effects().is_empty());
+    bench.connect(1, login("a", 1, 1));
+    bench.connect(2, login("b", 2, 1));
+    let rules = PeerRules {
+        deny_names: vec!["a".parse().expect("a name")],
+        ..PeerRules::default()
+    };
+    bench.say(2, ClientMessage::Rules(rules));
+    let signal = signal(1, 2);
+    let effects = bench.say(1, ClientMessage::Signal { signal });
+    let code = Code::Unauthorized;
+    assert!(
+        matches!(told(&effects, 1)[..], [ServerMessage::Undeliverable { code: c, .. }] if *c == code)
+    );
+    assert!(told(&effects, 2).is_empty());
+}
+
+#[test]
+fn as_many_rules_as_the_limit_are_obeyed_and_one_more_is_too_large() {
+    let mut bench = Bench::new();
+    bench.connect(1, login("a", 1, 1));
+    let rules = |count: usize| {
+        let names = (0..count).map(|n| format!("n{n}").parse().expect("a name"));
+        ClientMessage::Rules(PeerRules {
+            deny_names: names.collect(),
+            ..PeerRules::default()
+        })
+    };
+    let limit = waymesh_proto::control::RULES_MAX;
+    assert_eq!(error_of(&bench.say(1, rules(limit)), 1), None);
+    let effects = bench.say(1, rules(limit + 1));
+    assert_eq!(error_of(&effects, 1), Some(Code::TooLarge));
 }

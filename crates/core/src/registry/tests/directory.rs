@@ -39,6 +39,7 @@ fn agents_are_found_by_name_and_by_skill() {
 fn nth_login(n: u64) -> VerifiedLogin {
     let mut login = login(&format!("agent-{n:05}"), 1, 1);
     login.agent_id = AgentId::from_bytes(std::array::from_fn(|i| (n >> (8 * (i % 8))) as u8));
+    login.keys = vec![login.agent_id];
     login
 }
 

@@ -63,7 +63,7 @@ impl Onlooker {
                 }
                 Effect::AwaitRoom { conn } => assert!(self.open.contains_key(&conn.0)),
                 Effect::Ping { conn } => assert!(self.welcomed.contains_key(&conn.0)),
-                Effect::Store { .. } => {}
+                _ => {}
             }
         }
     }
@@ -85,7 +85,7 @@ impl Onlooker {
         let view = self.views.get_mut(&conn);
         if let (ServerMessage::Records { agents }, Some(view)) = (message, view) {
             for record in agents {
-                view.insert(record.name.clone(), record.clone());
+                view.insert(record.agent.name.clone(), record.agent.clone());
             }
         }
     }
@@ -161,9 +161,9 @@ impl History {
                 self.onlooker.see(&effects);
             }
             Step::BrokenDisk => {
-                self.bench.disk = match self.bench.disk {
-                    Ok(()) => Err(Fault::new(Code::Storage, "broken")),
-                    Err(_) => Ok(()),
+                self.bench.outcome = match self.bench.outcome {
+                    Some(Ok(())) => Some(Err(Fault::new(Code::Storage, "broken"))),
+                    _ => Some(Ok(())),
                 };
             }
         }
