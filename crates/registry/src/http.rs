@@ -204,3 +204,44 @@ async fn control(
             connection::serve(incoming, outlet, visitor, identity, driver)
         }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use waymesh_trust::Keypair;
+
+    use super::*;
+
+    fn front() -> Front {
+        let identity = Identity::new(Keypair::from_seed(&[1; 32]), None);
+        let listening = SocketAddr::from(([0, 0, 0, 0], 7700));
+        let (driver, _) = mpsc::channel(1);
+        Front::new(
+            Arc::new(identity),
+            Origins::new(None, true, listening),
+            driver,
+            Arc::default(),
+            &[2; 32],
+        )
+    }
+
+    fn ends(peer: &str) -> Ends {
+        Ends {
+            peer: SocketAddr::new(peer.parse().expect("an address"), 40_000),
+            arrived: SocketAddr::from(([192, 0, 2, 9], 7700)),
+        }
+    }
+
+    #[test]
+    fn an_address_that_begins_too_much_is_limited_and_others_are_not() {
+        let front = front();
+        let admitted = |peer: &str| front.admit(ends(peer)).is_ok();
+        // What is paid for while the test runs is admitted beside the burst.
+        let most = 2 * SOURCE_RATE.burst;
+        let count = (0..most).take_while(|_| admitted("192.0.2.1")).count();
+        assert!((SOURCE_RATE.burst as usize..most as usize).contains(&count));
+        assert!(admitted("192.0.2.2"));
+        assert!((0..most).all(|_| admitted("127.0.0.1")));
+    }
+}

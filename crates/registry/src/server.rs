@@ -25,6 +25,12 @@ use crate::handshake::handshake;
 use crate::listener::{Held, Port};
 use crate::metrics::Metrics;
 
+/// What one connection has in its buffer, bytes: a head of this size is read,
+/// and one of twice the size is answered with 431 (the library looks after
+/// each read only). Chosen: a certificate of the largest size, a proof and
+/// what proxies add.
+const HEAD_MAX_BYTES: usize = 32 * 1024;
+
 /// How long a connection may take to send the head of its next request, idle
 /// or not. Chosen: many round trips of a bad line.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,6 +116,7 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
@@ -200,6 +207,25 @@ mod tests {
         let request = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
         deaf.write_all(request).await.expect("a connection");
         assert!(is_served(addr).await);
+    }
+
+    #[tokio::test]
+    async fn a_head_of_the_largest_size_is_read_and_one_of_twice_the_size_is_refused() {
+        let (addr, _server) = narrow(None).await;
+        for (bytes, status) in [(HEAD_MAX_BYTES, "200"), (2 * HEAD_MAX_BYTES, "431")] {
+            let (begin, end) = ("GET / HTTP/1.1\r\nhost: x\r\nx: ", "\r\n\r\n");
+            let filler = "x".repeat(bytes - begin.len() - end.len());
+            let mut stream = TcpStream::connect(addr).await.expect("a connection");
+            let head = format!("{begin}{filler}{end}");
+            stream
+                .write_all(head.as_bytes())
+                .await
+                .expect("a connection");
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.expect("an answer");
+            let answer = String::from_utf8_lossy(&answer);
+            assert_eq!(answer.strip_prefix("HTTP/1.1 "), Some(status), "{bytes}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,8 +3,9 @@
 mod support;
 
 use support::http::{Answer, ask, get_as, nonce};
-use support::{House, Member, http, http_with, now_ms};
+use support::{House, Member, config, found, http, http_with, loopback, now_ms};
 use waymesh_proto::limits::CLOCK_LEEWAY_MS;
+use waymesh_registry::Registry;
 use waymesh_trust::{Keypair, dpop};
 
 /// A request for the agents with this certificate and proof.
@@ -74,6 +75,32 @@ async fn a_proof_needs_the_nonce_of_the_registry_and_gets_it_with_the_refusal() 
     }
     let proof = alice.proof("GET", &url(&house), nonce.as_deref());
     assert_eq!(agents(&house, certificate, &proof).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_proof_for_the_public_url_holds_behind_a_proxy_that_changes_the_host() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut settings = config(&dir, loopback(0));
+    settings.public_url = Some("https://mesh.example".into());
+    let registry = Registry::start(settings).await.expect("a registry");
+    found(&dir).await;
+    let addr = registry.local_addr();
+    let alice = Member::new("alice", 1, registry.key());
+    for (url, status) in [
+        ("https://mesh.example/v1/agents", 200),
+        ("http://mesh.example/v1/agents", 401),
+        ("https://other.example/v1/agents", 401),
+    ] {
+        let nonce = nonce(addr).await;
+        let proof = alice.proof("GET", url, Some(&nonce));
+        let headers = format!(
+            "host: {addr}\r\nauthorization: DPoP {}\r\ndpop: {proof}\r\n",
+            alice.certificate
+        );
+        let answer = ask(addr, "GET /v1/agents", &headers, &[]).await;
+        assert_eq!(answer.status, status, "{url}");
+    }
+    registry.stop().await;
 }
 
 #[tokio::test]
