@@ -17,7 +17,7 @@ impl Clock {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             now: Instant::now(),
-            unix_ms: unix.map_or(0, |since| millis(since)),
+            unix_ms: unix.map_or(0, millis),
         }
     }
 
