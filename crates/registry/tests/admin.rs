@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use support::{House, PATIENCE, config, loopback, mesh_key};
+use support::{House, PATIENCE, config, loopback, mesh_key, order};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -29,10 +29,7 @@ async fn status(data_dir: &Path) -> Status {
 
 async fn found(data_dir: &Path, seed: u8) -> Result<Reply, AdminError> {
     let mesh = Keypair::from_seed(&[seed; 32]).mesh_key();
-    let mut admin = Client::open(data_dir).await.expect("an admin");
-    let reply = admin.ask(Request::Order(Order::Found { mesh })).await;
-    admin.close().await;
-    reply
+    order(data_dir, Order::Found { mesh }).await
 }
 
 #[tokio::test]

@@ -7,13 +7,13 @@ pub(crate) mod member;
 pub(crate) mod raw;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 use waymesh_proto::api::SkillSpec;
 use waymesh_proto::control::MeshKey;
-use waymesh_registry::admin::{Client, Order, Reply, Request};
+use waymesh_registry::admin::{AdminError, Client, Order, Reply, Request};
 use waymesh_registry::{Registry, RegistryConfig, Tls};
 use waymesh_trust::Keypair;
 
@@ -91,6 +91,13 @@ impl House {
         Raw::log_in(&self.registry, &member, incarnation).await
     }
 
+    /// Starts a registry again that was stopped here.
+    pub(crate) async fn again(dir: TempDir, addr: SocketAddr) -> Self {
+        let registry = start(&dir, addr, None).await;
+        let tls = None;
+        Self { dir, registry, tls }
+    }
+
     /// Stops the registry and starts it again in the same place.
     pub(crate) async fn restart(self) -> Self {
         let addr = self.addr();
@@ -111,11 +118,17 @@ impl House {
 
 /// Gives the registry in a directory to the mesh.
 pub(crate) async fn found(dir: &TempDir) {
-    let data_dir = dir.path().join("data");
-    let mut admin = Client::open(&data_dir).await.expect("an admin");
-    let found = Request::Order(Order::Found { mesh: mesh_key() });
-    let done = admin.ask(found).await.expect("an answer");
-    assert_eq!(done, Reply::Done);
+    let found = Order::Found { mesh: mesh_key() };
+    let done = order(&dir.path().join("data"), found).await;
+    assert_eq!(done.expect("founded"), Reply::Done);
+}
+
+/// One admin command on the registry of a data directory, running or stopped.
+pub(crate) async fn order(data_dir: &Path, order: Order) -> Result<Reply, AdminError> {
+    let mut admin = Client::open(data_dir).await?;
+    let reply = admin.ask(Request::Order(order)).await;
+    admin.close().await;
+    reply
 }
 
 pub(crate) fn loopback(port: u16) -> SocketAddr {

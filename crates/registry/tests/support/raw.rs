@@ -89,12 +89,19 @@ impl Raw {
     /// welcome; pings are answered in passing.
     pub(crate) async fn next(&mut self) -> ServerMessage {
         loop {
+            match self.next_of_any_kind().await {
+                ServerMessage::Revoked { .. } | ServerMessage::Extended { .. } => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The next message.
+    pub(crate) async fn next_of_any_kind(&mut self) -> ServerMessage {
+        loop {
             match timeout(PATIENCE, self.ws.next()).await.expect("a message") {
                 Some(Ok(Message::Text(text))) => {
-                    match ServerMessage::decode(text.as_bytes()).expect("a message") {
-                        ServerMessage::Revoked { .. } | ServerMessage::Extended { .. } => {}
-                        other => return other,
-                    }
+                    return ServerMessage::decode(text.as_bytes()).expect("a message");
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("{other:?}"),
