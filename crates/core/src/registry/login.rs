@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use waymesh_proto::control::InstanceId;
+use waymesh_proto::control::{InstanceId, ServerMessage};
 use waymesh_proto::membership::{Certificate, SealingStatement};
 use waymesh_proto::{AgentId, Code, Fault, Incarnation, InviteId, Name, Role};
 
@@ -50,13 +50,26 @@ impl Registry {
                     .and_then(|()| self.check_pace(now, &login));
                 match checked {
                     Ok(()) => self.bind_then_grant(now, conn, login),
-                    Err(fault) => self.refuse(conn, fault, CloseReason::Refused),
+                    Err(fault) => {
+                        self.prove_revoked(conn, &login);
+                        self.refuse(conn, fault, CloseReason::Refused);
+                    }
                 }
             }
             Some(_) => {
                 let fault = Fault::new(Code::BadRequest, "this connection has logged in already");
                 self.complain(conn, fault);
             }
+        }
+    }
+
+    /// Shows somebody who was revoked the authority's word for it: on a registry's
+    /// alone, which has not proved itself yet, no node gives up.
+    fn prove_revoked(&mut self, conn: ConnId, login: &VerifiedLogin) {
+        let invite = login.invite.as_ref().map(|invite| invite.id);
+        let revocations = self.rolls.revocations_of(login.agent_id, invite);
+        if !revocations.is_empty() {
+            self.send(vec![conn], ServerMessage::Revoked { revocations });
         }
     }
 

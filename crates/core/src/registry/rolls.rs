@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use waymesh_proto::control::{AGENTS_PART_BYTES, ServerMessage};
+use waymesh_proto::membership::Revocation;
 use waymesh_proto::{AgentId, Code, Fault, InviteId};
 
 use super::{Revoked, StoredRevocation};
@@ -119,6 +120,18 @@ impl Rolls {
             return Err(Fault::new(Code::Revoked, text).with_hint(ASK_ANEW));
         }
         Ok(())
+    }
+
+    /// What proves to a member that it, or the invite that admitted it, is revoked.
+    pub(super) fn revocations_of(
+        &self,
+        agent_id: AgentId,
+        invite: Option<InviteId>,
+    ) -> Vec<Revocation> {
+        let targets = [Some(Revoked::Member(agent_id)), invite.map(Revoked::Invite)];
+        let meant = |stored: &&StoredRevocation| targets.contains(&Some(stored.target));
+        let meant = self.revocations.iter().filter(meant);
+        meant.map(|stored| stored.revocation.clone()).collect()
     }
 
     pub(super) fn revocation_count(&self) -> usize {

@@ -242,6 +242,8 @@ fn a_revoked_member_is_closed_everybody_is_told_and_its_name_is_free() {
     for restarts in 0..2 {
         let again = bench.connect(10 + restarts, login("a", 1, 2));
         assert_eq!(error_of(&again, 10 + restarts), Some(Code::Revoked));
+        // With the proof of it, so that the node can believe it.
+        assert_eq!(revoked_told(&again, 10 + restarts), 1);
         bench.restart();
     }
     let checked = bench.rules.check_member(&id(1), None, &[id(1)]);
