@@ -100,4 +100,16 @@ impl Storage {
         self.db.execute(insert, [])?;
         Ok(())
     }
+
+    /// Leaves room for so many more pages only, as a full disk does.
+    #[cfg(test)]
+    pub(crate) fn fill(&self, pages_left: u32) {
+        let pages: u32 = self
+            .db
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .expect("a count");
+        self.db
+            .pragma_update(None, "max_page_count", pages + pages_left)
+            .expect("a limit");
+    }
 }

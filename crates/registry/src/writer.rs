@@ -193,10 +193,8 @@ impl Desk<'_> {
                 } else {
                     tracing::error!(%error, "a batch could not be stored");
                 }
-                return Err(
-                    Fault::new(Code::Storage, "the registry could not store it")
-                        .with_hint("look at the registry's log and its disk"),
-                );
+                return Err(Fault::new(Code::Storage, "the registry could not store it")
+                    .with_hint("look at the registry's log and its disk"));
             }
         }
         Ok(())

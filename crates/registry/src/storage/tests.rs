@@ -63,7 +63,7 @@ fn join(clock: Clock, request: &str, decision: Option<Decision>) -> StoredJoin {
 }
 
 /// An item and the write that stores it.
-pub(super) fn item(clock: Clock, seq: u64, sealed: &[u8]) -> (Arc<Item>, Write) {
+fn item(clock: Clock, seq: u64, sealed: &[u8]) -> (Arc<Item>, Write) {
     let header = ItemHeader {
         item: ItemId::from_bytes([u8::try_from(seq).expect("small"); 16]),
         from: AgentId::from_bytes([1; 32]),
@@ -232,24 +232,14 @@ fn a_full_disk_refuses_a_batch_and_harms_nothing_that_is_stored() {
     storage
         .write(&[item(clock, 1, b"small").1], clock)
         .expect("a write");
-    let pages: u32 = storage
-        .db
-        .pragma_query_value(None, "page_count", |row| row.get(0))
-        .expect("a count");
-    let limit = |storage: &Storage, pages: u32| {
-        storage
-            .db
-            .pragma_update(None, "max_page_count", pages)
-            .expect("a limit");
-    };
-    limit(&storage, pages + 2);
+    storage.fill(2);
     let large = item(clock, 2, &[7; 1_000_000]).1;
     assert!(storage.write([&large], clock).is_err());
     assert_eq!(storage.load(clock).expect("everything").items.len(), 1);
     storage
         .write(&[item(clock, 3, b"small").1], clock)
         .expect("room for a small one");
-    limit(&storage, pages + 1_000);
+    storage.fill(1_000);
     storage.write([&large], clock).expect("room again");
     drop(storage);
     let storage = open(&dir).expect("a whole database");
@@ -264,7 +254,7 @@ fn a_full_disk_refuses_a_batch_and_harms_nothing_that_is_stored() {
 #[test]
 fn a_database_of_the_first_version_is_brought_up_to_date_without_its_unproven_names() {
     let dir = tempfile::tempdir().expect("a directory");
-    let db = rusqlite::Connection::open(dir.path().join("db")).expect("a database");
+    let db = Connection::open(dir.path().join("db")).expect("a database");
     let old = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
         CREATE TABLE agents (name TEXT PRIMARY KEY, agent_id BLOB NOT NULL,
             incarnation INTEGER NOT NULL, skills TEXT NOT NULL) STRICT;

@@ -83,7 +83,10 @@ impl Backlog {
                 }
             }
             Write::ForgetItem { seq, .. } => {
-                if let Some(group) = self.items.remove(&seq).and_then(|at| self.groups.get_mut(at))
+                if let Some(group) = self
+                    .items
+                    .remove(&seq)
+                    .and_then(|at| self.groups.get_mut(at))
                 {
                     // It was never written, and nobody asks about it any more.
                     group.writes.clear();
