@@ -1,6 +1,6 @@
 //! The data directory: who may use it, and the secrets in it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -57,9 +57,17 @@ impl DataDir {
         }
     }
 
-    /// Where the database is.
-    pub(crate) fn database(&self) -> PathBuf {
-        self.path.join(DATABASE_FILE)
+    /// Where the database is: a file that only its owner can read, and so are
+    /// those that SQLite makes beside it.
+    pub(crate) fn database(&self) -> Result<PathBuf, StartError> {
+        let path = self.path.join(DATABASE_FILE);
+        owner_only()
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .and_then(|file| file.set_permissions(Permissions::from_mode(OWNER_ONLY)))
+            .map_err(at(&path))?;
+        Ok(path)
     }
 
     /// Where admin commands reach the registry that runs in a data directory.
@@ -195,7 +203,7 @@ mod tests {
             Err(StartError::Key { .. })
         ));
         fs::write(&path, [0; 32]).expect("a write");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("a mode");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
         assert!(matches!(
             data.keypair(&[2; 32]),
             Err(StartError::Key { .. })

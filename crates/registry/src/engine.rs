@@ -47,7 +47,7 @@ impl Engine {
     /// A [`StartError`]; nothing is left running then.
     pub(crate) fn start(dir: DataDir) -> Result<Self, StartError> {
         let keypair = dir.keypair(&rand::random())?;
-        let storage = Storage::open(&dir.database())?;
+        let storage = Storage::open(&dir.database()?)?;
         let stored = storage.load(Clock::now())?;
         storage.begin_run()?;
         let identity = Arc::new(Identity::new(keypair, stored.mesh));

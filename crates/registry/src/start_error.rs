@@ -1,5 +1,6 @@
 //! Why a registry did not start.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -71,7 +72,10 @@ impl StartError {
     /// The error to tell the user.
     pub fn fault(&self) -> Fault {
         let hint = match self {
-            Self::Config(errors) => joined(errors.iter().map(|e| e.hint().to_owned())),
+            Self::Config(errors) => {
+                let hints: BTreeSet<_> = errors.iter().map(ConfigError::hint).collect();
+                joined(hints.into_iter().map(str::to_owned))
+            }
             other => other.hint().to_owned(),
         };
         Fault::new(self.code(), self.to_string()).with_hint(hint)

@@ -95,7 +95,7 @@ async fn a_folder_without_a_registry_is_left_alone() {
 }
 
 #[tokio::test]
-async fn the_socket_is_for_its_user_only_and_goes_with_the_registry() {
+async fn everything_is_for_its_user_only_and_the_socket_goes_with_the_registry() {
     let house = House::start().await;
     let data_dir = house.data_dir();
     let socket = data_dir.join("admin.sock");
@@ -104,6 +104,10 @@ async fn the_socket_is_for_its_user_only_and_goes_with_the_registry() {
         metadata.permissions().mode() & 0o777
     };
     assert_eq!((mode(&socket), mode(&data_dir)), (0o600, 0o700));
+    for file in std::fs::read_dir(&data_dir).expect("a directory") {
+        let path = file.expect("a file").path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
     house.registry.stop().await;
     assert!(!socket.exists());
 }
