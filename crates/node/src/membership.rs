@@ -159,6 +159,9 @@ pub(crate) fn standing(
     let rotations = past.map_or(Ok(Vec::new()), |member| {
         certificate::rotations(&member.certificate).map_err(|error| error.fault())
     })?;
+    if let Some(invite) = invitation.invite() {
+        check_name(invite, name)?;
+    }
     let invited_to = invitation.invite().map(|invite| invite.registry.clone());
     let registry = registry.or(invited_to).ok_or_else(no_registry)?;
     let application = Application {
@@ -196,6 +199,18 @@ fn check_mesh(member: &Membership, invitation: &Invitation) -> Result<(), Fault>
         Some(invite) if invite.mesh != member.mesh => {
             let message = "the invite is of another mesh than the one that this node belongs to";
             let hint = "a node belongs to one mesh: give the other one a --data-dir of its own";
+            Err(Fault::new(Code::BadInvite, message).with_hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_name(invite: &InviteSecret, name: &Name) -> Result<(), Fault> {
+    match &invite.grant.names {
+        Some(names) if !names.contains(name) => {
+            let names: Vec<_> = names.iter().map(Name::as_str).collect();
+            let message = format!("the invite is for {}, not for {name}", names.join(", "));
+            let hint = "start the node under that name, or ask an admin for another invite";
             Err(Fault::new(Code::BadInvite, message).with_hint(hint))
         }
         _ => Ok(()),

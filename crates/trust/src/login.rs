@@ -44,18 +44,18 @@ impl Pin {
     /// Checks that a challenge comes from the pinned registry.
     ///
     /// # Errors
-    /// [`LoginError::RegistryChanged`] or [`LoginError::WrongMesh`]; nothing may be sent to it.
+    /// [`LoginError::WrongMesh`] or [`LoginError::RegistryChanged`]; nothing may be sent to it.
     pub fn check(&self, challenge: &Challenge) -> Result<(), LoginError> {
-        if challenge.registry != self.registry {
-            return Err(LoginError::RegistryChanged {
-                expected: self.registry,
-                got: challenge.registry,
-            });
-        }
         if challenge.mesh != self.mesh {
             return Err(LoginError::WrongMesh {
                 expected: self.mesh,
                 got: challenge.mesh,
+            });
+        }
+        if challenge.registry != self.registry {
+            return Err(LoginError::RegistryChanged {
+                expected: self.registry,
+                got: challenge.registry,
             });
         }
         Ok(())

@@ -29,10 +29,14 @@ fn name(text: &str) -> Name {
 }
 
 fn invite(mesh: u8, pre_approved: bool) -> Invitation {
+    invite_for(None, mesh, pre_approved)
+}
+
+fn invite_for(names: Option<Vec<Name>>, mesh: u8, pre_approved: bool) -> Invitation {
     let mesh = Keypair::from_seed(&[mesh; 32]);
     let grant = Grant {
         invite: InviteId::from_bytes([3; 16]),
-        names: None,
+        names,
         roles: Vec::new(),
         count: NonZeroU32::new(1),
         pre_approved,
@@ -86,6 +90,16 @@ fn a_pre_approved_invite_makes_a_certificate_that_is_kept_by_nobody_yet() {
     assert_eq!(verified.name, name("alice"));
     assert_eq!(verified.expires_ms, NOW_MS + CERTIFICATE_LIFE_MS);
     assert_eq!(case.home.membership().expect("a home"), None);
+}
+
+#[test]
+fn an_invite_for_other_names_is_refused_before_anything_is_sent() {
+    for pre_approved in [true, false] {
+        let invite = |who: &str| invite_for(Some(vec![name(who)]), 9, pre_approved);
+        let other = case().standing(Some(invite("bob")), NOW_MS);
+        assert_eq!(code(other), Code::BadInvite);
+        assert!(case().standing(Some(invite("alice")), NOW_MS).is_ok());
+    }
 }
 
 #[test]
