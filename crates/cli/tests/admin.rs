@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
@@ -126,7 +126,9 @@ fn no_key_is_ever_absent() {
     }
     let _alice = mesh.node("alice");
     fs::create_dir(mesh.data_dir("bare")).expect("a folder");
-    fs::write(mesh.data_dir("bare").join("identity.key"), [7; 32]).expect("a key");
+    let key = mesh.data_dir("bare").join("identity.key");
+    fs::write(&key, [7; 32]).expect("a key");
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("a mode");
     let (alice, bare) = (
         mesh.at("alice", &["identity", "show"]),
         mesh.at("bare", &["identity", "show"]),

@@ -4,7 +4,7 @@ mod support;
 
 use std::process::Command;
 
-use support::run;
+use support::{Mesh, run};
 
 #[test]
 fn wrong_usage_is_an_error_in_json_with_exit_status_2() {
@@ -69,7 +69,10 @@ fn a_command_without_a_node_says_so() {
 
 #[test]
 fn a_registry_that_is_not_there_is_unreachable() {
-    let ran = run(["agents", "--registry", "http://127.0.0.1:1"]);
+    let mut mesh = Mesh::start();
+    mesh.node("alice").interrupted();
+    mesh.kill_registry();
+    let ran = mesh.at("alice", &["agents"]);
     assert_eq!(
         (ran.code, ran.error_code()),
         (Some(1), "registry_unreachable")

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use waymesh_authority::{Act, Entry, verify_audit};
 use waymesh_proto::Fault;
+use waymesh_proto::ids::Name;
 
 use super::Context;
 use super::invite::AuthorityArgs;
@@ -85,17 +86,23 @@ fn words(act: &Act) -> (&'static str, String, String) {
             expires_ms,
             ..
         } => {
-            let names = names.as_ref().map(|names| {
-                let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-                names.join(", ")
-            });
+            let names = match names {
+                Some(names) => {
+                    let names: Vec<_> = names.iter().map(Name::as_str).collect();
+                    names.join(", ")
+                }
+                None => "any name".to_owned(),
+            };
             let how = match pre_approved {
                 true => "at once",
                 false => "once approved",
             };
-            let count = count.map_or_else(|| "any number".to_owned(), |count| count.to_string());
+            let count = match count {
+                Some(count) => format!("at most {count}"),
+                None => "any number".to_owned(),
+            };
             let until = iso(*expires_ms);
-            let more = format!("for {}, {count}, {how}, until {until}", or_dash(names));
+            let more = format!("for {names}, {count}, {how}, until {until}");
             ("invite", invite.to_string(), more)
         }
         Act::PairingCode { expires_ms } => {

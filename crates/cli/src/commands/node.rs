@@ -84,6 +84,9 @@ enum When {
     /// At once, to every agent
     #[value(name = "full_mesh", alias = "full-mesh")]
     FullMesh,
+    /// Never: all messages go sealed through the registry
+    #[value(name = "mailbox_only", alias = "mailbox-only")]
+    MailboxOnly,
 }
 
 #[derive(Debug, Serialize)]
@@ -158,6 +161,7 @@ fn config(args: Args, data_dir: PathBuf) -> Result<NodeConfig, Fault> {
         topology: match args.topology {
             When::OnDemand => Topology::OnDemand,
             When::FullMesh => Topology::FullMesh,
+            When::MailboxOnly => Topology::MailboxOnly,
         },
         builtins: args.skills.into_iter().collect(),
         ..NodeConfig::new(name, data_dir)

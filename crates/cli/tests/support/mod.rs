@@ -1,6 +1,10 @@
 //! What the process tests share: the real binary, its lines, and a mesh of processes.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 
 mod mesh;
 
