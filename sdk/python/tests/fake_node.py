@@ -191,7 +191,12 @@ def started_with(arguments: argparse.Namespace) -> dict[str, Any]:
 async def approval(data_dir: Path) -> None:
     """Says that an admin has to approve, and waits until somebody connects to `admin.sock`."""
     approved = asyncio.Event()
-    async with await asyncio.start_unix_server(lambda *_: approved.set(), data_dir / "admin.sock"):
+
+    def approve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        approved.set()
+
+    async with await asyncio.start_unix_server(approve, data_dir / "admin.sock"):
         pending = {"event": "pending", "name": "a", "request": "r-1"}
         print(json.dumps(pending | {"fingerprint": "f-1", "mesh_fingerprint": "m-1"}), flush=True)
         await approved.wait()

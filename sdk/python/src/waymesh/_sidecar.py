@@ -83,7 +83,6 @@ class Sidecar:
         self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._fault: WaymeshError | None = None
         self.registered = asyncio.Event()
-        self.pending: PendingJoin | None = None
         self._readers = [asyncio.create_task(self._read_events()), asyncio.create_task(self._read_log())]
 
     @classmethod
@@ -171,17 +170,16 @@ class Sidecar:
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.get("event")
         if kind == "registered":
-            self.pending = None
             self.registered.set()
             self._tell(Event("registered", None, event))
         elif kind == "pending":
-            self.pending = PendingJoin.from_json(event)
+            pending = PendingJoin.from_json(event)
             _log.warning(
                 "%s waits for an admin: waymesh approve %s (fingerprint %s, mesh %s)",
                 event.get("name"),
-                self.pending.request,
-                self.pending.fingerprint,
-                self.pending.mesh_fingerprint,
+                pending.request,
+                pending.fingerprint,
+                pending.mesh_fingerprint,
             )
             self._tell(Event("pending", None, event))
         elif kind == "ready" and not self._ready.done():

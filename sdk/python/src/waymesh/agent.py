@@ -115,6 +115,7 @@ class Agent:
         self._inbox = Inbox()
         self._attached: asyncio.Future[None] | None = None
         self._events = Hub()
+        self._pending: PendingJoin | None = None
         self._sidecar: Sidecar | None = None
         self._connection: Connection | None = None
 
@@ -144,6 +145,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Cancels what runs, leaves the mesh and stops the node if it is this agent's own."""
+        self._pending = None
         connection, self._connection = self._connection, None
         sidecar, self._sidecar = self._sidecar, None
         self._work.stop()
@@ -207,7 +209,7 @@ class Agent:
     @property
     def pending(self) -> PendingJoin | None:
         """What an admin has to approve before this agent is a member; None when nothing waits."""
-        return self._sidecar.pending if self._sidecar else None
+        return self._pending
 
     @property
     def dropped(self) -> int:
@@ -432,7 +434,7 @@ class Agent:
 
     async def _start_sidecar(self) -> str:
         binary = find_binary(self._binary)
-        self._sidecar = await Sidecar.start(binary, self._launch, self._events.tell, self._start_timeout)
+        self._sidecar = await Sidecar.start(binary, self._launch, self._on_joining, self._start_timeout)
         return self._sidecar.socket
 
     async def _until_registered(self) -> None:
@@ -448,10 +450,16 @@ class Agent:
         if closed in done:
             raise await self._reason()
         if not done:
-            raise self._late(self._sidecar.pending)
+            raise self._late()
 
-    def _late(self, pending: PendingJoin | None) -> WaymeshError:
+    def _on_joining(self, event: Event) -> None:
+        """The node is `pending` or `registered`; it may say so before its start is over."""
+        self._pending = event.pending
+        self._events.tell(event)
+
+    def _late(self) -> WaymeshError:
         """Why the agent is not registered in time."""
+        pending = self._pending
         if pending is not None:
             return Pending(
                 f"no admin has approved the request {pending.request} of {self._name} "
