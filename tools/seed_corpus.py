@@ -146,6 +146,10 @@ def seeds(root):
         yield "signal_body", name, body.encode()
         yield "signal_signed", name, json.dumps({"body": body, "sig": "A" * 86, "cert": "a.b.c"}).encode()
     signed = {"body": json.dumps({**SIGNAL_BODY, **SIGNALS["offer"]}), "sig": "A" * 86, "cert": "a.b.c"}
+    for part in ("exact", "accepted", "refused"):
+        for number, case in enumerate(vectors["messages"][part]):
+            target = {"node": "control_client", "registry": "control_server"}[case["from"]]
+            yield target, f"{part} {number}", case["text"].encode()
     for target, messages in (("control_client", CLIENT), ("control_server", SERVER)):
         for message in messages:
             text = json.dumps({**message, "signal": signed} if message["type"] == "signal" else message)
@@ -165,8 +169,21 @@ def seeds(root):
     yield "poll_body", "text and binary", b"\x01\x00\x00\x00\x02{}\x02\x00\x00\x00\x03\x03\x00\xff"
     yield "poll_body", "empty messages", b"\x01\x00\x00\x00\x00\x02\x00\x00\x00\x00"
     yield "poll_body", "cut off", b"\x02\x00\x00\x00\x05abc"
+    for part in ("exact", "refused"):
+        for case in vectors["mailbox"][part]:
+            if all(message.get("count", 0) < 1 << 15 for message in case["messages"]):
+                yield "mailbox", case["name"], b"".join(stream(message) for message in case["messages"])
+    small = vectors["mailbox"]["exact"][0]["messages"][0]["hex"]
+    yield "mailbox", "post in two parts", stream({"hex": small[:-4]}) + stream({"hex": "03" + small[-4:]})
+    yield "mailbox", "two posts", 2 * stream({"hex": small})
     yield from membership(vectors["membership"])
     yield "fault", "newer", b'{"code":"from_the_future","message":"x","more":[{}]}'
+
+
+def stream(message):
+    """One binary message behind its length, as the target `mailbox` reads them."""
+    data = bytes.fromhex(message.get("hex", "")) + bytes([message.get("byte", 0)]) * message.get("count", 0)
+    return struct.pack(">H", len(data)) + data
 
 
 # The first byte of a seed of `claims`: whose claims they are, as in fuzz/src/trust.rs.

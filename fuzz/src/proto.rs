@@ -4,6 +4,7 @@
 use waymesh_proto::control::{ClientMessage, Origin, ServerMessage, check_skills};
 use waymesh_proto::frame::{FrameReader, FrameWriter, Section};
 use waymesh_proto::ipc::{Decoder, Event, Incoming, Rejected, Request};
+use waymesh_proto::mailbox::{Assembly, Item, ItemHeader, Note, encode_post, encode_push};
 use waymesh_proto::poll::PollMessage;
 use waymesh_proto::signaling::{SignalBody, SignedSignal};
 use waymesh_proto::{AgentId, Envelope, Fault, MeshId, MessageId, Name, SessionId, SkillName};
@@ -22,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("control_client", control_client),
     ("control_server", control_server),
     ("poll_body", poll_body),
+    ("mailbox", mailbox),
     ("ipc_request", ipc_request),
     ("ipc_event", ipc_event),
 ];
@@ -180,6 +182,44 @@ fn cut<T: Incoming>(stream: &[u8], step: usize) -> Vec<Result<T, Rejected>> {
         }
     }
     seen
+}
+
+/// The binary messages of a connection, each behind its length in two bytes:
+/// what they give is posted or pushed and read as the same.
+pub fn mailbox(mut data: &[u8]) {
+    let mut assembly = Assembly::default();
+    while let Some((length, rest)) = data.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+        let (message, rest) = rest.split_at(length);
+        data = rest;
+        match assembly.handle(message) {
+            Ok(None) => {}
+            Ok(Some((note, item))) => again(note, &item),
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                return;
+            }
+        }
+    }
+}
+
+/// Writes an item as it came and reads it again.
+fn again(note: Option<Note>, item: &Item) {
+    let header = ItemHeader::decode(&item.header).expect("a header that was read");
+    assert_eq!(ItemHeader::decode(&header.encode()), Ok(header));
+    let messages: Vec<_> = match note {
+        None => encode_post(item).collect(),
+        Some(note) => encode_push(note, item).collect(),
+    };
+    let mut assembly = Assembly::default();
+    let mut last = None;
+    for message in messages {
+        last = assembly.handle(&message).expect("own bytes");
+    }
+    assert!(
+        last == Some((note, item.clone())),
+        "{item:?} became {last:?}"
+    );
 }
 
 /// Whether a number in a text may be a float: serde_json reads those to the nearest but one.

@@ -8,13 +8,15 @@
 //!   1 post  header:blob total:v bytes          node to registry: an item, or its first part
 //!   2 push  note header:blob total:v bytes     registry to node
 //!   3 part  bytes                              more of the item that this side has begun
-//! note    = again:u8 dwell_ms:v
+//! note    = again:u8 dwell_ms:v                0 or 1
 //! blob    = length:v bytes
 //! v       = a variable-length integer of RFC 9000 §16
 //! ```
 //!
 //! `header` is the CBOR of an [`ItemHeader`], byte for byte as its sender made
-//! it: it is what the seal covers beside the content.
+//! it: it is what the seal covers beside the content. `total` and `bytes` are
+//! of the sealed content: from 1 to [`ITEM_MAX_BYTES`] in all, from 1 to
+//! [`PART_BYTES`] in one message.
 
 use minicbor::{Decode, Encode};
 
@@ -27,7 +29,8 @@ use crate::varint::{self, Reader};
 /// and acknowledgements pass in between, also on a slow line.
 pub const PART_BYTES: usize = 64 * 1024;
 
-/// Largest encoded [`ItemHeader`], bytes.
+/// Largest encoded [`ItemHeader`], bytes: all fields take 117 at most; keys of
+/// newer versions have some room.
 pub const ITEM_HEADER_MAX_BYTES: usize = 160;
 
 /// What the registry does with an item.
@@ -136,8 +139,13 @@ impl ItemHeader {
         if bytes.len() > ITEM_HEADER_MAX_BYTES {
             return Err(MailboxError::Range("the header's length"));
         }
-        let wire: Wire =
-            minicbor::decode(bytes).map_err(|e| MailboxError::Header(e.to_string()))?;
+        let mut decoder = minicbor::Decoder::new(bytes);
+        let wire: Wire = decoder
+            .decode()
+            .map_err(|e| MailboxError::Header(e.to_string()))?;
+        if decoder.position() != bytes.len() {
+            return Err(MailboxError::Header("more follows".into()));
+        }
         if wire.life_ms > TTL_MAX_MS {
             return Err(MailboxError::Range("the item's life"));
         }
@@ -174,7 +182,12 @@ pub struct Item {
 impl std::fmt::Debug for Item {
     /// Shows sizes only.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Item({} + {} bytes)", self.header.len(), self.sealed.len())
+        write!(
+            f,
+            "Item({} + {} bytes)",
+            self.header.len(),
+            self.sealed.len()
+        )
     }
 }
 
@@ -224,7 +237,11 @@ impl Assembly {
         match reader.byte().ok_or(MailboxError::Truncated)? {
             1 => self.begin(None, reader),
             2 => {
-                let again = reader.byte().ok_or(MailboxError::Truncated)? != 0;
+                let again = match reader.byte().ok_or(MailboxError::Truncated)? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(MailboxError::Range("whether it was pushed before")),
+                };
                 let dwell_ms = reader.varint().ok_or(MailboxError::Truncated)?;
                 self.begin(Some(Note { again, dwell_ms }), reader)
             }
@@ -246,7 +263,7 @@ impl Assembly {
         let total = reader.varint().ok_or(MailboxError::Truncated)?;
         let total = usize::try_from(total)
             .ok()
-            .filter(|total| *total <= ITEM_MAX_BYTES)
+            .filter(|total| (1..=ITEM_MAX_BYTES).contains(total))
             .ok_or(MailboxError::Range("the item's size"))?;
         ItemHeader::decode(&header)?;
         let item = Item {
@@ -261,6 +278,12 @@ impl Assembly {
         let Some((_, item, total)) = &mut self.begun else {
             return Err(MailboxError::StrayPart);
         };
+        if bytes.is_empty() {
+            return Err(MailboxError::Truncated);
+        }
+        if bytes.len() > PART_BYTES {
+            return Err(MailboxError::Range("the size of a part"));
+        }
         if item.sealed.len() + bytes.len() > *total {
             return Err(MailboxError::StrayPart);
         }
@@ -272,3 +295,6 @@ impl Assembly {
             .map(|(note, item, _)| (note, item)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,4 +12,6 @@ mod vectors {
     pub(crate) mod file;
     pub(crate) mod frames;
     pub(crate) mod ids;
+    pub(crate) mod mailbox;
+    pub(crate) mod messages;
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use data_encoding::HEXLOWER;
 use serde::de::DeserializeOwned;
 
-fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../spec/vectors/{name}.json"))
 }
 
