@@ -195,6 +195,13 @@ impl Sidecar {
                 format!(": {} is linked, but no program there took it", peer.agent),
                 "attach a program to the peer's inbox; the node keeps the message until --ttl is over",
             ),
+            Some(peer) if known == SendState::Stored => (
+                format!(
+                    ": it is in the mailbox of {}, who has not taken it",
+                    peer.agent
+                ),
+                "it waits there until --ttl is over; start the peer's node, or attach a program to its inbox",
+            ),
             Some(peer) => (
                 format!(": {}", peer.reason),
                 "the node goes on trying until --ttl is over; to wait longer, use --timeout",

@@ -32,6 +32,24 @@ fn the_first_invite_founds_a_mesh() {
 }
 
 #[test]
+fn a_pairing_code_is_good_for_five_minutes_and_no_longer() {
+    let mesh = Mesh::unfounded(Way::Plain);
+    mesh.admin(&["invite", "--code", "--ttl", "5m"]).done();
+    let ran = mesh.admin(&["invite", "--code", "--ttl", "301s"]);
+    assert_eq!((ran.code, ran.error_code()), (Some(2), "usage"));
+}
+
+#[test]
+fn where_no_registry_ever_was_there_is_nothing_to_administer() {
+    let mesh = Mesh::unfounded(Way::Plain);
+    for command in ["invite", "pending", "audit"] {
+        let ran = mesh.at("nowhere", &[command]);
+        assert_eq!(ran.error_code(), "registry_unreachable");
+    }
+    assert!(!mesh.data_dir("nowhere").exists());
+}
+
+#[test]
 fn without_the_authority_nobody_is_let_in() {
     let mesh = Mesh::start();
     let (at, aside) = (

@@ -44,6 +44,37 @@ fn the_demo_counts_like_a_local_count_over_direct_links_and_leaves_nothing() {
         .map(|delegation| delegation["worker"].to_string())
         .collect();
     assert_eq!(workers.len(), 3);
+    let first = of("first_answer").next().expect("a first answer");
+    assert_eq!(
+        (&first["request_path"], &first["to"]),
+        (&"mailbox".into(), &"worker-1".into())
+    );
+    assert_eq!(first["elapsed_ms"], result["first_answer_ms"]);
+    let absence = of("absence")
+        .next()
+        .expect("a message to an agent that was away");
+    assert_eq!(absence["stored_path"], "mailbox");
+    assert_eq!(
+        (&absence["state"], &result["absence"]),
+        (&"delivered".into(), &"delivered".into())
+    );
+    assert!(is_empty(tmp.path()));
+}
+
+#[test]
+fn a_folder_that_is_named_keeps_the_mesh_for_the_next_time() {
+    let (kept, tmp) = (folder(), folder());
+    let text = kept.path().join("text");
+    fs::write(&text, "one two two").expect("a file");
+    let meshes = [(); 2].map(|()| {
+        let args = ["demo".as_ref(), text.as_os_str(), "--data-dir".as_ref()];
+        let args = args.into_iter().chain([kept.path().as_os_str()]);
+        let ran = run_in(tmp.path(), args);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.lines[0]["mesh_fingerprint"].clone()
+    });
+    assert_eq!(meshes[0], meshes[1]);
+    assert!(kept.path().join("registry/authority/mesh.key").exists());
     assert!(is_empty(tmp.path()));
 }
 

@@ -29,6 +29,13 @@ fn a_message_to_an_agent_that_is_away_is_stored_and_delivered_when_it_is_back() 
     );
     assert_eq!(stored["path"], "mailbox");
     assert!(stored["id"].is_string());
+    let peers = mesh.at("alice", &["peers"]);
+    let peer = peers.done();
+    assert_eq!(
+        (&peer["state"], &peer["path"]),
+        (&"mailbox".into(), &"mailbox".into())
+    );
+    assert!(peer["reason"].is_string());
     let _bob = mesh.node("bob");
     let message = take_one(&mesh, "bob");
     assert_eq!(message["message"], "hello");

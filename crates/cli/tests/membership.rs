@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use support::{Mesh, Ran, Running, Way, run};
@@ -10,6 +10,8 @@ use waymesh_authority::{Authority, NewInvite, RENEW_DEFAULT_MS};
 
 /// How soon connected nodes must have heard of a revocation.
 const REVOKED_WITHIN: Duration = Duration::from_secs(1);
+
+const HOUR_MS: u64 = 3_600_000;
 
 fn refused(node: Running) -> (Option<i32>, String) {
     let ran = node.ended();
@@ -40,6 +42,16 @@ fn a_node_needs_its_invite_once_and_keeps_its_name() {
     // The invite of the mesh that it belongs to changes nothing.
     drop(alice);
     mesh.node("alice");
+}
+
+#[test]
+fn an_invite_is_read_from_standard_input_which_may_end_the_node_then() {
+    let mesh = Mesh::start();
+    let args = ["--name", "bob", "--invite", "-", "--stdin-guard"];
+    let mut bob = mesh.begin_node(&mesh.data_dir("bob"), &args);
+    bob.say(&mesh.invite(&["--auto-approve"]));
+    bob.told("registered");
+    assert_eq!(bob.stdin_closed().code, Some(0));
 }
 
 #[test]
@@ -144,35 +156,48 @@ fn an_invite_that_was_stolen_or_used_up_lets_nobody_in() {
     }
 }
 
-#[test]
-fn an_invite_that_is_over_lets_nobody_in() {
-    let mut mesh = Mesh::start();
+/// An invite for an hour, made that long ago, whose members may stay for so long.
+fn invite_of(mesh: &mut Mesh, ago_ms: u64, renew_ms: u64) -> String {
     mesh.stop_registry();
-    let registry = text(&mesh.start_registry()["registry"]).to_owned();
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("a time");
-    let hour_ms = 3_600_000;
-    let then_ms = u64::try_from(now_ms.as_millis()).expect("a time") - 2 * hour_ms;
+    let ready = mesh.start_registry();
     let new = NewInvite {
         url: mesh.url.parse().expect("a URL"),
-        registry: registry.parse().expect("a key"),
+        registry: text(&ready["registry"]).parse().expect("a key"),
         tls_pin: None,
         names: None,
         roles: Vec::new(),
         count: None,
         pre_approved: true,
-        ttl_ms: hour_ms,
-        renew_ms: RENEW_DEFAULT_MS,
+        ttl_ms: HOUR_MS,
+        renew_ms,
     };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = u64::try_from(now.expect("a time").as_millis()).expect("a time");
     let dir = mesh.data_dir("registry").join("authority");
-    let mut authority = Authority::open(&dir, then_ms).expect("the authority");
-    let invite = authority.invite(&new, then_ms).expect("an invite");
-    let invite = invite.encode().expect("a text").to_string();
+    let mut authority = Authority::open(&dir, now_ms - ago_ms).expect("the authority");
+    let invite = authority.invite(&new, now_ms - ago_ms).expect("an invite");
+    invite.encode().expect("a text").to_string()
+}
+
+#[test]
+fn an_invite_that_is_over_lets_nobody_in() {
+    let mut mesh = Mesh::start();
+    let invite = invite_of(&mut mesh, 2 * HOUR_MS, RENEW_DEFAULT_MS);
     assert_eq!(
         refused(mesh.joining("late", &invite)),
         failure("invite_expired")
     );
+}
+
+#[test]
+fn who_soon_is_no_member_any_more_is_told_so() {
+    let mut mesh = Mesh::start();
+    let invite = invite_of(&mut mesh, 0, 2 * HOUR_MS);
+    let guest = mesh.joining("guest", &invite);
+    let told = guest.told("certificate_expiring");
+    let left_ms = told["remaining_ms"].as_u64().expect("a number");
+    assert!((HOUR_MS..24 * HOUR_MS).contains(&left_ms), "{told}");
+    assert!(told["expires"].is_string());
 }
 
 #[test]

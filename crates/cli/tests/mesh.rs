@@ -60,6 +60,15 @@ fn a_call_tells_its_result_and_the_way_it_took() {
 }
 
 #[test]
+fn a_call_waits_for_a_peer_that_is_not_there_yet() {
+    let mesh = Mesh::start();
+    let _alice = mesh.node("alice");
+    let call = mesh.begin("alice", &["call", "bob", "echo", "--data", "1"]);
+    let _bob = mesh.node("bob");
+    assert_eq!(call.ended().done()["result"], 1);
+}
+
+#[test]
 fn a_message_is_delivered_when_the_receiving_program_says_so() {
     let mesh = Mesh::start();
     let (_alice, _bob) = (mesh.node("alice"), mesh.node("bob"));

@@ -8,7 +8,7 @@ use support::{Mesh, run};
 
 #[test]
 fn wrong_usage_is_an_error_in_json_with_exit_status_2() {
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 16] = [
         &[],
         &["fly"],
         &["call", "bob"],
@@ -23,6 +23,20 @@ fn wrong_usage_is_an_error_in_json_with_exit_status_2() {
             "none",
         ],
         &["peers", "--timeout", "soon"],
+        &["invite", "--reusable", "--count", "2"],
+        &["invite", "--count", "0"],
+        &["invite", "--ttl", "31d"],
+        &["invite", "--code", "--auto-approve"],
+        &["approve", "NO ID"],
+        &["revoke"],
+        &[
+            "revoke",
+            "bob",
+            "--invite",
+            "00000000000000000000000000000000",
+        ],
+        &["registry", "--tls-cert", "mesh.pem"],
+        &["node", "--name", "bob", "--allow", "Bob"],
         &["send", "bob", "--data", "1", "--text", "2"],
     ];
     for args in cases {
@@ -82,7 +96,8 @@ fn a_registry_that_is_not_there_is_unreachable() {
 #[test]
 fn every_command_explains_itself_with_examples() {
     for command in [
-        "demo", "registry", "node", "agents", "peers", "send", "call", "ping",
+        "demo", "registry", "invite", "pending", "approve", "reject", "revoke", "audit", "node",
+        "agents", "peers", "send", "call", "ping",
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_waymesh"))
             .args([command, "--help"])

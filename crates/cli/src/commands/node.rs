@@ -67,7 +67,7 @@ pub(crate) struct Args {
     /// Let these not reach the agent; may be given several times
     #[arg(long = "deny", value_name = "RULE")]
     deny: Vec<Rule>,
-    /// When links are made: on first use, or at once to every agent
+    /// When links are made: on first use, at once to every agent, or never
     #[arg(long, env = "WAYMESH_TOPOLOGY", value_enum, default_value_t = When::OnDemand)]
     topology: When,
     /// Stop when standard input closes, so that the node never outlives its parent

@@ -128,6 +128,12 @@ impl Running {
         }
     }
 
+    /// Says a line on the process's standard input.
+    pub(crate) fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("it is open");
+        writeln!(stdin, "{line}").expect("it is read");
+    }
+
     /// Waits for an event and gives its line.
     pub(crate) fn told(&self, event: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
