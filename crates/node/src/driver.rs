@@ -356,12 +356,11 @@ impl Driver {
         let Self {
             mesh,
             endpoint,
-            registry,
             metrics,
             ..
         } = self;
         metrics.send_if_modified(|metrics| {
-            metrics.observe(mesh, endpoint, registry.counters());
+            metrics.observe(mesh, endpoint);
             false
         });
         told

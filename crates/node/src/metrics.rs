@@ -25,12 +25,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn observe(&mut self, mesh: &Mesh, endpoint: &Endpoint, registry: RegistryCounters) {
+    pub(crate) fn observe(&mut self, mesh: &Mesh, endpoint: &Endpoint) {
         let (outbox, inbox) = mesh.backlog();
         self.outbox_bytes = outbox as u64;
         self.inbox_bytes = inbox;
         self.core = *mesh.counters();
         self.net = endpoint.counters();
-        self.registry = registry;
     }
 }

@@ -143,6 +143,7 @@ pub struct Node {
     door: Door,
     condition: watch::Receiver<Condition>,
     metrics: watch::Receiver<Metrics>,
+    registry: Arc<registry::Counters>,
     stop: Option<oneshot::Sender<()>>,
     driver: JoinHandle<()>,
     servants: Vec<JoinHandle<()>>,
@@ -221,6 +222,7 @@ impl Node {
         let (metrics_in, metrics) = watch::channel(Metrics::default());
         let (hello_in, hello) = watch::channel(hello);
         let (stop, stopped) = oneshot::channel();
+        let counters = registry.counters();
         let driver = Driver {
             mesh: Mesh::new(mesh, rand::random()),
             endpoint,
@@ -248,6 +250,7 @@ impl Node {
             door,
             condition,
             metrics,
+            registry: counters,
             stop: Some(stop),
             driver: spawn(driver.run()),
             servants,
@@ -271,7 +274,10 @@ impl Node {
 
     /// What the node counted up to now.
     pub fn metrics(&self) -> Metrics {
-        *self.metrics.borrow()
+        Metrics {
+            registry: self.registry.snapshot(),
+            ..*self.metrics.borrow()
+        }
     }
 
     /// How the node is doing, now and from now on.

@@ -45,7 +45,7 @@ use crate::membership::Standing;
 use crate::sealing_keys::SealingKeys;
 
 pub use join::PendingJoin;
-use state::Counters;
+pub(crate) use state::Counters;
 pub use state::CountersSnapshot;
 
 /// Commands that wait for the task; when it is full, core keeps the rest.
@@ -78,6 +78,10 @@ pub(crate) struct LinkConfig {
 
 /// What the task tells the driver.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all news are events, and a queue of them is short"
+)]
 pub(crate) enum News {
     /// For core.
     Event(RegistryEvent),
@@ -190,9 +194,9 @@ impl RegistryLink {
         }
     }
 
-    /// What the task has dropped, by reason.
-    pub(crate) fn counters(&self) -> CountersSnapshot {
-        self.counters.snapshot()
+    /// What the task counts, as it counts it.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// Says good-bye to the registry and ends the task. Events not taken are lost.

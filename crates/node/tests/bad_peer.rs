@@ -25,8 +25,8 @@ struct Scene {
 async fn scene() -> Scene {
     let dir = tempfile::tempdir().expect("a directory");
     let registry = registry(&dir, any_port()).await;
-    let a = host("a", registry.url(), Topology::OnDemand).await;
-    let b = host("b", registry.url(), Topology::OnDemand).await;
+    let a = host("a", &registry, Topology::OnDemand).await;
+    let b = host("b", &registry, Topology::OnDemand).await;
     // Whoever was called is registered.
     echo(&b, "a").await;
     let mallory = Rogue::log_in(&registry, name("mallory")).await;

@@ -2,12 +2,10 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use support::{PATIENCE, any_port, echo, host, name, registry, skill};
-use waymesh_node::skills::Builtin;
-use waymesh_node::{Node, NodeConfig, SendOptions, Topology, Wait};
+use support::{PATIENCE, any_port, config, echo, host, name, registry, skill};
+use waymesh_node::{Node, SendOptions, Topology, Wait};
 use waymesh_proto::api::{PeerState, SendState, SkillSpec};
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Executed};
@@ -20,7 +18,7 @@ async fn ten_nodes_started_at_the_same_moment_are_all_linked() {
     let registry = registry(&dir, any_port()).await;
     let mut hosts = Vec::new();
     for at in 0..NODES {
-        hosts.push(host(&format!("node-{at}"), registry.url(), Topology::FullMesh).await);
+        hosts.push(host(&format!("node-{at}"), &registry, Topology::FullMesh).await);
     }
     for host in &hosts {
         for to in 0..NODES {
@@ -42,12 +40,18 @@ async fn both_sides_offering_at_the_same_moment_end_with_one_link_that_works() {
     let registry = registry(&dir, any_port()).await;
     for pair in 0..PAIRS {
         let (left, right) = (format!("left-{pair}"), format!("right-{pair}"));
-        let mut a = host(&left, registry.url(), Topology::OnDemand).await;
-        let mut b = host(&right, registry.url(), Topology::OnDemand).await;
+        let mut a = host(&left, &registry, Topology::OnDemand).await;
+        let mut b = host(&right, &registry, Topology::OnDemand).await;
         a.node.registered().await.expect("registered");
         b.node.registered().await.expect("registered");
         // Each first call makes an offer; which one comes first is up to the machine.
         tokio::join!(echo(&a, &right), echo(&b, &left));
+        let (right, left) = (name(&right), name(&left));
+        let links = tokio::join!(
+            a.agent.connect(&right, PATIENCE),
+            b.agent.connect(&left, PATIENCE)
+        );
+        assert_eq!(links, (Ok(()), Ok(())));
         for host in [&a, &b] {
             let peers = host.agent.peers().await.expect("peers");
             assert_eq!(peers.len(), 1);
@@ -60,16 +64,12 @@ async fn both_sides_offering_at_the_same_moment_end_with_one_link_that_works() {
 async fn links_live_on_without_a_registry_that_comes_back_after_any_pause() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut keeper = registry(&dir, any_port()).await;
-    let url = keeper.url().to_owned();
-    let listen: SocketAddr = url
-        .trim_start_matches("http://")
-        .parse()
-        .expect("an address");
+    let listen = keeper.local_addr();
     let (a, b) = (
-        host("a", &url, Topology::OnDemand).await,
-        host("b", &url, Topology::OnDemand).await,
+        host("a", &keeper, Topology::OnDemand).await,
+        host("b", &keeper, Topology::OnDemand).await,
     );
-    echo(&a, "b").await;
+    a.agent.connect(&name("b"), PATIENCE).await.expect("a link");
     for (round, pause_ms) in [0, 1, 5, 20, 50, 120, 300, 700, 1_500, 2_500]
         .into_iter()
         .enumerate()
@@ -84,7 +84,7 @@ async fn links_live_on_without_a_registry_that_comes_back_after_any_pause() {
         }
         keeper = registry(&dir, listen).await;
         // A newcomer finds both, so both are registered again.
-        let newcomer = host(&format!("newcomer-{round}"), &url, Topology::OnDemand).await;
+        let newcomer = host(&format!("newcomer-{round}"), &keeper, Topology::OnDemand).await;
         echo(&newcomer, "a").await;
         echo(&newcomer, "b").await;
         let status = a.agent.peers().await.expect("peers");
@@ -101,8 +101,8 @@ async fn links_live_on_without_a_registry_that_comes_back_after_any_pause() {
 async fn a_reader_that_stops_holds_up_nobody_and_costs_bounded_memory() {
     let dir = tempfile::tempdir().expect("a directory");
     let registry = registry(&dir, any_port()).await;
-    let a = host("a", registry.url(), Topology::OnDemand).await;
-    let b = host("b", registry.url(), Topology::OnDemand).await;
+    let a = host("a", &registry, Topology::OnDemand).await;
+    let b = host("b", &registry, Topology::OnDemand).await;
     let mut inbox = b.agent.inbox().await.expect("the inbox");
     let mut accepted = 0u32;
     let full = loop {
@@ -133,8 +133,8 @@ async fn a_reader_that_stops_holds_up_nobody_and_costs_bounded_memory() {
 async fn arguments_are_checked_and_a_handler_that_panics_fails_its_call_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     let registry = registry(&dir, any_port()).await;
-    let a = host("a", registry.url(), Topology::OnDemand).await;
-    let b = host("b", registry.url(), Topology::OnDemand).await;
+    let a = host("a", &registry, Topology::OnDemand).await;
+    let b = host("b", &registry, Topology::OnDemand).await;
     let spec = SkillSpec {
         name: skill("fragile"),
         description: None,
@@ -172,8 +172,8 @@ async fn arguments_are_checked_and_a_handler_that_panics_fails_its_call_alone() 
 async fn a_restarted_node_is_reached_by_a_plain_call_and_gets_what_it_had_not_acknowledged() {
     let dir = tempfile::tempdir().expect("a directory");
     let registry = registry(&dir, any_port()).await;
-    let a = host("a", registry.url(), Topology::OnDemand).await;
-    let b = host("b", registry.url(), Topology::OnDemand).await;
+    let a = host("a", &registry, Topology::OnDemand).await;
+    let b = host("b", &registry, Topology::OnDemand).await;
     echo(&a, "b").await;
     let options = SendOptions {
         wait: Wait::Delivered,
@@ -182,12 +182,7 @@ async fn a_restarted_node_is_reached_by_a_plain_call_and_gets_what_it_had_not_ac
     let to = name("b");
     let sent = a.agent.send(&to, Payload::json("1"), options);
     let restart = async {
-        let config = {
-            let mut config = NodeConfig::new(name("b"), registry.url(), b.dir.path());
-            config.builtins = Builtin::ALL.into();
-            config.ipc = false;
-            config
-        };
+        let config = config("b", &registry, &b.dir);
         b.node.stop().await;
         let again = Node::start(config).await.expect("the node again");
         let agent = again.agent();

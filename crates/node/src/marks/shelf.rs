@@ -30,13 +30,15 @@ const LIVES_MAX: usize = 8;
 /// be in a mailbox longer than a message lives.
 const KEPT_MS: u64 = TTL_MAX_MS + CLOCK_LEEWAY_MS;
 
+/// Number of a stream, its cumulative mark, the ranges above it.
+type Consumed = (u8, u64, Vec<(u64, u64)>);
+
 /// The marks of one life of a sender.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Life {
     /// When it was last marked, Unix time in milliseconds.
     marked_ms: u64,
-    /// Number of the stream, cumulative mark, ranges above it.
-    streams: Vec<(u8, u64, Vec<(u64, u64)>)>,
+    streams: Vec<Consumed>,
 }
 
 /// What a file holds.

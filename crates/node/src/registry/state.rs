@@ -6,7 +6,7 @@ macro_rules! counters {
     ($($(#[doc = $doc:literal])* $field:ident;)*) => {
         /// What the link has done and dropped, by reason; shared with the task.
         #[derive(Debug, Default)]
-        pub(super) struct Counters {
+        pub(crate) struct Counters {
             $($(#[doc = $doc])* pub(super) $field: Counter,)*
         }
 
@@ -18,7 +18,7 @@ macro_rules! counters {
 
         impl Counters {
             /// The counters now.
-            pub(super) fn snapshot(&self) -> CountersSnapshot {
+            pub(crate) fn snapshot(&self) -> CountersSnapshot {
                 CountersSnapshot { $($field: self.$field.0.load(Ordering::Relaxed),)* }
             }
         }

@@ -1,24 +1,30 @@
 //! A peer that logs in and makes links as it should, and then does what a test wants.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use waymesh_net::control::{ControlSocket, Received};
+use waymesh_net::control::{
+    Carrier, CarrierChoice, ControlSocket, Message, ProxyEnvironment, Received, Target, TlsTrust,
+};
 use waymesh_net::webrtc::{Endpoint, EndpointConfig};
 use waymesh_proto::class::Class;
-use waymesh_proto::control::{Challenge, ClientMessage, InstanceId, Nonce, Origin, ServerMessage};
-use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MeshId, Name, SessionId};
+use waymesh_proto::control::{ClientMessage, InstanceId, Nonce, ServerMessage};
+use waymesh_proto::ids::{AgentId, Incarnation, LinkId, Name, SessionId};
+use waymesh_proto::limits::CERTIFICATE_LIFE_MS;
 use waymesh_proto::link::{LinkCommand, LinkEvent};
+use waymesh_proto::membership::Certificate;
 use waymesh_proto::signaling::{Signal, SignalBody, SignedSignal};
 use waymesh_registry::Registry;
+use waymesh_trust::certificate::{self, Member};
 use waymesh_trust::login::{self, Who};
-use waymesh_trust::{Keypair, signal};
+use waymesh_trust::sealing::SealingKey;
+use waymesh_trust::{Keypair, mesh_id, signal};
 
-use super::PATIENCE;
+use super::{PATIENCE, mesh, now_ms};
 
 pub(crate) struct Rogue {
     pub(crate) keypair: Keypair,
     incarnation: Incarnation,
-    mesh: MeshId,
+    certificate: Certificate,
     socket: ControlSocket,
     endpoint: Endpoint,
     /// The offer that is being answered.
@@ -36,20 +42,38 @@ pub(crate) enum Seen {
 impl Rogue {
     pub(crate) async fn log_in(registry: &Registry, name: Name) -> Self {
         let keypair = Keypair::from_seed(&[66; 32]);
-        let origin: Origin = registry.url().parse().expect("an origin");
-        let mut socket = ControlSocket::connect(&origin.control_url(), PATIENCE)
+        let now_ms = now_ms();
+        let member = Member {
+            name: name.clone(),
+            agent_id: keypair.agent_id(),
+            rotations: Vec::new(),
+            roles: Vec::new(),
+            registry: registry.key(),
+            issued_ms: now_ms,
+            expires_ms: now_ms + CERTIFICATE_LIFE_MS,
+            renew_until_ms: now_ms + CERTIFICATE_LIFE_MS,
+        };
+        let certificate = certificate::issue(&mesh(), &member).expect("a certificate");
+        let origin = registry.url().clone();
+        let (trust, proxies) = (TlsTrust::default(), ProxyEnvironment::default());
+        let target = Target::new(origin.clone(), &trust, &proxies).expect("a target");
+        let choice = CarrierChoice::Only(Carrier::WebSocket);
+        let mut socket = ControlSocket::connect(&target, choice, PATIENCE)
             .await
             .expect("a connection");
         let challenge = match heard(&mut socket).await {
             ServerMessage::Challenge(challenge) => challenge,
             other => panic!("{other:?}"),
         };
-        let Challenge { mesh, .. } = challenge;
         let incarnation = Incarnation::new(1);
+        let sealing = SealingKey::from_seed(&[66; 32], now_ms + CERTIFICATE_LIFE_MS);
         let who = Who {
             name,
+            agent_id: keypair.agent_id(),
             incarnation,
             instance: InstanceId::from_bytes([66; 16]),
+            certificate: certificate.clone(),
+            sealing: sealing.statement(&keypair, keypair.agent_id(), &mesh().mesh_key(), now_ms),
         };
         let nonce = Nonce::from_bytes([66; 32]);
         let (login, _) = login::answer(&keypair, &who, &origin, &challenge, None, nonce)
@@ -66,7 +90,7 @@ impl Rogue {
         Self {
             keypair,
             incarnation,
-            mesh,
+            certificate,
             socket,
             endpoint: Endpoint::bind(config).expect("a port"),
             offer: None,
@@ -92,19 +116,18 @@ impl Rogue {
         to_incarnation: Incarnation,
         signal: Signal,
     ) -> SignedSignal {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let body = SignalBody {
-            mesh: self.mesh,
+            mesh: mesh_id(&mesh().mesh_key()),
             from: self.keypair.agent_id(),
             from_incarnation: self.incarnation,
             to,
             to_incarnation,
             session,
             seq: 0,
-            issued_ms: since.expect("after 1970").as_millis() as u64,
+            issued_ms: now_ms(),
             signal,
         };
-        signal::sign(&self.keypair, &body)
+        signal::sign(&self.keypair, &self.certificate, &body)
     }
 
     /// Sends a signal through the registry, whatever it is.
@@ -215,7 +238,7 @@ fn far() -> Instant {
 
 async fn tell(socket: &mut ControlSocket, message: &ClientMessage) {
     socket
-        .send(message.encode(), PATIENCE)
+        .send(Message::Text(message.encode()), PATIENCE)
         .await
         .expect("the registry reads");
 }
