@@ -8,6 +8,14 @@ use std::net::{IpAddr, Ipv6Addr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(IpAddr);
 
+impl Place {
+    /// Whether it is this machine. Its programs share an address, and a proxy
+    /// in front speaks for everybody: nobody's share can be told there.
+    pub(super) const fn is_here(self) -> bool {
+        self.0.is_loopback()
+    }
+}
+
 impl From<IpAddr> for Place {
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
@@ -32,8 +40,10 @@ impl Tally {
         self.all
     }
 
-    pub(super) fn of(&self, place: Place) -> usize {
-        self.by_place.get(&place).copied().unwrap_or_default()
+    /// Whether this place has less than a share of so many, or is this machine.
+    pub(super) fn has_share(&self, place: Place, share: usize) -> bool {
+        let count = self.by_place.get(&place).copied().unwrap_or_default();
+        place.is_here() || count < share
     }
 
     pub(super) fn add(&mut self, place: Place) {

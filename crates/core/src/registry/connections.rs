@@ -156,16 +156,21 @@ impl Connections {
         if self.strangers.all() >= STRANGERS_MAX {
             return Err(Crowded::Strangers);
         }
-        if self.strangers.of(address.into()) >= STRANGERS_PER_ADDRESS_MAX {
+        if !self
+            .strangers
+            .has_share(address.into(), STRANGERS_PER_ADDRESS_MAX)
+        {
             return Err(Crowded::Place);
         }
         Ok(())
     }
 
-    /// Whether one more connection from there may wait for an admin.
+    /// Whether this connection too may wait for an admin.
     pub(super) fn has_room_to_join(&self, conn: ConnId) -> bool {
-        let here = self.place(conn).map_or(0, |place| self.joining.of(place));
-        self.joining.all() < JOINING_MAX && here < JOINING_PER_ADDRESS_MAX
+        let place = self.place(conn);
+        let has_share =
+            place.is_none_or(|place| self.joining.has_share(place, JOINING_PER_ADDRESS_MAX));
+        has_share && self.joining.all() < JOINING_MAX
     }
 
     pub(super) fn open(&mut self, now: Instant, conn: ConnId, address: IpAddr) {

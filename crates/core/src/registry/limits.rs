@@ -34,15 +34,15 @@ pub const CONNECTIONS_MAX: usize = 4_096;
 /// `rate_limited`. Chosen: strangers leave a quarter to members.
 pub const STRANGERS_MAX: usize = 3_072;
 
-/// The same from one address, or one IPv6 network of 64 bits. Chosen: a
-/// thousand nodes of one site may come back at once.
+/// The same from one address, or one IPv6 network of 64 bits; not from this
+/// machine. Chosen: a thousand nodes of one site may come back at once.
 pub const STRANGERS_PER_ADDRESS_MAX: usize = 1_024;
 
 /// Connections that wait for an admin's approval at a time; one more is refused
 /// with `rate_limited`. Chosen.
 pub const JOINING_MAX: usize = 256;
 
-/// The same from one address. Chosen: a quarter.
+/// The same from one address that is not this machine's. Chosen: a quarter.
 pub const JOINING_PER_ADDRESS_MAX: usize = 64;
 
 /// How long a connection may wait for an admin's approval; after it the joiner
@@ -53,7 +53,7 @@ pub const JOIN_WAIT: Duration = Duration::from_secs(600);
 /// `rate_limited`. Chosen: more than a person looks through.
 pub const PENDING_JOINS_MAX: usize = 256;
 
-/// The same from one address. Chosen: a quarter.
+/// The same from one address that is not this machine's. Chosen: a quarter.
 pub const PENDING_PER_ADDRESS_MAX: usize = 64;
 
 /// How long a request to join is remembered, decided or not. Chosen: a week.

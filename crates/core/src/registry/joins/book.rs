@@ -160,11 +160,10 @@ impl Joins {
     /// Whether one more request from there may wait.
     pub(in crate::registry) fn has_room(&self, address: IpAddr) -> bool {
         let place = Place::from(address);
-        let mut here = self.requests.values();
-        let here = here
-            .by_ref()
-            .filter(|join| Place::from(join.address) == place);
-        here.count() < PENDING_PER_ADDRESS_MAX && self.requests.len() < PENDING_JOINS_MAX
+        let requests = self.requests.values();
+        let here = requests.filter(|join| Place::from(join.address) == place);
+        let has_share = place.is_here() || here.count() < PENDING_PER_ADDRESS_MAX;
+        has_share && self.requests.len() < PENDING_JOINS_MAX
     }
 
     /// A request id that is not in use.

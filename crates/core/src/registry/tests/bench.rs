@@ -8,7 +8,7 @@ use waymesh_proto::signaling::{Signal, SignalBody, SignedSignal};
 use super::*;
 
 /// Where all connections come from, unless a test says otherwise.
-pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
 
 /// The rules with a clock, and a disk that works at once unless told otherwise.
 pub(super) struct Bench {

@@ -127,3 +127,15 @@ fn an_agent_may_log_in_as_often_as_the_burst_and_not_once_more_until_time_has_pa
     bench.now += LOGIN_EVERY;
     assert!(is_welcome(&bench.connect(1_002, login("a", 1, 1)), 1_002));
 }
+
+#[test]
+fn this_machine_has_no_share_of_its_own() {
+    let mut bench = Bench::new();
+    let all = u64::try_from(STRANGERS_MAX).expect("small");
+    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    for conn in 0..=all {
+        assert!(bench.effects().is_empty(), "{conn}");
+        bench.rules.handle_connected(bench.now, ConnId(conn), here);
+    }
+    assert_eq!(error_of(&bench.effects(), all), Some(Code::RateLimited));
+}
