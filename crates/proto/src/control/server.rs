@@ -34,7 +34,7 @@ pub enum ServerMessage {
         extension: Extension,
     },
     /// Members and invites that were revoked: all that are known after the
-    /// login, new ones as they come.
+    /// login, if there are any, and new ones as they come.
     Revoked {
         /// Each signed by the mesh key.
         revocations: Vec<Revocation>,
@@ -54,7 +54,7 @@ pub enum ServerMessage {
         /// The agents.
         agents: Vec<MemberRecord>,
     },
-    /// No agent has this name yet; `records` follows should one take it.
+    /// No agent has this name, or none any more; `records` follows should one take it.
     Unknown {
         /// The name.
         name: Name,
@@ -138,11 +138,13 @@ pub struct Posted {
 pub enum PostedState {
     /// It is durable in the receiver's mailbox.
     Stored,
-    /// It was handed to the receiver's connection and is not stored.
+    /// It was handed to the receiver's connection and is not stored: it was not
+    /// to be, the receiver took it before it was written, or the disk failed.
     Forwarded,
     /// It was not accepted.
     Refused {
-        /// Why: `mailbox_full`, `unauthorized`, `unknown_peer`, `peer_offline`, `expired`, `storage`.
+        /// Why (`spec/mailbox.md`). Most reasons pass: `unauthorized`,
+        /// `too_large` and `expired` do not.
         error: Fault,
     },
 }
@@ -153,7 +155,8 @@ pub struct Returned {
     /// The item.
     pub item: ItemId,
     /// `expired` when it was never handed out in its life; `unreadable` or
-    /// `unauthorized` when the receiver said so.
+    /// `unauthorized` when the receiver said so; `revoked` when the receiver is
+    /// a member no more; `storage` when the registry's disk has lost it.
     pub code: Code,
 }
 
