@@ -154,7 +154,9 @@ impl Desk<'_> {
         if !batch.writes.is_empty() {
             let written = self.storage.write(&batch.writes, Clock::now());
             let outcome = self.judge(written);
-            if outcome.is_err() {
+            if outcome.is_ok() {
+                self.leftover.outdate(&batch.writes);
+            } else {
                 self.leftover.keep(batch.unawaited());
             }
             if !batch.tickets.is_empty() {

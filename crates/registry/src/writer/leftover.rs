@@ -37,6 +37,21 @@ impl Leftover {
         }
     }
 
+    /// Newer writes were carried out: what is kept of the same things is out of date.
+    pub(super) fn outdate<'a>(&mut self, writes: impl IntoIterator<Item = &'a Write>) {
+        for write in writes {
+            match write {
+                Write::Agent(agent) => drop(self.names.remove(&agent.name)),
+                Write::ForgetAgent(name) => drop(self.names.remove(name)),
+                Write::Code { code, .. } => {
+                    let ended = Write::ForgetCode(*code);
+                    self.others.retain(|other| *other != ended);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// All of them, in an order that leads to the last state of everything.
     pub(super) fn writes(&self) -> impl Iterator<Item = &Write> {
         let names = self.names.values().flatten().flatten();

@@ -152,6 +152,25 @@ fn what_fails_is_refused_or_tried_again_and_what_comes_later_passes() {
 }
 
 #[test]
+fn what_is_tried_again_never_undoes_what_came_later() {
+    let name = || "a".parse().expect("a name");
+    let code = waymesh_proto::control::PairingCode::from_number(7);
+    let ends = Instant::now();
+    let mut leftover = Leftover::default();
+    leftover.keep(
+        [
+            Write::ForgetAgent(name()),
+            Write::ForgetCode(code),
+            forget(3),
+        ]
+        .iter(),
+    );
+    leftover.outdate(&[Write::Code { code, ends }, Write::ForgetAgent(name())]);
+    let left: Vec<_> = leftover.writes().cloned().collect();
+    assert_eq!(left, [forget(3)]);
+}
+
+#[test]
 fn items_are_read_in_order_after_what_was_to_be_written_before() {
     let dir = tempfile::tempdir().expect("a directory");
     let metrics = Metrics::default();
