@@ -9,7 +9,6 @@
 //! | `identity.next` | while the key is being changed: the seed of the next one |
 //! | `incarnation` | the number of this life |
 //! | `membership.json` | certificate, mesh key, where the registry is ([`Membership`]) |
-//! | `registry.json` | the registry's key, learnt at the first login |
 //! | `sealing.json` | the private halves of the sealing keys |
 //! | `pins.json` | name to agent id |
 //! | `rotations.json` | agent id to the keys that it has had |
@@ -39,7 +38,6 @@ const KEY_FILE: &str = "identity.key";
 const NEXT_KEY_FILE: &str = "identity.next";
 const INCARNATION_FILE: &str = "incarnation";
 const MEMBERSHIP_FILE: &str = "membership.json";
-const REGISTRY_FILE: &str = "registry.json";
 const LOCK_FILE: &str = "lock";
 
 /// An opened and locked data directory.
@@ -206,24 +204,6 @@ impl Home {
     /// [`HomeError`].
     pub fn store_membership(&self, membership: &Membership) -> Result<(), HomeError> {
         self.store(MEMBERSHIP_FILE, membership)
-    }
-
-    /// What was learnt of the registry at the first login.
-    ///
-    /// # Errors
-    ///
-    /// [`HomeError`].
-    pub fn registry<T: DeserializeOwned>(&self) -> Result<Option<T>, HomeError> {
-        self.load(REGISTRY_FILE)
-    }
-
-    /// Keeps what was learnt of the registry.
-    ///
-    /// # Errors
-    ///
-    /// [`HomeError`].
-    pub fn store_registry<T: Serialize>(&self, registry: &T) -> Result<(), HomeError> {
-        self.store(REGISTRY_FILE, registry)
     }
 
     /// Puts another key in place of the present one, whose private half is

@@ -436,3 +436,21 @@ fn hello(info: &NodeInfo, standing: &Standing, now_ms: u64) -> Hello {
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(task)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_of_as_many_names_as_the_limit_is_told_and_of_one_more_is_too_large() {
+        let policy = |count: usize| Policy {
+            deny: (0..count)
+                .map(|n| format!("name-{n}").parse().expect("a rule"))
+                .collect(),
+            ..Policy::default()
+        };
+        assert!(rules(&policy(RULES_MAX)).is_ok());
+        let refused = rules(&policy(RULES_MAX + 1)).expect_err("too large");
+        assert_eq!(Fault::from(refused).code, Code::TooLarge);
+    }
+}

@@ -45,6 +45,8 @@ use crate::membership::Standing;
 use crate::sealing_keys::SealingKeys;
 
 pub use join::PendingJoin;
+#[cfg(test)]
+pub(crate) use own::tests::example_member;
 pub(crate) use state::Counters;
 pub use state::CountersSnapshot;
 

@@ -90,3 +90,40 @@ impl Histories {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::example_member;
+
+    fn member(n: usize, keys: usize) -> Verified {
+        let id = |n: usize, key: usize| {
+            let mut bytes = [u8::try_from(key).expect("few"); 32];
+            bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            AgentId::from_bytes(bytes)
+        };
+        let keys: Vec<_> = (0..keys).map(|key| id(n, key)).collect();
+        Verified {
+            agent_id: keys[0],
+            keys,
+            ..example_member()
+        }
+    }
+
+    #[tokio::test]
+    async fn as_many_histories_as_the_limit_are_remembered_and_none_is_given_up_for_another() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Arc::new(Home::open(dir.path()).expect("a home"));
+        let histories = Histories::open(home).expect("histories");
+        for n in 0..=HISTORIES_MAX {
+            assert_eq!(histories.check(&member(n, 2), 1), Ok(()));
+        }
+        let remembered = |n| histories.check(&member(n, 1), 2).is_err();
+        assert!(remembered(0) && remembered(HISTORIES_MAX - 1));
+        assert!(!remembered(HISTORIES_MAX));
+        // Who is remembered may go on changing its key.
+        assert_eq!(histories.check(&member(0, 3), 3), Ok(()));
+        assert!(histories.check(&member(0, 2), 4).is_err());
+        histories.close().await;
+    }
+}

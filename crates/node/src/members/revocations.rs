@@ -98,3 +98,36 @@ impl Revocations {
         work(&mut self.targets.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waymesh_proto::ids::AgentId;
+    use waymesh_trust::Keypair;
+
+    #[tokio::test]
+    async fn as_many_revocations_as_the_limit_are_kept_and_one_more_costs_the_oldest() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Arc::new(Home::open(dir.path()).expect("a home"));
+        let revocations = Revocations::open(home).expect("revocations");
+        let mesh = Keypair::from_seed(&[9; 32]);
+        let target = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            Target::Member(AgentId::from_bytes(bytes))
+        };
+        let add = |n: usize| {
+            let revocation = revocation::revoke(&mesh, target(n), 1_000);
+            let added = revocations.add(&revocation, &mesh.mesh_key());
+            added.expect("of the mesh")
+        };
+        for n in 0..REVOCATIONS_MAX {
+            assert_eq!(add(n), Some(target(n)));
+        }
+        assert_eq!(add(0), None);
+        assert_eq!(add(REVOCATIONS_MAX), Some(target(REVOCATIONS_MAX)));
+        assert_eq!(add(1), None);
+        assert_eq!(add(0), Some(target(0)));
+        revocations.close().await;
+    }
+}

@@ -85,7 +85,7 @@ impl Own {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use waymesh_proto::limits::CERTIFICATE_LIFE_MS;
     use waymesh_trust::certificate::Member;
@@ -122,6 +122,11 @@ mod tests {
             };
             Self::new(keypair, membership, now_ms).expect("a membership")
         }
+    }
+
+    /// What the certificate of some member proves.
+    pub(crate) fn example_member() -> Verified {
+        Own::example(1, NOW_MS).verified
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! waits for the other to read. What is verified, sealed or opened is done
 //! here, one thing a turn: a flood of one kind holds up no other.
 
+mod complaints;
 mod hear;
 
 use std::time::Duration;
@@ -38,6 +39,7 @@ use crate::home::Home;
 use crate::marks::MarkBook;
 use crate::members::Members;
 use crate::sealing_keys::SealingKeys;
+use complaints::Complaints;
 
 /// Silence after which the registry is gone; it pings twice as often.
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
@@ -71,8 +73,7 @@ pub(super) struct Session<'a> {
     assembly: Assembly,
     finds: Finds,
     statement: SealingStatement,
-    /// The refusal that the log has told last.
-    told_refusal: Option<Code>,
+    complaints: Complaints,
 }
 
 /// Serves until the connection or the driver ends; open finds are answered.
@@ -108,7 +109,7 @@ impl<'a> Session<'a> {
             posts: Posts::default(),
             assembly: Assembly::default(),
             finds: Finds::default(),
-            told_refusal: None,
+            complaints: Complaints::default(),
         }
     }
 

@@ -37,6 +37,7 @@ impl Trouble {
         match fault.code {
             Code::NameTaken
             | Code::IdentityInUse
+            | Code::IdentityChanged
             | Code::WrongRegistry
             | Code::RegistryIdentityChanged
             | Code::BadCertificate

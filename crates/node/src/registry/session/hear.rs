@@ -14,6 +14,7 @@ use waymesh_trust::signal::SignalError;
 
 use super::super::mail;
 use super::super::trouble::Trouble;
+use super::complaints::Subject;
 use super::{Outcome, Session};
 use crate::client::unix_ms;
 use crate::members::{Distrust, member};
@@ -86,7 +87,7 @@ impl Session<'_> {
             Err(distrust) => {
                 let (name, fault) = (record.agent.name, distrust.fault());
                 self.desk.counters.records_distrusted.add();
-                tracing::warn!(%name, code = %fault.code, why = %fault, "the registry's record is not believed");
+                self.complaints.tell(Subject::Record, fault.code, &fault);
                 self.tell(RegistryEvent::Distrusted { name, fault }).await
             }
         }
@@ -151,7 +152,8 @@ impl Session<'_> {
 
     async fn refuse_item(&mut self, item: &Item, distrust: &Distrust) -> Outcome {
         self.desk.counters.items_refused.add();
-        tracing::warn!(code = %distrust.code(), %distrust, "an item of the mailbox is not taken");
+        self.complaints
+            .tell(Subject::Item, distrust.code(), distrust);
         if let Ok(header) = ItemHeader::decode(&item.header) {
             let outcome = mail::answer(distrust);
             // Without a mark it always finds a place.
@@ -178,7 +180,8 @@ impl Session<'_> {
                 Ok(Some(event)) => self.tell(event).await?,
                 Err(error) => {
                     self.desk.counters.revocations_forged.add();
-                    tracing::warn!(code = %error.code(), %error, "a revocation is not believed");
+                    self.complaints
+                        .tell(Subject::Revocation, error.code(), &error);
                 }
             }
         }
@@ -197,7 +200,8 @@ impl Session<'_> {
             Ok(false) => Ok(()),
             Err(error) => {
                 self.desk.counters.extensions_refused.add();
-                tracing::warn!(code = %error.code(), %error, "the registry's extension of the own certificate does not hold");
+                self.complaints
+                    .tell(Subject::Extension, error.code(), &error);
                 Ok(())
             }
         }
@@ -208,12 +212,7 @@ impl Session<'_> {
         self.desk.counters.messages_refused.add();
         match Trouble::from_fault(error) {
             Trouble::Passing(fault) => {
-                let code = fault.code;
-                if self.told_refusal.replace(code) == Some(code) {
-                    tracing::debug!(%code, why = %fault, "the registry refuses a message again");
-                } else {
-                    tracing::warn!(%code, why = %fault, "the registry refuses a message");
-                }
+                self.complaints.tell(Subject::Refusal, fault.code, &fault);
                 Ok(())
             }
             fatal @ Trouble::Final(_) => Err(fatal),

@@ -264,3 +264,34 @@ async fn a_frame_that_nobody_needs_any_more_is_taken_back() {
     all.to_bob = all.bob.open();
     assert_eq!(pushed(&mut all.to_bob).await.frame, b"two");
 }
+
+#[tokio::test]
+async fn a_letter_sealed_to_a_key_that_was_replaced_meanwhile_is_still_read() {
+    const EIGHT_DAYS_MS: u64 = 8 * 24 * 3_600_000;
+    let mut all = pair().await;
+    all.to_bob.close().await;
+    let now_ms = crate::client::unix_ms();
+    let seal_to = |seat: &Seat, to: &Seat| {
+        let known = seat.members.seal_to(&to.id(), now_ms).expect("he was met");
+        known.expect("a key that holds").id
+    };
+    let old = seal_to(&all.alice, &all.bob);
+    order(&mut all.to_alice, post(&all.bob, 1, b"old".to_vec())).await;
+    assert_eq!(posted(&mut all.to_alice, 1).await, Ok(Kept::Stored));
+    let mut keys: serde_json::Value = all
+        .bob
+        .home
+        .load("sealing.json")
+        .expect("a file")
+        .expect("keys");
+    let made_ms = keys[0]["made_ms"].as_u64().expect("a time");
+    keys[0]["made_ms"] = (made_ms - EIGHT_DAYS_MS).into();
+    all.bob.home.store("sealing.json", &keys).expect("room");
+    all.bob.incarnation += 1;
+    all.to_bob = all.bob.open();
+    assert_eq!(pushed(&mut all.to_bob).await.frame, b"old");
+    known(&mut all.to_alice).await;
+    assert_ne!(seal_to(&all.alice, &all.bob), old);
+    order(&mut all.to_alice, post(&all.bob, 2, b"new".to_vec())).await;
+    assert_eq!(pushed(&mut all.to_bob).await.frame, b"new");
+}
