@@ -47,7 +47,7 @@ pub(crate) struct Identity {
     /// The registry's own key.
     pub(crate) keypair: Keypair,
     /// The mesh that it serves; set at start, or once for ever by
-    /// [`crate::admin::api::Order::Found`].
+    /// [`crate::admin::Order::Found`].
     pub(crate) mesh: OnceLock<MeshKey>,
     certificates: Mutex<Cache>,
     post_room: Arc<Semaphore>,
