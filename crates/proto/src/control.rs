@@ -25,9 +25,7 @@ pub use decode::DecodeError;
 pub use keys::{InstanceId, MeshKey, Nonce, RegistryKey, Signature};
 pub use origin::{Origin, OriginError};
 pub use pairing::{PAIRING_CODE_LIFE_MS, PAIRING_CODES, PairingCode, PairingCodeError};
-pub use server::{
-    Challenge, MemberRecord, Posted, PostedState, Returned, ServerMessage, Welcome,
-};
+pub use server::{Challenge, MemberRecord, Posted, PostedState, Returned, ServerMessage, Welcome};
 
 /// Where the registry serves the control WebSocket.
 pub const CONTROL_PATH: &str = "/v1/control";

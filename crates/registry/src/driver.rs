@@ -1,5 +1,6 @@
 //! The registry's loop: it alone owns the rules.
 
+mod counts;
 mod orders;
 mod peers;
 
@@ -11,11 +12,11 @@ use std::time::{Duration, Instant};
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use waymesh_core::registry::{
-    CloseReason, ConnId, Effect, Extended, Gone, Page, Query, Registry as Rules, VerifiedJoin,
-    VerifiedLogin, Write,
+    CloseReason, ConnId, Effect, Extended, Page, Query, Registry as Rules, VerifiedJoin,
+    VerifiedLogin,
 };
 use waymesh_proto::Fault;
-use waymesh_proto::control::{ClientMessage, PostedState, ServerMessage};
+use waymesh_proto::control::{ClientMessage, ServerMessage};
 use waymesh_proto::limits::{CERTIFICATE_LIFE_MS, CLOCK_LEEWAY_MS};
 use waymesh_proto::mailbox::Item;
 use waymesh_proto::membership::{Certificate, SealingStatement};
@@ -24,7 +25,7 @@ use waymesh_trust::certificate::{self, Verified, with_extension};
 use crate::admin::{Order, Reply};
 use crate::clock::Clock;
 use crate::connection::Identity;
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::writer::{Loaded, Report, Writer};
 use orders::Orders;
@@ -296,9 +297,7 @@ impl Driver {
             Effect::Ping { conn } => self.with_peer(conn, Outbox::ping),
             Effect::Close { conn, reason } => self.close(conn, reason),
             Effect::Store { writes, ticket } => {
-                for write in &writes {
-                    self.count_write(write);
-                }
+                counts::writes(&self.metrics, &writes);
                 self.writer.store(writes, ticket);
             }
             Effect::Founded { mesh } => {
@@ -324,7 +323,7 @@ impl Driver {
     }
 
     fn send(&mut self, to: &[ConnId], message: &ServerMessage) {
-        self.count_message(message);
+        counts::message(&self.metrics, message);
         let text = Utf8Bytes::from(message.encode());
         for conn in to {
             self.with_peer(*conn, |outbox| outbox.send(text.clone()));
@@ -342,53 +341,8 @@ impl Driver {
 
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
         tracing::debug!(conn = conn.0, ?reason, "connection closed");
-        let counter = match reason {
-            CloseReason::Refused => &self.metrics.closed_refused,
-            CloseReason::LoginTimeout => &self.metrics.closed_login_timeout,
-            CloseReason::JoinTimeout => &self.metrics.closed_join_timeout,
-            CloseReason::Replaced => &self.metrics.closed_replaced,
-            CloseReason::Silent => &self.metrics.closed_silent,
-            CloseReason::Abuse => &self.metrics.closed_abuse,
-            CloseReason::Expired => &self.metrics.closed_expired,
-            CloseReason::Revoked => &self.metrics.closed_revoked,
-        };
-        counter.add();
+        counts::close(&self.metrics, reason);
         self.peers.remove(conn);
-    }
-
-    fn count_message(&self, message: &ServerMessage) {
-        let metrics = &self.metrics;
-        match message {
-            ServerMessage::Signal { .. } => metrics.signals_relayed.add(),
-            ServerMessage::Undeliverable { .. } => metrics.signals_undeliverable.add(),
-            ServerMessage::Error { .. } => metrics.messages_refused.add(),
-            ServerMessage::Posted { items } => {
-                for posted in items {
-                    match posted.state {
-                        PostedState::Stored => metrics.items_stored.add(),
-                        PostedState::Forwarded => metrics.items_forwarded.add(),
-                        PostedState::Refused { .. } => metrics.items_refused.add(),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn count_write(&self, write: &Write) {
-        if let Write::ForgetItem { why, .. } = write {
-            let metrics = &self.metrics;
-            let counter: &Counter = match why {
-                Gone::Taken => &metrics.items_taken,
-                Gone::Refused => &metrics.items_turned_away,
-                Gone::Expired => &metrics.items_expired,
-                Gone::Withdrawn => &metrics.items_withdrawn,
-                Gone::Replaced => &metrics.items_replaced,
-                Gone::Revoked => &metrics.items_revoked,
-                Gone::Damaged => &metrics.items_damaged,
-            };
-            counter.add();
-        }
     }
 }
 

@@ -155,8 +155,18 @@ pub struct PeerRules {
 
 impl ClientMessage {
     const KNOWN: &[&str] = &[
-        "login", "join", "sealing", "rules", "settled", "resume", "withdraw", "skills", "resolve",
-        "watch_all", "find", "signal",
+        "login",
+        "join",
+        "sealing",
+        "rules",
+        "settled",
+        "resume",
+        "withdraw",
+        "skills",
+        "resolve",
+        "watch_all",
+        "find",
+        "signal",
     ];
 
     /// Decodes a text frame.
