@@ -16,7 +16,7 @@ use waymesh_proto::ids::MessageId;
 use crate::ipc::{Clients, Commands, Events};
 
 /// Commands of all clients that wait for the driver; a client that finds it full waits.
-const CLIENTS_TO_CORE_CAP: usize = 1_024;
+pub(crate) const CLIENTS_TO_CORE_CAP: usize = 1_024;
 /// Events that wait for one client; one more and the client is given up.
 /// Chosen: above what a client can be owed at a time in calls and messages.
 const CORE_TO_CLIENT_CAP: usize = 8_192;

@@ -24,7 +24,7 @@ use waymesh_proto::ids::{AgentId, MessageId, Name, SkillName};
 use waymesh_proto::ipc::Hello;
 
 use crate::book::Book;
-use crate::client::{Change, Hall};
+use crate::client::{CLIENTS_TO_CORE_CAP, Change, Hall};
 use crate::linger::{Linger, stay_awake};
 use crate::marks::MarkBook;
 use crate::members::Members;
@@ -34,6 +34,8 @@ use crate::schema::Schema;
 
 /// Commands that one turn takes before the network is heard again. Chosen.
 const COMMANDS_A_TURN: usize = 256;
+/// Turns in which a node that stops takes the commands that wait: all that the queue holds.
+const LAST_TURNS: usize = CLIENTS_TO_CORE_CAP / COMMANDS_A_TURN;
 /// News of the registry that one turn takes.
 const NEWS_A_TURN: usize = 256;
 
@@ -119,6 +121,7 @@ impl Driver {
             }
             self.hear_clock(now);
         };
+        self.hear_last_words();
         self.leave();
         self.registry.close().await;
         self.pins.close().await;
@@ -189,6 +192,16 @@ impl Driver {
                 Ok(command) => self.hear_command(now, Some(command)),
                 Err(_) => break,
             }
+        }
+    }
+
+    /// What programs said before the end still counts: a message that was
+    /// acknowledged must not come again in the next life.
+    fn hear_last_words(&mut self) {
+        let now = Instant::now();
+        for _ in 0..LAST_TURNS {
+            self.hear_clients(now);
+            self.carry(now);
         }
     }
 
