@@ -39,6 +39,8 @@ pub enum Command {
         priority: Priority,
         /// How long it may take.
         ttl: Duration,
+        /// When it goes into the mailbox.
+        storing: Storing,
         /// What it carries.
         payload: Payload,
     },
@@ -132,6 +134,17 @@ pub enum Command {
         /// Only those with this skill.
         skill: Option<SkillName>,
     },
+}
+
+/// When a message goes into its receiver's mailbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Storing {
+    /// When no link works.
+    #[default]
+    WithoutLink,
+    /// Also when a link works but the receiving program has not taken it soon:
+    /// the sender wants to know it durable.
+    UnlessTaken,
 }
 
 /// What a client is told.
@@ -330,7 +343,8 @@ pub struct Post {
     pub item: ItemId,
     /// The receiver.
     pub to: AgentId,
-    /// The receiver's newest incarnation that core knows of.
+    /// The receiver's incarnation that acknowledgements in the frame are about:
+    /// the newest one that proved itself by writing or on a link.
     pub to_incarnation: Option<Incarnation>,
     /// The class of what is in it.
     pub class: Class,
@@ -352,7 +366,7 @@ pub struct Mark {
     pub incarnation: Incarnation,
     /// The stream.
     pub stream: Stream,
-    /// What was consumed or refused.
+    /// What was consumed.
     pub consumed: SeqSet,
 }
 

@@ -160,13 +160,10 @@ impl Inbound {
         self.received.contains(seq)
     }
 
-    /// What the application has, or will not get.
+    /// What the application has. What was refused is not in it: a later life of
+    /// this node would tell of that as if it were delivered.
     pub fn done(&self) -> SeqSet {
-        let mut done = self.consumed.clone();
-        for seq in self.refused.keys() {
-            done.insert(*seq);
-        }
-        done
+        self.consumed.clone()
     }
 
     /// Bytes that the application has not consumed, pieces included.

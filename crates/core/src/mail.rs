@@ -25,6 +25,9 @@ pub(crate) struct Mail {
     /// Items that wait for the application, by what is in them.
     held: BTreeMap<(Incarnation, Stream, u64), ItemId>,
     backoff: Backoff,
+    /// After items that the peer could not open: that the registry takes others
+    /// says nothing of it.
+    reseal: Backoff,
 }
 
 impl Default for Mail {
@@ -35,6 +38,7 @@ impl Default for Mail {
             yields_until: None,
             held: BTreeMap::new(),
             backoff: Backoff::new(MAIL_PAUSE_MAX),
+            reseal: Backoff::new(MAIL_PAUSE_MAX),
         }
     }
 }
@@ -42,17 +46,23 @@ impl Default for Mail {
 impl Mail {
     /// Whether an item may be posted.
     pub(crate) fn may_post(&self, now: Instant) -> bool {
-        self.can_seal && self.backoff.not_before().is_none_or(|at| at <= now)
+        self.can_seal && self.poll_timeout().is_none_or(|at| at <= now)
     }
 
     /// When items may be posted again.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.backoff.not_before()
+        self.backoff.not_before().max(self.reseal.not_before())
     }
 
     /// The registry would not take an item.
     pub(crate) fn handle_failure(&mut self, now: Instant, rng: &mut impl Rng) {
         self.backoff.handle_failure(now, rng);
+    }
+
+    /// The peer could not open an item: maybe it has another key by now.
+    pub(crate) fn handle_unreadable(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.can_seal = false;
+        self.reseal.handle_failure(now, rng);
     }
 
     /// The registry took an item, or things have changed since it did not.

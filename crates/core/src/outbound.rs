@@ -19,7 +19,7 @@ use waymesh_proto::frame::{self, Ack, FrameWriter, Header, Piece, Section};
 use waymesh_proto::ids::{Incarnation, ItemId, MessageId};
 use waymesh_proto::seqset::SeqSet;
 
-pub use letters::{Copy, Letter};
+pub use letters::{Copy, Letter, Scope};
 use letters::{Posting, mail_turn};
 
 /// Messages that may be on their way before the receiver has said its window.
@@ -66,6 +66,10 @@ struct Entry {
     in_flight: bool,
     received: bool,
     posting: Posting,
+    /// From when on it is to be posted although a link works.
+    park_at: Option<Instant>,
+    /// An item with it went to the registry, and nobody said what became of it.
+    uncertain: bool,
 }
 
 /// What became of a message, and how it went.
@@ -91,6 +95,8 @@ pub struct Outbound {
     unsent: BTreeSet<Turn>,
     /// Entries that the mailbox has not taken and the peer has not got.
     unposted: BTreeSet<Turn>,
+    /// Entries that are to be posted even if a link works, by the time from which.
+    parked: BTreeSet<(Instant, u64)>,
     /// Items whose entries are gone, and whether their copies are of use to nobody.
     closed: Vec<(ItemId, Copy)>,
     /// The life of the peer that the present link is with.
@@ -115,6 +121,7 @@ impl Outbound {
             entries: BTreeMap::new(),
             unsent: BTreeSet::new(),
             unposted: BTreeSet::new(),
+            parked: BTreeSet::new(),
             closed: Vec::new(),
             life: None,
             deadlines: BTreeSet::new(),
@@ -125,6 +132,14 @@ impl Outbound {
             unreceived: 0,
             in_flight_bytes: 0,
             consumed: SeqSet::default(),
+        }
+    }
+
+    /// An empty stream to a peer that was heard in this life.
+    pub fn toward(stream: Stream, life: Option<Incarnation>) -> Self {
+        Self {
+            life,
+            ..Self::new(stream)
         }
     }
 
@@ -193,6 +208,8 @@ impl Outbound {
             in_flight: false,
             received: false,
             posting: Posting::No,
+            park_at: None,
+            uncertain: false,
         };
         self.unsent.insert(self.turn(seq, &entry));
         self.unposted.insert(self.mail_turn(seq, &entry));
@@ -210,6 +227,15 @@ impl Outbound {
     pub fn drop_oldest(&mut self) -> bool {
         let oldest = self.entries.first_key_value().map(|(seq, _)| *seq);
         oldest.is_some_and(|seq| self.remove(seq, Copy::Unneeded).is_some())
+    }
+
+    /// Drops everything. Gives the messages that may have reached the peer, by
+    /// whatever path.
+    pub fn drop_all(&mut self) -> Vec<MessageId> {
+        let begun = |e: &&Entry| e.reached.is_some() || e.sent > 0 || e.posting != Posting::No;
+        let gone = self.entries.values().filter(begun).map(|e| e.id).collect();
+        while self.drop_oldest() {}
+        gone
     }
 
     /// A link to this life of the peer came up: everything that this life has
@@ -495,6 +521,9 @@ impl Outbound {
             .extend(entry.posting.item().map(|item| (item, copy)));
         self.unsent.remove(&self.turn(seq, &entry));
         self.unposted.remove(&self.mail_turn(seq, &entry));
+        if let Some(at) = entry.park_at {
+            self.parked.remove(&(at, seq));
+        }
         self.deadlines.remove(&(entry.expires, seq));
         self.deadlines.remove(&(entry.expires + VERDICT_GRACE, seq));
         self.bytes -= entry.envelope.len();

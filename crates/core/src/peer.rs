@@ -12,6 +12,7 @@ use waymesh_proto::membership::Revocation;
 use crate::app::{ClientId, Member};
 use crate::liveness::Liveness;
 use crate::mail::Mail;
+use crate::outbound::Scope;
 use crate::session::Sessions;
 use crate::streams::Streams;
 
@@ -193,19 +194,27 @@ impl Peer {
         }
     }
 
-    /// Whether messages may go to the peer's mailbox now.
-    pub(crate) fn uses_mail(&self, now: Instant) -> bool {
+    /// Which messages may go to the peer's mailbox now.
+    pub(crate) fn mail_scope(&self, now: Instant) -> Option<Scope> {
         let link_works = self.link.as_ref().is_some_and(|link| {
             // A link that may be dead is helped out by the mailbox.
             !link.liveness.is_suspect(now) && self.incarnation <= Some(link.incarnation)
         });
-        !link_works && self.mail.may_post(now) && self.id.is_some() && self.distrust.is_none()
+        let scope = if link_works {
+            Scope::Parked
+        } else {
+            Scope::All
+        };
+        let may_post = self.mail.may_post(now) && self.id.is_some() && self.distrust.is_none();
+        may_post.then_some(scope)
     }
 
-    /// Whether something waits for the mailbox.
-    pub(crate) fn has_mail(&self, now: Instant) -> bool {
-        self.streams.next_letter_len().is_some()
-            || self.streams.ack_due().is_some_and(|due| due <= now)
+    /// Which messages wait for the mailbox and may go there now; acknowledgements go with all.
+    pub(crate) fn due_mail(&self, now: Instant) -> Option<Scope> {
+        let scope = self.mail_scope(now)?;
+        let acks_due = self.streams.ack_due().is_some_and(|due| due <= now);
+        let waits = self.streams.has_letter(now, scope) || (scope == Scope::All && acks_due);
+        waits.then_some(scope)
     }
 
     /// The next moment at which something happens to this peer by itself.
@@ -219,6 +228,7 @@ impl Peer {
             self.streams.poll_timeout(),
             // One that is due already goes with the next frame.
             self.streams.ack_due().filter(|due| *due > now),
+            self.streams.park_due().filter(|due| *due > now),
             self.mail.poll_timeout().filter(|at| *at > now),
             self.trust_due(),
             link.map(|l| l.liveness.poll_timeout()),

@@ -6,7 +6,7 @@
 
 mod letters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use waymesh_proto::class::{Class, Stream};
@@ -135,7 +135,7 @@ impl Streams {
         }
         self.outbound
             .entry(stream)
-            .or_insert_with(|| Outbound::new(stream))
+            .or_insert_with(|| Outbound::toward(stream, self.peer))
             .push(id, envelope, priority, now, expires)
     }
 
@@ -146,11 +146,11 @@ impl Streams {
         outbound.is_some_and(|o| o.len() > most && o.drop_oldest())
     }
 
-    /// Takes everything back that waits to be sent.
-    pub fn forget_outgoing(&mut self) {
-        for outbound in self.outbound.values_mut() {
-            while outbound.drop_oldest() {}
-        }
+    /// Takes everything back that waits to be sent or for a verdict. Gives what
+    /// may have reached the peer.
+    pub fn forget_outgoing(&mut self) -> BTreeSet<MessageId> {
+        let outbound = self.outbound.values_mut();
+        outbound.flat_map(Outbound::drop_all).collect()
     }
 
     fn served_floor(&self) -> u64 {

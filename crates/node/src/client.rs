@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
-use waymesh_core::app::{ClientId, Command, Event};
+use waymesh_core::app::{ClientId, Command, Event, Storing};
 use waymesh_proto::ids::MessageId;
+use waymesh_proto::ipc::Wait;
 
 use crate::ipc::{Clients, Commands, Events};
 
@@ -22,6 +23,14 @@ pub(crate) const CLIENTS_TO_CORE_CAP: usize = 1_024;
 const CORE_TO_CLIENT_CAP: usize = 8_192;
 /// Clients of a node at a time; one more gets no events and hears of its end at once.
 const CLIENTS_MAX: usize = 1_024;
+
+/// When a message goes into the mailbox whose sender waits for this.
+pub(crate) const fn storing(wait: Wait) -> Storing {
+    match wait {
+        Wait::Stored => Storing::UnlessTaken,
+        Wait::Queued | Wait::Delivered => Storing::WithoutLink,
+    }
+}
 
 /// The node has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -35,7 +35,7 @@ pub use node::{Node, NodeConfig, NodeInfo, StartError};
 pub use registry::PendingJoin;
 pub use sealing_keys::SealingLook;
 pub use waymesh_core::Topology;
-pub use waymesh_core::app::{Command, Event, InboundId};
+pub use waymesh_core::app::{Command, Event, InboundId, Storing};
 pub use waymesh_core::policy::{Policy, Rule};
 pub use waymesh_net::control::ProxyEnvironment;
 pub use waymesh_net::webrtc::EndpointConfig;

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
-use waymesh_node::{Client, Command, Event, Topology, new_id};
+use waymesh_node::{Client, Command, Event, Storing, Topology, new_id};
 use waymesh_proto::api::SendState;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::{Class, MessageId, Name, Priority};
@@ -108,6 +108,7 @@ impl Pair {
             class: Class::Control,
             priority: Priority::Normal,
             ttl: PATIENCE,
+            storing: Storing::default(),
             payload: Payload::bytes(
                 "application/octet-stream",
                 vec![b'x'; MESSAGE_BYTES as usize],

@@ -14,7 +14,7 @@ use waymesh_proto::limits::{
 };
 
 use super::{Mesh, Sent, clamped, faults};
-use crate::app::{ClientId, Command, Event, InboundId, RegistryCommand};
+use crate::app::{ClientId, Command, Event, InboundId, RegistryCommand, Storing};
 use crate::calls::OpenCall;
 use crate::peer::{PeerKey, Wanted};
 
@@ -22,6 +22,9 @@ use crate::peer::{PeerKey, Wanted};
 pub const LOSSY_MESSAGE_MAX_BYTES: usize = LOSSY_FRAME_MAX_BYTES - 160;
 /// Messages of a lossy class that wait for a link; the oldest makes room. Chosen.
 const LOSSY_OUTBOX_MAX: usize = 256;
+/// How long the receiving program has to take a message that its sender wants to know
+/// durable, before it goes into the mailbox too. Chosen: a program that reads is faster.
+const PARK_AFTER: Duration = Duration::from_millis(500);
 
 /// The bytes of an envelope, if they fit what its channel carries.
 fn encoded(envelope: &Envelope, class: Class) -> Result<Vec<u8>, Fault> {
@@ -82,9 +85,11 @@ impl Mesh {
                 class,
                 priority,
                 ttl,
+                storing,
                 payload,
             } => {
-                let outcome = self.send(now, client, (id, &to), (class, priority, ttl), payload);
+                let how = (class, priority, ttl, storing);
+                let outcome = self.send(now, client, (id, &to), how, payload);
                 let (state, fault) = match outcome {
                     Ok(()) => (SendState::Queued, None),
                     Err(fault) => (SendState::Refused, Some(fault)),
@@ -172,7 +177,7 @@ impl Mesh {
         now: Instant,
         client: ClientId,
         (id, to): (MessageId, &Name),
-        (class, priority, ttl): (Class, Priority, Duration),
+        (class, priority, ttl, storing): (Class, Priority, Duration, Storing),
         payload: Payload,
     ) -> Result<(), Fault> {
         if self.sent.contains_key(&id) {
@@ -192,7 +197,10 @@ impl Mesh {
         };
         let stream = Stream::from(class);
         let lives = (now, now + clamped(ttl));
-        peer.streams.push(stream, id, envelope, priority, lives);
+        let seq = peer.streams.push(stream, id, envelope, priority, lives);
+        if storing == Storing::UnlessTaken && class.is_reliable() {
+            peer.streams.park(stream, seq, now + PARK_AFTER);
+        }
         if class.is_reliable() {
             self.sent.insert(id, Sent { client, peer: key });
         } else if peer.streams.drop_oldest_beyond(stream, LOSSY_OUTBOX_MAX) {
@@ -289,9 +297,10 @@ impl Mesh {
             return;
         };
         let sent = peer.streams.was_sent(Stream::Tasks, call.seq, None);
+        let posted = peer.streams.is_by_mail(Stream::Tasks, call.seq);
         // One that is on its way is not to come again, on another link or to a later life.
         peer.streams.withdraw(Stream::Tasks, call.seq);
-        if sent == Some(false) {
+        if sent == Some(false) && posted == Some(false) {
             return;
         }
         let mut envelope = Envelope::new(Kind::Cancel, id, Payload::json(""));

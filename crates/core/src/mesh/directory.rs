@@ -79,6 +79,7 @@ impl Mesh {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.sessions.forgive();
                 peer.mail.forgive();
+                peer.streams.handle_unhanded();
                 if peer.link.is_none() {
                     peer.streams.repeat_acks(now);
                 }
@@ -125,9 +126,8 @@ impl Mesh {
                     Presence::Offline
                 },
             );
-            if !std::mem::replace(&mut peer.mail.can_seal, true) {
-                peer.mail.forgive();
-            }
+            peer.mail.can_seal = true;
+            peer.streams.handle_unhanded();
             if record.online {
                 peer.lost_at = None;
                 peer.streams.handle_reachable(record.incarnation);

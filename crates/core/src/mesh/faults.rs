@@ -19,7 +19,12 @@ pub(super) fn not_reached(
     let name = &peer.name;
     let waited = format!("{:.1} s", waited.as_secs_f64());
     if let Some(fault) = &peer.distrust {
-        return fault.clone().with_executed(Executed::No);
+        let executed = if sent {
+            Executed::Unknown
+        } else {
+            Executed::No
+        };
+        return fault.clone().with_executed(executed);
     }
     if sent {
         return Fault::new(

@@ -19,7 +19,7 @@ use waymesh_proto::mailbox::Keep;
 
 use super::{Mesh, faults};
 use crate::app::{Event, Kept, Post, RegistryCommand};
-use crate::outbound::{Copy, Letter, Verdict};
+use crate::outbound::{Copy, Letter, Scope, Verdict};
 use crate::peer::{PeerKey, Presence};
 
 /// Items that may be posted and not answered; more wait in their streams. Chosen:
@@ -106,7 +106,7 @@ impl Posts {
 impl Mesh {
     /// Queues the peer if something waits for its mailbox.
     pub(super) fn enqueue_mail(&mut self, now: Instant, key: PeerKey) {
-        let waits = |peer: &crate::peer::Peer| peer.uses_mail(now) && peer.has_mail(now);
+        let waits = |peer: &crate::peer::Peer| peer.due_mail(now).is_some();
         if self.may_use_registry(now)
             && self.peers.get(&key).is_some_and(waits)
             && self.posts.queued.insert(key)
@@ -135,15 +135,15 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
-        if !self.registry_up || !peer.uses_mail(now) || !peer.has_mail(now) {
+        let Some(scope) = peer.due_mail(now).filter(|_| self.registry_up) else {
             return false;
-        }
+        };
         let mut writer = FrameWriter::default();
         let online = peer.presence == Presence::Online;
         let acks_due = peer.streams.ack_due().is_some_and(|due| due <= now);
-        let letter = peer.streams.next_letter(now);
+        let letter = peer.streams.next_letter(now, scope);
         // What a letter takes along dies with it, so only a receiver that reads at once gets both in one.
-        if online || letter.is_none() {
+        if scope == Scope::All && (online || letter.is_none()) {
             peer.streams.put_all_acks(&mut writer);
         }
         match letter {
@@ -159,7 +159,7 @@ impl Mesh {
         &mut self,
         key: PeerKey,
         stream: Stream,
-        letter: Letter,
+        mut letter: Letter,
         mut writer: FrameWriter,
     ) {
         let seq = letter.header.seq;
@@ -167,6 +167,10 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
+        // A life that the registry tells of may be one after that which has it.
+        let newest = peer.incarnation;
+        let before = newest.and_then(|life| peer.streams.was_sent(stream, seq, Some(life)));
+        letter.header.redelivered |= before == Some(true);
         let class = stream.class();
         let keep = match class {
             Class::Telemetry | Class::Live => Keep::Forward,
@@ -206,7 +210,7 @@ impl Mesh {
         let Some((to, to_incarnation)) = self
             .peers
             .get(&key)
-            .and_then(|peer| Some((peer.id?, peer.incarnation)))
+            .and_then(|peer| Some((peer.id?, peer.streams.peer())))
         else {
             return;
         };
@@ -266,6 +270,7 @@ impl Mesh {
         };
         if kept == Kept::Forwarded {
             if stream.class().is_reliable() {
+                peer.streams.handle_handed(stream, seq);
                 return;
             }
             self.posts.forget(item);
@@ -337,8 +342,7 @@ impl Mesh {
                 Code::Unreadable => {
                     // Its key has changed: to be sealed again when the new one is known.
                     peer.streams.handle_back(stream, seq);
-                    peer.mail.handle_failure(now, &mut self.rng);
-                    peer.mail.can_seal = false;
+                    peer.mail.handle_unreadable(now, &mut self.rng);
                     self.ask_again(key);
                 }
                 code => {
@@ -366,7 +370,7 @@ impl Mesh {
             if let Cargo::Message(stream, seq) = cargo
                 && let Some(peer) = self.peers.get_mut(&key)
             {
-                peer.streams.handle_back(stream, seq);
+                peer.streams.handle_lost(stream, seq);
             }
         }
         self.registry_commands.retain(|command| {

@@ -102,7 +102,8 @@ impl Mesh {
         for section in reader {
             match section {
                 Ok(Section::Message(header, envelope)) if message.is_none() => {
-                    message = Some((aged(header, opened), envelope));
+                    let me = self.config.incarnation;
+                    message = Some((aged(header, opened, me), envelope));
                 }
                 Ok(section @ (Section::Ack(_) | Section::Refused { .. })) => {
                     self.take_acks(now, key, opened, &section);
@@ -182,11 +183,13 @@ impl Mesh {
     }
 }
 
-/// The header as it stands after the time in the mailbox.
-fn aged(mut header: Header, opened: &Opened) -> Header {
+/// The header as it stands after the time in the mailbox. Whoever wrote to an
+/// earlier life may have reached that over a link as well.
+fn aged(mut header: Header, opened: &Opened, me: Incarnation) -> Header {
     let dwell = u64::try_from(opened.dwell.as_millis()).unwrap_or(u64::MAX);
     header.life_ms = header.life_ms.saturating_sub(dwell);
     header.wait_ms = header.wait_ms.saturating_sub(dwell);
-    header.redelivered |= opened.again;
+    let for_earlier = opened.to_incarnation.is_some_and(|life| life < me);
+    header.redelivered |= opened.again || for_earlier;
     header
 }

@@ -121,6 +121,12 @@ impl Mesh {
             sent,
             Code::Timeout,
         );
+        // A request in the mailbox may be collected before it is withdrawn.
+        let posted = peer.streams.is_by_mail(Stream::Tasks, call.seq);
+        let fault = match fault.executed {
+            Some(Executed::No) if posted == Some(true) => fault.with_executed(Executed::Unknown),
+            _ => fault,
+        };
         self.withdraw_call(now, id, call);
         self.tell_answer(
             call.client,
@@ -217,11 +223,26 @@ impl Mesh {
         call.entered = false;
     }
 
-    /// Nothing that waits for the peer may go to it.
+    /// Nothing that waits for the peer may go to it. Of what may have reached
+    /// it before, nobody can say what became, unless the peer itself lets
+    /// nothing in.
     pub(super) fn fail_all(&mut self, now: Instant, key: PeerKey, fault: &Fault) {
+        let gone = self
+            .peers
+            .get_mut(&key)
+            .map(|p| p.streams.forget_outgoing());
+        let mut begun = gone.unwrap_or_default();
+        if fault.code == Code::Unauthorized {
+            begun.clear();
+        }
         for id in self.calls.of(|call| call.peer == key) {
-            let fault = fault.clone().with_executed(Executed::No);
-            self.end_call(now, id, fault);
+            let entered = self.calls.get_mut(&id).is_some_and(|call| call.entered);
+            let executed = if entered || begun.contains(&id) {
+                Executed::Unknown
+            } else {
+                Executed::No
+            };
+            self.end_call(now, id, fault.clone().with_executed(executed));
         }
         let gone: Vec<MessageId> = self
             .sent
@@ -231,7 +252,11 @@ impl Mesh {
             .collect();
         for id in gone {
             if let Some(sent) = self.sent.remove(&id) {
-                let state = SendState::Refused;
+                let state = if begun.contains(&id) {
+                    SendState::Unconfirmed
+                } else {
+                    SendState::Refused
+                };
                 let fault = Some(fault.clone());
                 self.tell(
                     sent.client,
@@ -245,7 +270,6 @@ impl Mesh {
             }
         }
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.streams.forget_outgoing();
             for waiter in std::mem::take(&mut peer.waiters) {
                 self.tell_waiter(waiter.client, waiter.id, waiter.wants, Err(fault.clone()));
             }

@@ -21,7 +21,7 @@ use waymesh_proto::link::{CandidateKind, CandidatePair, LinkEvent, LinkProtocol}
 use waymesh_proto::signaling::{Signal, SignalBody};
 
 use super::*;
-use crate::app::{Command, Member, RegistryEvent};
+use crate::app::{Command, Member, RegistryEvent, Storing};
 
 const CLIENT: ClientId = ClientId(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -329,6 +329,7 @@ impl Lab {
             class,
             priority: Priority::Normal,
             ttl: 60 * SECOND,
+            storing: Storing::WithoutLink,
             payload: Payload::json(vec![b'1'; bytes]),
         };
         self.command(at, command);

@@ -17,6 +17,8 @@ pub(super) enum Posting {
     No,
     /// Handed to the registry's connection; nobody has said what became of it.
     Asked(ItemId),
+    /// Handed to the peer's connection, and not durable.
+    Handed(ItemId),
     /// Durable there.
     Stored(ItemId),
     /// It was there, and came back: to go again under the same id.
@@ -27,7 +29,9 @@ impl Posting {
     pub(super) const fn item(self) -> Option<ItemId> {
         match self {
             Self::No => None,
-            Self::Asked(item) | Self::Stored(item) | Self::Back(item) => Some(item),
+            Self::Asked(item) | Self::Handed(item) | Self::Stored(item) | Self::Back(item) => {
+                Some(item)
+            }
         }
     }
 
@@ -48,6 +52,15 @@ pub struct Letter {
     pub item: Option<ItemId>,
 }
 
+/// Which messages go into the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All that are not there: no link works.
+    All,
+    /// Those that were to be taken by now, and were not.
+    Parked,
+}
+
 /// What is to become of the copy of a settled message in the mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copy {
@@ -64,22 +77,53 @@ pub(super) fn mail_turn(ordered: bool, seq: u64, entry: &Entry) -> Turn {
 }
 
 impl Outbound {
-    /// Takes the next message for the mailbox: each once, unless it comes back.
-    pub fn next_letter(&mut self, now: Instant) -> Option<Letter> {
-        let turn = self.unposted.pop_first()?;
-        let header = self.header(turn.2, now);
-        let entry = self.entries.get_mut(&turn.2)?;
-        Some(Letter {
-            header,
-            envelope: entry.envelope.clone(),
-            item: entry.posting.item(),
-        })
+    /// Has a message posted from then on although a link works, unless it is settled before.
+    pub fn park(&mut self, seq: u64, at: Instant) {
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            entry.park_at = Some(at);
+            self.parked.insert((at, seq));
+        }
     }
 
-    /// Bytes of the next message for the mailbox.
-    pub fn next_letter_len(&self) -> Option<usize> {
-        let (_, _, seq) = self.unposted.first()?;
-        self.entries.get(seq).map(|entry| entry.envelope.len())
+    /// When a message is to be posted although a link works.
+    pub fn park_due(&self) -> Option<Instant> {
+        self.parked.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the next message for the mailbox: each once, unless it comes back.
+    pub fn next_letter(&mut self, now: Instant, scope: Scope) -> Option<Letter> {
+        while let Some(seq) = self.next_letter_seq(now, scope) {
+            let (_, turn) = self.turns_at(seq);
+            self.unposted.remove(&turn);
+            let header = self.header(seq, now);
+            let entry = self.entries.get_mut(&seq)?;
+            if let Some(at) = entry.park_at {
+                self.parked.remove(&(at, seq));
+            }
+            if entry.expires > now {
+                return Some(Letter {
+                    header,
+                    envelope: entry.envelope.clone(),
+                    item: entry.posting.item(),
+                });
+            }
+        }
+        None
+    }
+
+    /// Whether a message waits for the mailbox.
+    pub fn has_letter(&self, now: Instant, scope: Scope) -> bool {
+        self.next_letter_seq(now, scope).is_some()
+    }
+
+    fn next_letter_seq(&self, now: Instant, scope: Scope) -> Option<u64> {
+        match scope {
+            Scope::All => self.unposted.first().map(|(_, _, seq)| *seq),
+            Scope::Parked => {
+                let first = self.parked.first().filter(|(at, _)| *at <= now);
+                first.map(|(_, seq)| *seq)
+            }
+        }
     }
 
     /// A letter was handed on as an item. `life` is the peer's when it is connected,
@@ -115,6 +159,33 @@ impl Outbound {
         Some(id)
     }
 
+    /// The item was handed to the peer's connection and is not stored.
+    pub fn handle_handed(&mut self, seq: u64) {
+        if let Some(entry) = self.entries.get_mut(&seq)
+            && let Posting::Asked(item) = entry.posting
+        {
+            entry.posting = Posting::Handed(item);
+        }
+    }
+
+    /// The peer's connection may be another by now: what was handed to the last
+    /// one may be lost with it.
+    pub fn handle_unhanded(&mut self) {
+        let handed =
+            |(seq, e): (&u64, &Entry)| matches!(e.posting, Posting::Handed(_)).then_some(*seq);
+        for seq in self.entries.iter().filter_map(handed).collect::<Vec<_>>() {
+            self.handle_lost(seq);
+        }
+    }
+
+    /// Nobody knows what became of the item: the message may be posted again.
+    pub fn handle_lost(&mut self, seq: u64) {
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            entry.uncertain = true;
+        }
+        self.handle_back(seq);
+    }
+
     /// The item is not on its way any more: the message may be posted again.
     pub fn handle_back(&mut self, seq: u64) {
         let ordered = self.stream.class().is_ordered();
@@ -122,6 +193,7 @@ impl Outbound {
             && let Some(item) = entry.posting.item()
         {
             entry.posting = Posting::Back(item);
+            self.parked.extend(entry.park_at.map(|at| (at, seq)));
             if !entry.received {
                 self.unposted.insert(mail_turn(ordered, seq, entry));
             }
@@ -135,6 +207,11 @@ impl Outbound {
         if entry.linked || entry.received || entry.sent > 0 {
             return None;
         }
+        let verdict = match verdict {
+            // An earlier copy may have been delivered.
+            Verdict::Expired if entry.uncertain => Verdict::Unconfirmed,
+            verdict => verdict,
+        };
         self.remove(seq, Copy::Collected)
             .map(|entry| entry.ending(verdict))
     }

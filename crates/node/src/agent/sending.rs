@@ -134,6 +134,7 @@ impl Agent {
             class,
             priority: options.priority,
             ttl: options.ttl,
+            storing: crate::client::storing(options.wait),
             payload,
         };
         self.tell(command).await?;

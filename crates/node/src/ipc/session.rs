@@ -211,6 +211,7 @@ impl Session {
                         class,
                         priority,
                         ttl,
+                        storing: crate::client::storing(wait),
                         payload,
                     },
                 )

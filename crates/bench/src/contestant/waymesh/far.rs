@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use waymesh_node::skills::Builtin;
-use waymesh_node::{Client, Command, Event, Node, NodeConfig, Topology, new_id};
+use waymesh_node::{Client, Command, Event, Node, NodeConfig, Storing, Topology, new_id};
 use waymesh_proto::api::SendState;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::limits::{OUTBOX_MAX_BYTES, OUTBOX_MAX_MESSAGES};
@@ -154,6 +154,7 @@ async fn send(
                 class,
                 priority: Priority::Normal,
                 ttl: PATIENCE,
+                storing: Storing::default(),
                 payload: Payload::bytes("application/octet-stream", bytes.clone()),
             };
             tell(client, command).await?;

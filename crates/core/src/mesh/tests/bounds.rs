@@ -78,6 +78,7 @@ fn a_lossy_message_that_fits_no_packet_is_refused_at_once_and_holds_up_nobody() 
         class: Class::Telemetry,
         priority: Priority::Normal,
         ttl: SECOND,
+        storing: Storing::default(),
         payload: Payload::bytes(&"x".repeat(255), vec![0; LOSSY_MESSAGE_MAX_BYTES]),
     };
     lab.command(0, command);

@@ -1,5 +1,7 @@
 //! The mailbox path, with a registry that stores at once and pushes to whoever is online.
 
+mod copies;
+
 use super::*;
 use crate::app::{Kept, Mark, Opened, Post};
 use crate::policy::Policy;
@@ -356,6 +358,42 @@ fn a_call_that_a_former_life_may_have_run_is_lost_and_says_so() {
         (fault.code, fault.executed),
         (Code::PeerLost, Some(Executed::Unknown))
     );
+}
+
+#[test]
+fn a_message_that_nobody_takes_over_a_link_is_stored_when_its_sender_asks_for_that() {
+    for (storing, expected) in [
+        (Storing::UnlessTaken, SendState::Stored),
+        (Storing::WithoutLink, SendState::Queued),
+    ] {
+        let mut lab = Lab::with_mailbox(&["a", "b"]);
+        lab.send(0, "b", Class::Events, 1);
+        lab.pass(SECOND);
+        assert_eq!(lab.hosts[0].links.len(), 1);
+        let id = lab.id();
+        let command = Command::Send {
+            id,
+            to: "b".parse().expect("a name"),
+            class: Class::Control,
+            priority: Priority::Normal,
+            ttl: 60 * SECOND,
+            storing,
+            payload: Payload::json("1"),
+        };
+        lab.command(0, command);
+        lab.pass(SECOND / 4);
+        assert_eq!(lab.states(0, id).last(), Some(&SendState::Queued));
+        lab.pass(SECOND);
+        assert_eq!(lab.states(0, id).last(), Some(&expected));
+        lab.claim(1);
+        let messages = lab.messages(1);
+        let last = messages.last().expect("the message");
+        lab.consume(1, last.3);
+        lab.pass(SECOND);
+        assert_eq!(lab.states(0, id).last(), Some(&SendState::Delivered));
+        let stored = |i: &&Item| i.post.class == Class::Control && i.post.keep == Keep::Store;
+        assert_eq!(lab.mailbox.items.iter().filter(stored).count(), 0);
+    }
 }
 
 #[test]

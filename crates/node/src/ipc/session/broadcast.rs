@@ -134,6 +134,7 @@ impl Session {
                 class: spread.class,
                 priority: spread.priority,
                 ttl: spread.ttl,
+                storing: crate::client::storing(spread.wait),
                 payload: spread.payload.clone(),
             });
         }

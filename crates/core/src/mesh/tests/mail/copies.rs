@@ -1,0 +1,178 @@
+//! What the mailbox and the links may both have, and lives that overlap:
+//! cases that the simulated world has found.
+
+use super::*;
+use crate::outbound::Verdict;
+
+fn mailed(lab: &Lab, bytes: usize) -> Vec<u8> {
+    let items = lab.mailbox.items.iter();
+    let frames = items.map(|item| item.post.frame.clone());
+    frames
+        .into_iter()
+        .find(|frame| frame.len() > bytes)
+        .expect("an item of that size")
+}
+
+/// Gives host 1 an item of host 0 as the registry would.
+fn push_to_1(lab: &mut Lab, to_incarnation: Option<u64>, frame: Vec<u8>) {
+    let opened = Opened {
+        item: ItemId::from_bytes([9; 16]),
+        from: member(&lab.hosts[0].record),
+        from_incarnation: lab.hosts[0].record.incarnation,
+        to_incarnation: to_incarnation.map(Incarnation::new),
+        dwell: Duration::ZERO,
+        again: false,
+        frame,
+    };
+    let now = lab.now;
+    lab.hosts[1]
+        .mesh
+        .handle_registry(now, RegistryEvent::Item(opened));
+    lab.run();
+}
+
+#[test]
+fn acknowledgements_of_an_earlier_life_are_posted_as_such() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.claim(0);
+    lab.send(1, "a", Class::Control, 1);
+    let messages = lab.messages(0);
+    // The registry knows of a newer life of b before b has written in it.
+    let mut record = lab.hosts[1].record.clone();
+    record.incarnation = Incarnation::new(7);
+    lab.hosts[0].mesh.handle_registry(lab.now, told(record));
+    lab.consume(0, messages[0].3);
+    lab.set_online(1, false);
+    lab.send(0, "b", Class::Control, 900);
+    let item = lab.mailbox.items.last().expect("an item");
+    assert_eq!(item.post.to_incarnation, Some(Incarnation::new(1)));
+}
+
+#[test]
+fn what_an_earlier_life_was_written_to_comes_marked() {
+    for (to, marked) in [(None, false), (Some(1), false), (Some(0), true)] {
+        let mut lab = Lab::without_links(&["a", "b"]);
+        lab.claim(1);
+        lab.send(1, "a", Class::Events, 1);
+        lab.set_online(1, false);
+        lab.send(0, "b", Class::Control, 400);
+        let frame = mailed(&lab, 400);
+        push_to_1(&mut lab, to, frame);
+        let messages = lab.messages(1);
+        assert_eq!(messages.iter().map(|m| m.2).collect::<Vec<_>>(), [marked]);
+    }
+}
+
+#[test]
+fn a_call_that_a_link_has_taken_may_have_run_when_its_time_is_over() {
+    let mut lab = Lab::new(&["a", "b"]);
+    lab.claim(1);
+    // The link is there before the stream of calls is.
+    lab.send(0, "b", Class::Control, 1);
+    let id = lab.call(0, "b", "add", false);
+    let key = *lab.hosts[0].mesh.peers.keys().next().expect("a peer");
+    let streams = &lab.hosts[0].mesh.peers[&key].streams;
+    let sent = streams.was_sent(Stream::Tasks, 1, None);
+    assert!(sent.is_none_or(|sent| sent), "{id}");
+}
+
+#[test]
+fn a_call_in_the_mailbox_may_be_collected_when_its_time_is_over() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.send(0, "b", Class::Events, 1);
+    lab.set_online(1, false);
+    let id = lab.call(0, "b", "add", false);
+    lab.pass(60 * SECOND);
+    let fault = lab.answer(0, id).expect("an end").expect_err("no answer");
+    assert_eq!(fault.executed, Some(Executed::Unknown));
+}
+
+#[test]
+fn of_what_a_revoked_peer_may_have_nobody_says_that_it_has_not() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    let sent = lab.send(0, "b", Class::Control, 5);
+    let call = lab.call(0, "b", "add", false);
+    let ids = vec![lab.hosts[1].record.agent_id];
+    let revocations = Vec::new();
+    let event = RegistryEvent::Revoked { ids, revocations };
+    lab.hosts[0].mesh.handle_registry(lab.now, event);
+    lab.run();
+    assert_eq!(lab.states(0, sent).last(), Some(&SendState::Unconfirmed));
+    if let Some(answer) = lab.answer(0, call) {
+        let fault = answer.expect_err("revoked");
+        assert!(fault.code != Code::Revoked || fault.executed == Some(Executed::Unknown));
+    }
+}
+
+#[test]
+fn a_peer_that_cannot_open_its_items_is_not_flooded_with_them() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    let id = lab.send(0, "b", Class::Events, 1);
+    lab.set_online(1, false);
+    lab.send(0, "b", Class::Control, 5);
+    let before = lab.mailbox.posts;
+    for _ in 0..200 {
+        let Some(item) = lab.mailbox.items.pop() else {
+            lab.pass(SECOND / 20);
+            continue;
+        };
+        let (item, code) = (item.post.item, Code::Unreadable);
+        let event = RegistryEvent::Returned { item, code };
+        lab.hosts[0].mesh.handle_registry(lab.now, event);
+        let record = lab.hosts[1].record.clone();
+        lab.hosts[0].mesh.handle_registry(lab.now, told(record));
+        lab.run();
+    }
+    let posts = lab.mailbox.posts - before;
+    assert!((2..20).contains(&posts), "{posts} posts of {id}");
+}
+
+#[test]
+fn what_was_refused_is_not_marked_as_consumed() {
+    use crate::inbound::Inbound;
+    use waymesh_proto::frame::Header;
+    let now = Instant::now();
+    let mut inbound = Inbound::new(Stream::Tasks);
+    for seq in 1..=2 {
+        let header = Header {
+            stream: Stream::Tasks,
+            redelivered: false,
+            seq,
+            previous: 0,
+            lowest: 1,
+            life_ms: 1_000,
+            wait_ms: 0,
+        };
+        inbound.handle_message(now, &header, b"x").expect("room");
+    }
+    inbound.consume(now, 1);
+    inbound.refuse(now, 2, Code::Expired);
+    assert!(inbound.done().contains(1));
+    assert!(!inbound.done().contains(2));
+}
+
+#[test]
+fn what_was_handed_to_a_connection_and_not_stored_is_posted_again() {
+    use crate::outbound::{Copy, Outbound, Scope};
+    let now = Instant::now();
+    let mut outbound = Outbound::new(Stream::Control);
+    let id = MessageId::from_bytes([1; 16]);
+    outbound.push(id, vec![0; 9], Priority::Normal, now, now + SECOND);
+    let item = ItemId::from_bytes([2; 16]);
+    assert!(outbound.next_letter(now, Scope::All).is_some());
+    outbound.handle_posting(1, item, None);
+    outbound.handle_unhanded();
+    assert_eq!(outbound.next_letter(now, Scope::All), None, "nobody has answered yet");
+    outbound.handle_handed(1);
+    outbound.handle_unhanded();
+    let again = outbound.next_letter(now, Scope::All).expect("it is posted again");
+    assert_eq!(again.item, Some(item));
+    // Not when its life is over: an earlier copy may have been delivered.
+    outbound.handle_posting(1, item, None);
+    outbound.handle_lost(1);
+    assert_eq!(outbound.next_letter(now + 2 * SECOND, Scope::All), None);
+    let ending = outbound.handle_undelivered(1, Verdict::Expired);
+    let verdict = ending.map(|ending| ending.verdict);
+    assert_eq!(verdict, Some(Verdict::Unconfirmed));
+    assert_eq!(outbound.take_closed(), [(item, Copy::Collected)]);
+}
