@@ -70,18 +70,18 @@ impl Tell for Sent {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let payload = args.payload.required()?;
     let mut sidecar = Sidecar::of(context).await?;
+    let (until, wait) = match args.wait {
+        true => (Until::Delivered, Wait::Delivered),
+        false => (Until::Stored, Wait::Stored),
+    };
     let verb = Verb::Send {
         to: args.peer,
         payload,
         class: args.class,
         priority: Priority::Normal,
         ttl: args.ttl,
-        wait: Wait::Delivered,
+        wait,
         follow: Follow::default(),
-    };
-    let until = match args.wait {
-        true => Until::Delivered,
-        false => Until::Stored,
     };
     let outcome = sidecar.send(verb, until, context.timeout).await?;
     context.out.tell(&Sent {
