@@ -22,6 +22,7 @@
 
 mod dial;
 mod error;
+mod first_use;
 pub mod http;
 mod meter;
 mod poll;
@@ -119,6 +120,7 @@ pub enum Received {
 #[derive(Debug)]
 pub struct ControlSocket {
     carrier: Carrier,
+    first_use_key: Option<[u8; 32]>,
     sender: ControlSender,
     receiver: ControlReceiver,
 }
@@ -199,6 +201,7 @@ impl ControlSocket {
         carrier: Carrier,
         deadline: Deadline,
     ) -> Result<Self, NotConnected> {
+        let target = &target.anew();
         let (sender, receiver) = match carrier {
             Carrier::WebSocket => {
                 let (sender, receiver) = websocket::connect(target, deadline).await?;
@@ -213,6 +216,7 @@ impl ControlSocket {
         let first = None;
         Ok(Self {
             carrier,
+            first_use_key: target.first_use_key(),
             sender: ControlSender(sender),
             receiver: ControlReceiver { first, receiver },
         })
@@ -246,6 +250,14 @@ impl ControlSocket {
     /// What carries the messages.
     pub const fn carrier(&self) -> Carrier {
         self.carrier
+    }
+
+    /// The SHA-256 of the registry's TLS key (SPKI) where it is trusted on first
+    /// use alone ([`TlsTrust::with_first_use`]): whoever stands between may have
+    /// shown it. `None` where an authority vouches for the certificate, a pin
+    /// does, or there is no TLS.
+    pub const fn first_use_key(&self) -> Option<[u8; 32]> {
+        self.first_use_key
     }
 
     /// [`ControlSender::send`], while nothing is received: for the messages of

@@ -17,7 +17,6 @@ use super::http::Connection;
 use super::meter::{Meter, Metered};
 use super::proxy::Proxy;
 use super::target::Way;
-use super::tls;
 
 /// How long one address may be silent before the next is tried beside it (RFC 8305 §5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
@@ -39,7 +38,7 @@ pub(super) async fn dial(way: &Way, meter: &Meter) -> Result<Io, ConnectError> {
         None => tcp(&way.host, way.port, meter).await?,
     };
     match &way.tls {
-        Some(tls) => Ok(Box::new(tls::wrap(tls, io).await?)),
+        Some(tls) => Ok(Box::new(tls.wrap(io).await?)),
         None => Ok(io),
     }
 }
@@ -48,7 +47,7 @@ pub(super) async fn dial(way: &Way, meter: &Meter) -> Result<Io, ConnectError> {
 async fn through(proxy: &Proxy, way: &Way, meter: &Meter) -> Result<Io, ConnectError> {
     let io = tcp(&proxy.host, proxy.port, meter).await?;
     let io = match &proxy.tls {
-        Some(tls) => Box::new(tls::wrap(tls, io).await?),
+        Some(tls) => Box::new(tls.wrap(io).await?),
         None => io,
     };
     let connection = Connection::start(io).await?;

@@ -2,18 +2,16 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use hyper::Uri;
 use hyper::header::HeaderValue;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use rustls_pki_types::ServerName;
-use tokio_rustls::rustls::ClientConfig;
 use waymesh_proto::control::Origin;
 
 use super::error::TargetError;
 use super::target::without_brackets;
-use super::tls::{self, TlsTrust};
+use super::tls::{Tls, TlsTrust};
 
 /// What the environment says of proxies, with the meaning that curl gives it.
 ///
@@ -90,7 +88,7 @@ pub(super) struct Proxy {
     /// `Proxy-Authorization` (RFC 9110 §11.7.2).
     pub(super) credentials: Option<HeaderValue>,
     /// For a proxy that is itself reached through TLS.
-    pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub(super) tls: Option<Tls>,
     name: String,
 }
 
@@ -130,7 +128,7 @@ impl Proxy {
                 let Ok(name) = ServerName::try_from(host.to_owned()) else {
                     return Ok(None);
                 };
-                (Some((tls::config(&trust.without_pin())?, name)), 443)
+                (Some(Tls::new(&trust.without_key(), name)?), 443)
             }
             _ => return Ok(None),
         };

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use hyper::Uri;
 use rustls_pki_types::ServerName;
-use tokio_rustls::rustls::ClientConfig;
 use waymesh_proto::control::Origin;
 
 use super::error::TargetError;
 use super::proxy::{Proxy, ProxyEnvironment};
-use super::tls::{self, TlsTrust};
+use super::tls::{Tls, TlsTrust};
 
 /// What a proof of possession is for (RFC 9449 §4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub struct Target {
 }
 
 /// What does not depend on who asks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Way {
     pub(super) origin: Origin,
     /// Without brackets.
@@ -42,7 +41,7 @@ pub(super) struct Way {
     pub(super) port: u16,
     /// Host and port as in the URL, for `Host` headers.
     pub(super) authority: String,
-    pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub(super) tls: Option<Tls>,
     pub(super) proxy: Option<Proxy>,
 }
 
@@ -74,7 +73,7 @@ impl Target {
         let host = without_brackets(authority.host());
         let tls = if origin.is_tls() {
             let name = ServerName::try_from(host.to_owned()).map_err(|_| no_host())?;
-            Some((tls::config(trust)?, name))
+            Some(Tls::new(trust, name)?)
         } else if origin.is_loopback() {
             None
         } else {
@@ -93,6 +92,40 @@ impl Target {
             way: Arc::new(way),
             prover: None,
         })
+    }
+
+    /// The same way to the same registry, trusted otherwise; what is trusted of
+    /// a proxy on the way stays.
+    ///
+    /// # Errors
+    /// [`TargetError::Ca`].
+    pub fn trusting(&self, trust: &TlsTrust) -> Result<Self, TargetError> {
+        match &self.way.tls {
+            Some(tls) => Ok(self.with_tls(tls.trusting(trust)?)),
+            None => Ok(self.clone()),
+        }
+    }
+
+    /// The same for another connection: what was trusted on first use is not any more.
+    pub(super) fn anew(&self) -> Self {
+        match self.way.tls.as_ref().and_then(Tls::anew) {
+            Some(tls) => self.with_tls(tls),
+            None => self.clone(),
+        }
+    }
+
+    fn with_tls(&self, tls: Tls) -> Self {
+        let mut way = Way::clone(&self.way);
+        way.tls = Some(tls);
+        Self {
+            way: Arc::new(way),
+            prover: self.prover.clone(),
+        }
+    }
+
+    /// The key of the registry that is trusted only because it was shown first.
+    pub(super) fn first_use_key(&self) -> Option<[u8; 32]> {
+        self.way.tls.as_ref()?.first_use_key()
     }
 
     /// Adds what proves the possession of a key; long-poll needs it, and so do

@@ -1,4 +1,5 @@
-//! Whom TLS connections trust: a pinned key, given authorities, or the system's.
+//! Whom TLS connections trust: a pinned key, given authorities, the system's,
+//! or the key that is shown first.
 
 use std::fmt;
 use std::io;
@@ -26,29 +27,51 @@ use waymesh_proto::{Code, Fault};
 
 use super::dial::Io;
 use super::error::{ConnectError, TargetError};
+use super::first_use::FirstUse;
 
 /// What is spoken inside (RFC 7301); the registry's port also serves others.
 const ALPN: &[u8] = b"http/1.1";
 
 /// Whose certificates a registry may show.
 ///
-/// | pin | CA | trusted |
+/// | key | CA | trusted |
 /// |---|---|---|
 /// | – | – | what the system trusts, for the URL's host |
 /// | – | given | what the system trusts, and what these authorities have issued, for the URL's host |
-/// | given | – | the pinned key alone, whatever name and dates its certificate has |
-/// | given | given | the pinned key, and what these authorities have issued for the URL's host |
+/// | pinned | – | the pinned key alone, whatever name and dates its certificate has |
+/// | pinned | given | the pinned key, and what these authorities have issued for the URL's host |
+/// | first use | either | what would be trusted without it; else the key that a connection is shown first, and for that connection no other |
 #[derive(Debug, Clone, Default)]
 pub struct TlsTrust {
-    pin: Option<[u8; 32]>,
+    key: KeyTrust,
     ca: Vec<CertificateDer<'static>>,
+}
+
+/// Which key is trusted without an authority that vouches for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum KeyTrust {
+    #[default]
+    None,
+    Pinned([u8; 32]),
+    FirstUse,
 }
 
 impl TlsTrust {
     /// Trusts the key whose `SubjectPublicKeyInfo` (DER, RFC 5280 §4.1.2.7) has this SHA-256.
     #[must_use]
     pub fn with_pin(mut self, spki_sha256: [u8; 32]) -> Self {
-        self.pin = Some(spki_sha256);
+        self.key = KeyTrust::Pinned(spki_sha256);
+        self
+    }
+
+    /// Trusts the key that each control connection is shown first, in place of
+    /// a pin. This protects from nobody who stands between: it is for a caller
+    /// that knows no key and has the one that was seen
+    /// ([`ControlSocket::first_use_key`](super::ControlSocket::first_use_key))
+    /// compared by the other side, and pins it from then on.
+    #[must_use]
+    pub const fn with_first_use(mut self) -> Self {
+        self.key = KeyTrust::FirstUse;
         self
     }
 
@@ -69,10 +92,12 @@ impl TlsTrust {
         Ok(self)
     }
 
-    /// The same without the registry's pin: for a proxy on the way.
-    pub(super) fn without_pin(&self) -> Self {
-        let ca = self.ca.clone();
-        Self { pin: None, ca }
+    /// The authorities alone, without the registry's key: for a proxy on the way.
+    pub(super) fn without_key(&self) -> Self {
+        Self {
+            key: KeyTrust::None,
+            ca: self.ca.clone(),
+        }
     }
 
     /// The authorities to believe, the system's among them where nothing is pinned.
@@ -83,7 +108,7 @@ impl TlsTrust {
                 .add(certificate.clone())
                 .map_err(|e| TargetError::Ca(e.to_string()))?;
         }
-        if self.pin.is_none() {
+        if !matches!(self.key, KeyTrust::Pinned(_)) {
             let system = rustls_native_certs::load_native_certs();
             for error in &system.errors {
                 tracing::debug!(%error, "certificates of the system are left out");
@@ -133,19 +158,55 @@ impl fmt::Display for Distrust {
 impl std::error::Error for Distrust {}
 
 /// Checks what a server shows against a [`TlsTrust`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Verifier {
-    pin: Option<[u8; 32]>,
+    key: KeyTrust,
+    /// What was seen where [`KeyTrust::FirstUse`] holds.
+    first_use: Arc<FirstUse>,
     /// None where there is no authority to believe.
     authorities: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Verifier {
+    fn new(trust: &TlsTrust) -> Result<Self, TargetError> {
+        let provider = Arc::new(default_provider());
+        let roots = trust.roots()?;
+        let authorities = (!roots.is_empty()).then(|| {
+            let (roots, provider) = (Arc::new(roots), Arc::clone(&provider));
+            let builder = WebPkiServerVerifier::builder_with_provider(roots, provider);
+            builder.build().expect("there are roots and no CRLs")
+        });
+        Ok(Self {
+            key: trust.key,
+            first_use: Arc::default(),
+            authorities,
+            provider,
+        })
+    }
+
     fn distrust(&self, found: Option<[u8; 32]>, why: impl fmt::Display) -> TlsError {
-        let (pin, why) = (self.pin, why.to_string());
+        let pin = match self.key {
+            KeyTrust::Pinned(pin) => Some(pin),
+            KeyTrust::None | KeyTrust::FirstUse => None,
+        };
+        let why = why.to_string();
         let distrust = Distrust { found, pin, why };
         CertificateError::Other(OtherError(Arc::new(distrust))).into()
+    }
+
+    /// Judges a key that no authority vouches for; `why` says what they find wrong.
+    fn judge(&self, found: [u8; 32], why: String) -> Result<ServerCertVerified, TlsError> {
+        match self.key {
+            KeyTrust::FirstUse if self.first_use.admits(found) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            KeyTrust::FirstUse => {
+                let why = "another one was shown before on the same connection";
+                Err(self.distrust(Some(found), why))
+            }
+            KeyTrust::None | KeyTrust::Pinned(_) => Err(self.distrust(Some(found), why)),
+        }
     }
 }
 
@@ -160,18 +221,23 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, TlsError> {
         let parsed = ParsedCertificate::try_from(leaf).map_err(|e| self.distrust(None, e))?;
         let found = sha256(&parsed.subject_public_key_info());
-        if self.pin == Some(found) {
+        if self.key == KeyTrust::Pinned(found) {
             return Ok(ServerCertVerified::assertion());
         }
-        match &self.authorities {
-            Some(authorities) => authorities
-                .verify_server_cert(leaf, intermediates, name, ocsp, now)
-                .map_err(|e| self.distrust(Some(found), reason(&e))),
-            None if self.pin.is_some() => {
-                Err(self.distrust(Some(found), "its key is not the pinned one"))
+        let why = match (&self.authorities, self.key) {
+            (Some(authorities), _) => {
+                match authorities.verify_server_cert(leaf, intermediates, name, ocsp, now) {
+                    Ok(verified) => {
+                        self.first_use.handle_vouched();
+                        return Ok(verified);
+                    }
+                    Err(error) => reason(&error),
+                }
             }
-            None => Err(self.distrust(Some(found), "the system names no authority")),
-        }
+            (None, KeyTrust::Pinned(_)) => "its key is not the pinned one".into(),
+            (None, _) => "the system names no authority".into(),
+        };
+        self.judge(found, why)
     }
 
     fn verify_tls12_signature(
@@ -218,41 +284,62 @@ fn reason(error: &TlsError) -> String {
     }
 }
 
-/// The settings of TLS for this trust.
-pub(super) fn config(trust: &TlsTrust) -> Result<Arc<ClientConfig>, TargetError> {
-    let provider = Arc::new(default_provider());
-    let roots = trust.roots()?;
-    let authorities = if roots.is_empty() {
-        None
-    } else {
-        let roots = Arc::new(roots);
-        let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-        Some(builder.build().expect("there are roots and no CRLs"))
-    };
-    let verifier = Verifier {
-        pin: trust.pin,
-        authorities,
-        provider: Arc::clone(&provider),
-    };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports TLS 1.2 and 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Arc::new(config))
+/// What speaks TLS with one host. A cheap clone.
+#[derive(Debug, Clone)]
+pub(super) struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    verifier: Arc<Verifier>,
 }
 
-/// Speaks TLS on a connection.
-pub(super) async fn wrap(
-    (config, name): &(Arc<ClientConfig>, ServerName<'static>),
-    io: Io,
-) -> Result<TlsStream<Io>, ConnectError> {
-    TlsConnector::from(Arc::clone(config))
-        .connect(name.clone(), io)
-        .await
-        .map_err(tls_failed)
+impl Tls {
+    pub(super) fn new(trust: &TlsTrust, name: ServerName<'static>) -> Result<Self, TargetError> {
+        Ok(Self::with(Verifier::new(trust)?, name))
+    }
+
+    fn with(verifier: Verifier, name: ServerName<'static>) -> Self {
+        let verifier = Arc::new(verifier);
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&verifier.provider))
+            .with_safe_default_protocol_versions()
+            .expect("the provider supports TLS 1.2 and 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Self {
+            config: Arc::new(config),
+            name,
+            verifier,
+        }
+    }
+
+    /// The same with another trust.
+    pub(super) fn trusting(&self, trust: &TlsTrust) -> Result<Self, TargetError> {
+        Self::new(trust, self.name.clone())
+    }
+
+    /// The same for another connection, which has been shown nothing yet;
+    /// `None` where that makes no difference.
+    pub(super) fn anew(&self) -> Option<Self> {
+        let verifier = Verifier {
+            first_use: Arc::default(),
+            ..Verifier::clone(&self.verifier)
+        };
+        (verifier.key == KeyTrust::FirstUse).then(|| Self::with(verifier, self.name.clone()))
+    }
+
+    /// The key that is trusted only because it was shown first.
+    pub(super) fn first_use_key(&self) -> Option<[u8; 32]> {
+        self.verifier.first_use.key()
+    }
+
+    /// Speaks TLS on a stream.
+    pub(super) async fn wrap(&self, io: Io) -> Result<TlsStream<Io>, ConnectError> {
+        TlsConnector::from(Arc::clone(&self.config))
+            .connect(self.name.clone(), io)
+            .await
+            .map_err(tls_failed)
+    }
 }
 
 fn tls_failed(error: io::Error) -> ConnectError {

@@ -1,13 +1,14 @@
 //! Certificates for tests, and the servers' side of TLS with them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
-use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion, version};
 
@@ -80,24 +81,50 @@ impl Shown {
         versions: &[&'static SupportedProtocolVersion],
         key: &KeyPair,
     ) -> Arc<ServerConfig> {
+        Arc::new(config(versions, vec![self.signed_by(key)]))
+    }
+
+    fn signed_by(&self, key: &KeyPair) -> Arc<CertifiedKey> {
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = any_supported_type(&der).expect("a usable key");
-        let shown = Arc::new(CertifiedKey::new(vec![self.certificate.clone()], signer));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(versions)
-            .expect("versions of the provider")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Always(shown)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Arc::new(config)
+        Arc::new(CertifiedKey::new(vec![self.certificate.clone()], signer))
     }
 }
 
-#[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+/// A server that shows each of these to one connection, and the last to all others.
+pub(crate) fn server_in_turn(shown: &[&Shown]) -> Arc<ServerConfig> {
+    let all = shown.iter().map(|shown| shown.signed_by(&shown.key));
+    let mut config = config(&[&version::TLS13], all.collect());
+    // What is resumed shows nothing.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Arc::new(config)
+}
 
-impl ResolvesServerCert for Always {
+fn config(
+    versions: &[&'static SupportedProtocolVersion],
+    shown: Vec<Arc<CertifiedKey>>,
+) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(versions)
+        .expect("versions of the provider")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(InTurn {
+            shown,
+            next: AtomicUsize::new(0),
+        }));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
+#[derive(Debug)]
+struct InTurn {
+    shown: Vec<Arc<CertifiedKey>>,
+    next: AtomicUsize,
+}
+
+impl ResolvesServerCert for InTurn {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.shown.get(next).or(self.shown.last()).cloned()
     }
 }

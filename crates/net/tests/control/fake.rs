@@ -63,6 +63,7 @@ pub(crate) type Speak = fn(TokioIo<Upgraded>) -> Boxed<()>;
 
 /// What the handlers of one server share.
 pub(crate) struct World {
+    scheme: &'static str,
     tasks: Mutex<JoinSet<()>>,
     /// Method and path of every request.
     seen: Mutex<Vec<String>>,
@@ -120,6 +121,7 @@ impl Server {
         let port = listener.local_addr().expect("an address").port();
         let (to_node, outbox) = mpsc::channel(4_096);
         let world = Arc::new(World {
+            scheme: if tls.is_some() { "https" } else { "http" },
             tasks: Mutex::default(),
             seen: Mutex::default(),
             connections: AtomicU64::new(0),
@@ -309,8 +311,9 @@ pub(crate) async fn proved(request: Request<Incoming>, world: Arc<World>) -> Rep
         return refusal(StatusCode::BAD_REQUEST, Code::BadRequest);
     };
     let asked = format!(
-        "{} http://{host}{} ",
+        "{} {}://{host}{} ",
         request.method(),
+        world.scheme,
         request.uri().path()
     );
     let nonce = proof.strip_prefix(&asked).and_then(|n| n.parse().ok());

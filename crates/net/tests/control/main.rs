@@ -4,6 +4,7 @@
 mod carriers;
 mod certificates;
 mod fake;
+mod first_use;
 mod hostile;
 mod poll;
 mod proxies;

@@ -12,7 +12,7 @@ use waymesh_net::control::{
 };
 use waymesh_proto::Code;
 
-use crate::certificates::Authority;
+use crate::certificates::{Authority, outdated_self_signed};
 use crate::fake::{self, BRIEF, GREETING, PATIENCE, Server, connect, handler, next, target};
 
 const BOTH: [CarrierChoice; 2] = [
@@ -179,6 +179,20 @@ async fn a_proxy_may_speak_tls_itself() {
     let websocket = connect(&target, CarrierChoice::Only(Carrier::WebSocket)).await;
     is_greeted(websocket).await;
     assert_eq!(proxy.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_is_not_trusted_on_first_use() {
+    let shown = outdated_self_signed();
+    let server = Server::start(Some(shown.server()), handler(fake::registry)).await;
+    let proxy = Proxy::start(Manner::Connects, Some(shown.server())).await;
+    let trust = TlsTrust::default().with_first_use();
+    let at = format!("https://127.0.0.1:{}", proxy.port);
+    let target = target(&server.url("https"), &trust, &[("https_proxy", at)]);
+    let error = connect(&target, BOTH[0]).await.expect_err("no trust");
+    assert!(matches!(error, ConnectError::Proxy { .. }), "{error}");
+    assert!(error.to_string().contains("not trusted"), "{error}");
+    assert_eq!(proxy.seen(), Vec::<String>::new());
 }
 
 #[tokio::test]
