@@ -162,10 +162,16 @@ fn what_was_handed_to_a_connection_and_not_stored_is_posted_again() {
     assert!(outbound.next_letter(now, Scope::All).is_some());
     outbound.handle_posting(1, item, None);
     outbound.handle_unhanded();
-    assert_eq!(outbound.next_letter(now, Scope::All), None, "nobody has answered yet");
+    assert_eq!(
+        outbound.next_letter(now, Scope::All),
+        None,
+        "nobody has answered yet"
+    );
     outbound.handle_handed(1);
     outbound.handle_unhanded();
-    let again = outbound.next_letter(now, Scope::All).expect("it is posted again");
+    let again = outbound
+        .next_letter(now, Scope::All)
+        .expect("it is posted again");
     assert_eq!(again.item, Some(item));
     // Not when its life is over: an earlier copy may have been delivered.
     outbound.handle_posting(1, item, None);
