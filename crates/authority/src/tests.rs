@@ -71,6 +71,7 @@ fn join_request(
         mesh: authority.mesh_key(),
         registry: registry().registry_key(),
         nonce: Nonce::from_bytes([3; 32]),
+        tls_key: None,
     };
     request(&alice(), &ask, invite.map(|i| &i.keypair), NOW_MS).expect("a request")
 }

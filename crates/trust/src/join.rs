@@ -3,7 +3,9 @@
 //! The node signs its name, its identity, the registry that it talks to, the
 //! mesh key that it was told of, and the nonce of the registry's challenge, so
 //! that a request is of one connection and an admin can be sure that the
-//! joiner means this very mesh. With an invite the invite's key signs too.
+//! joiner means this very mesh. With an invite the invite's key signs too. A
+//! joiner that trusts the registry's TLS key on first use signs which one it
+//! was shown, so that the registry finds out who stands between.
 //!
 //! ```text
 //! join [~ rotation]…
@@ -12,6 +14,7 @@
 #[cfg(test)]
 mod tests;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use waymesh_proto::control::{MeshKey, Nonce, RegistryKey, Signature};
 use waymesh_proto::limits::CLOCK_LEEWAY_MS;
@@ -19,7 +22,7 @@ use waymesh_proto::membership::JoinRequest;
 use waymesh_proto::{AgentId, Code, Fault, Name};
 
 use crate::invite::VerifiedDelegation;
-use crate::jwt::{self, Confirmation, JwtError, Typ, millis, seconds};
+use crate::jwt::{self, Base64Bytes, Confirmation, JwtError, Typ, millis, seconds};
 use crate::keys::{self, Keypair, fields};
 use crate::rotation::{self, Rotation, RotationError};
 
@@ -44,6 +47,12 @@ pub enum JoinError {
     /// The joiner means another mesh or registry than this: somebody is in between.
     #[error("the joiner means another {0} than this one")]
     Elsewhere(&'static str),
+    /// The joiner was shown a TLS key that is not the registry's: somebody is in between.
+    #[error("the joiner was shown the TLS key {}, which is not this registry's", HEXLOWER.encode(shown))]
+    Intercepted {
+        /// The SHA-256 of the key that it was shown.
+        shown: [u8; 32],
+    },
     /// Made for another connection.
     #[error("the request to join was made for another connection")]
     Replayed,
@@ -64,6 +73,7 @@ impl JoinError {
             Self::Rotation(error) => error.code(),
             Self::NotInvited => Code::BadInvite,
             Self::Elsewhere(_) => Code::WrongRegistry,
+            Self::Intercepted { .. } => Code::UntrustedTls,
             Self::Replayed => Code::Replayed,
             Self::ClockSkew { .. } => Code::ClockSkew,
         }
@@ -76,6 +86,9 @@ impl JoinError {
             Self::NotInvited => fault.with_hint("ask an admin for a new invite"),
             Self::Elsewhere(_) => fault.with_hint(
                 "somebody may stand between the two: compare the fingerprints that both sides show",
+            ),
+            Self::Intercepted { .. } => fault.with_hint(
+                "somebody stands between the node and the registry and reads along: join from another network, or with an invite, which pins the registry's key",
             ),
             Self::ClockSkew { .. } => fault.with_hint("set the clocks of both hosts right"),
             _ => fault,
@@ -100,6 +113,9 @@ pub struct VerifiedJoin {
     pub registry: RegistryKey,
     /// The nonce that the registry gave it.
     pub nonce: Nonce,
+    /// The SHA-256 of the TLS key (SPKI) that it was shown and trusts on first
+    /// use; `None` when it was told which key to trust, or an authority vouches.
+    pub tls_key: Option<[u8; 32]>,
     /// When it asked, Unix time in milliseconds.
     pub issued_ms: u64,
     /// The invite's key, when the invite has signed too.
@@ -121,6 +137,8 @@ pub struct Ask {
     pub registry: RegistryKey,
     /// The nonce of the challenge.
     pub nonce: Nonce,
+    /// The SHA-256 of the registry's TLS key (SPKI), where it is trusted on first use.
+    pub tls_key: Option<[u8; 32]>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -133,6 +151,8 @@ struct Claims {
     reg: RegistryKey,
     nonce: Nonce,
     iat: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<Base64Bytes>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     invite: Option<Invited>,
 }
@@ -163,6 +183,7 @@ pub fn request(
         reg: ask.registry,
         nonce: ask.nonce,
         iat: seconds(now_ms),
+        tls: ask.tls_key.map(Base64Bytes),
         invite: None,
     };
     claims.invite = invite.map(|invite| Invited {
@@ -212,6 +233,7 @@ pub fn verify(request: &JoinRequest) -> Result<VerifiedJoin, JoinError> {
         mesh: claims.mesh,
         registry: claims.reg,
         nonce: claims.nonce,
+        tls_key: claims.tls.map(|key| key.0),
         issued_ms: millis(claims.iat),
     })
 }
@@ -261,6 +283,19 @@ impl VerifiedJoin {
             return Err(JoinError::ClockSkew { off_ms });
         }
         Ok(())
+    }
+
+    /// Checks that nobody stands between the joiner and this registry, whose
+    /// TLS key `own` is: `None` where others speak TLS for it, and nothing can
+    /// be compared.
+    ///
+    /// # Errors
+    /// [`JoinError::Intercepted`].
+    pub fn check_tls(&self, own: Option<&[u8; 32]>) -> Result<(), JoinError> {
+        match (self.tls_key, own) {
+            (Some(shown), Some(own)) if shown != *own => Err(JoinError::Intercepted { shown }),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that the invite that came with the request has signed it and allows the name.

@@ -15,6 +15,7 @@ fn ask() -> Ask {
         mesh: mesh_key(),
         registry: registry().registry_key(),
         nonce: NONCE,
+        tls_key: None,
     }
 }
 
@@ -100,6 +101,30 @@ fn a_request_is_good_within_the_leeway_and_a_wrong_clock_is_told() {
             Err(Code::ClockSkew)
         );
     }
+}
+
+#[test]
+fn a_tls_key_that_was_trusted_on_first_use_must_be_the_registrys_where_that_knows_it() {
+    let shown = |tls_key| {
+        let ask = Ask { tls_key, ..ask() };
+        let request = request(&alice(), &ask, None, NOW_MS).expect("a good request");
+        verify(&request).expect("a good request")
+    };
+    let (none, first) = (shown(None), shown(Some([1; 32])));
+    assert_eq!((none.tls_key, first.tls_key), (None, Some([1; 32])));
+    for own in [None, Some(&[1; 32])] {
+        assert_eq!(first.check_tls(own), Ok(()));
+        assert_eq!(none.check_tls(own), Ok(()));
+    }
+    let error = first.check_tls(Some(&[2; 32])).expect_err("intercepted");
+    assert_eq!(error, JoinError::Intercepted { shown: [1; 32] });
+    let fault = error.fault();
+    assert_eq!(fault.code, Code::UntrustedTls);
+    assert!(
+        fault
+            .hint
+            .is_some_and(|hint| hint.contains("stands between"))
+    );
 }
 
 #[test]

@@ -202,6 +202,7 @@ fn join_request() -> Value {
         mesh: mesh_key(),
         registry: registry().registry_key(),
         nonce,
+        tls_key: None,
     };
     let secret = invite(false);
     let request = join::request(&alices_next(), &ask, Some(&secret.keypair), NOW_MS);
@@ -216,6 +217,25 @@ fn join_request() -> Value {
         "nonce": nonce,
         "invite_key": secret.grant.key,
     })
+}
+
+fn join_on_first_use() -> Value {
+    let tls_key = [0xab; 32];
+    let ask = join::Ask {
+        name: name("alice"),
+        agent_id: alice().agent_id(),
+        rotations: Vec::new(),
+        mesh: mesh_key(),
+        registry: registry().registry_key(),
+        nonce: Nonce::from_bytes([0x33; 32]),
+        tls_key: Some(tls_key),
+    };
+    let request = join::request(&alice(), &ask, None, NOW_MS).expect("a good request");
+    let verified = join::verify(&request).expect("a good request");
+    assert_eq!(verified.check_tls(Some(&tls_key)), Ok(()));
+    let intercepted = verified.check_tls(Some(&[0xac; 32])).map_err(|e| e.code());
+    assert_eq!(intercepted, Err(Code::UntrustedTls));
+    json!({"request": request, "tls_key_hex": HEXLOWER.encode(&tls_key)})
 }
 
 fn proof() -> Value {
@@ -315,6 +335,7 @@ fn what_proves_membership_has_the_bytes_of_the_file() {
         "rotation": rotation().as_str(),
         "invite": invites(),
         "join": join_request(),
+        "join_on_first_use": join_on_first_use(),
         "revocations": revocations(),
         "dpop": proof(),
         "sealing": sealed(),
