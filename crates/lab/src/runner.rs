@@ -164,6 +164,60 @@ fn summarize(tally: &Tally, seconds: f64) {
         c.faults, c.lives, c.links
     );
     println!(
+        "  mailbox: {} items posted, {} stored, {} forwarded, {} refused; {} pushed ({} again), {} taken, {} kept, {} put off, {} unreadable, {} denied, {} of acknowledgements",
+        c.posted,
+        c.stored,
+        c.forwarded,
+        c.posts_refused,
+        c.pushed,
+        c.pushed_again,
+        c.taken,
+        c.kept,
+        c.put_off,
+        c.unreadable,
+        c.mail_denied,
+        c.mailed_acks
+    );
+    println!(
+        "  {} withdrawn, {} returned, {} expired there, {} replaced, {} of revoked members; {} messages told as stored",
+        c.withdrawn, c.returned, c.items_expired, c.items_replaced, c.items_revoked, c.told_stored
+    );
+    println!(
+        "  hand-over: {} peers to the mailbox, {} from there to a link; {} messages came by mailbox, {} by link ({} of them in the mailbox too), {} answers by mailbox",
+        c.fell_to_mail,
+        c.rose_to_link,
+        c.given_by_mail,
+        c.given_by_link,
+        c.moved_to_link,
+        c.answers_by_mail
+    );
+    println!(
+        "  {} restarts of the registry ({} unwritten items died), {} full disks ({} writes failed), {} marks outlived their nodes, {} long absences, {} schedules without links",
+        c.registry_lives,
+        c.unwritten_lost,
+        c.full_disks,
+        c.writes_failed,
+        c.marks_kept,
+        c.absences,
+        c.mail_only
+    );
+    println!(
+        "  members: {} extensions, {} logins too late, {} ends announced, {} links ended with a certificate; {} revoked, heard {} times ({} from peers), {} orders failed; {} papers did not hold",
+        c.extensions,
+        c.expired_logins,
+        c.expiries_announced,
+        c.links_expired,
+        c.revoked,
+        c.revocations_heard,
+        c.gossip,
+        c.orders_failed,
+        c.distrusted
+    );
+    println!(
+        "  {} schedules with a hostile registry, {} lies",
+        c.hostile, c.lies
+    );
+    println!(
         "  {} violations",
         tally.failures.values().map(|kind| kind.times).sum::<u64>()
     );

@@ -11,12 +11,18 @@
 
 mod application;
 pub mod checks;
+mod disk;
 pub mod faults;
 pub mod host;
+pub mod hostile;
+mod mailroom;
+mod marks;
 pub mod model;
+pub mod papers;
 pub mod registry;
 pub mod report;
 pub mod schedule;
+mod seals;
 mod session;
 mod telling;
 pub mod windows;
@@ -27,7 +33,6 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use waymesh_core::app::{ClientId, InboundId};
-use waymesh_core::registry::StoreTicket;
 use waymesh_proto::ids::MessageId;
 
 use crate::dice::Dice;
@@ -36,10 +41,13 @@ use crate::fake_link::FakeNet;
 use self::checks::Health;
 use self::faults::Fault;
 use self::host::Host;
-use self::model::{Life, Model};
+use self::hostile::Hostile;
+use self::model::{Life, Members, Model, Standing};
+use self::papers::{Papers, Term};
 use self::registry::{Down, Office, Up};
 use self::report::{Checked, Counts, Trace, Violation, hold};
 use self::schedule::Plan;
+use self::seals::Seals;
 use self::windows::Windows;
 use self::workload::Job;
 use report::Invariant;
@@ -88,10 +96,15 @@ enum Due {
         conn: u64,
         down: Down,
     },
-    Stored {
+    /// The registry's disk is done with a batch.
+    Committed {
         epoch: u32,
-        ticket: StoreTicket,
     },
+    /// A node's marks are written.
+    Marked {
+        life: Life,
+    },
+    Mischief,
     Heal,
     Settled,
     CancelSome,
@@ -108,6 +121,8 @@ pub struct World {
     net: FakeNet,
     office: Office,
     hosts: Vec<Host>,
+    papers: Papers,
+    seals: Seals,
     /// Which hosts do not reach which.
     cut: BTreeSet<(usize, usize)>,
     agenda: BTreeMap<(Instant, u64), Due>,
@@ -139,23 +154,38 @@ impl World {
         if plan.trickles {
             net.start_trickling();
         }
+        let terms = plan.hosts.iter().map(|host| host.term).collect();
+        let roles = plan.hosts.iter().map(|host| host.roles.clone()).collect();
+        let mut papers = Papers::new(start, terms, roles);
+        let hosts = plan.hosts.iter().enumerate();
+        let hosts = hosts
+            .map(|(at, host)| Host::new(host.clone(), papers.issue(at), start))
+            .collect();
+        let mut model = Model::new(plan.hosts.len());
+        let standings = plan.hosts.iter().map(|host| Standing {
+            term: host.term,
+            roles: host.roles.clone(),
+            policy: host.policy.clone(),
+        });
+        model.members = Members::new(start, standings.collect());
+        model.letters.is_doubtful = plan.malice.is_some();
+        model.calls.is_doubtful = plan.malice.is_some();
+        let hostile = plan.malice.map(Hostile::new);
         let mut world = Self {
             start,
             now: start,
             dice: Dice::new(plan.seed ^ 0x776f_726c_6400),
             net,
-            office: Office::new(plan.weather.delay),
-            hosts: plan
-                .hosts
-                .iter()
-                .map(|host| Host::new(host.clone(), start))
-                .collect(),
+            office: Office::new(plan.weather.delay, hostile),
+            hosts,
+            papers,
+            seals: Seals::default(),
             cut: BTreeSet::new(),
             agenda: BTreeMap::new(),
             serial: 0,
             next_id: 0,
             next_client: 0,
-            model: Model::new(plan.hosts.len()),
+            model,
             health: Health::default(),
             windows: Windows::default(),
             counts: Counts::default(),
@@ -170,6 +200,11 @@ impl World {
 
     fn fill_agenda(&mut self) {
         let plan = self.plan.clone();
+        self.trace.note(Duration::ZERO, || {
+            let terms = plan.hosts.iter().map(|host| host.term);
+            let terms: Vec<_> = terms.filter(|term| *term != Term::LONG).collect();
+            format!("{:?} {:?} {terms:?}", plan.flavor, plan.malice)
+        });
         for (at, host) in plan.hosts.iter().enumerate() {
             self.later(self.start + host.starts, Due::Start(at));
         }
@@ -178,6 +213,9 @@ impl World {
         }
         for (at, fault) in plan.faults {
             self.later(self.start + at, Due::Fault(fault));
+        }
+        if plan.malice.is_some() {
+            self.later(self.start, Due::Mischief);
         }
         let well = self.start + plan.heals;
         self.later(well, Due::Heal);
@@ -208,6 +246,8 @@ impl World {
         }
         let mut counts = self.counts;
         counts.lives = self.model.lives.count();
+        counts.hostile += u64::from(self.plan.malice.is_some());
+        counts.mail_only += u64::from(self.plan.flavor == schedule::Flavor::MailOnly);
         self.model.letters.count(&mut counts);
         self.model.calls.count(&mut counts);
         Ok(counts)
@@ -237,6 +277,7 @@ impl World {
             self.happen(due)?;
         }
         self.net.advance(self.now);
+        self.carry_registry()?;
         if self.office.poll_timeout().is_some_and(|at| at <= self.now) {
             self.office.rules.handle_timeout(self.now);
         }
@@ -244,8 +285,8 @@ impl World {
         for at in 0..self.hosts.len() {
             self.pump(at)?;
         }
-        self.carry_registry();
-        Ok(())
+        self.carry_registry()?;
+        self.check_revoked()
     }
 
     fn next_time(&self) -> Option<Instant> {
@@ -283,7 +324,9 @@ impl World {
             Due::Silence { life, conn } => self.check_silence(life, conn),
             Due::Up { conn, up } => self.land_up(conn, up),
             Due::Down { conn, down } => self.land_down(conn, down)?,
-            Due::Stored { epoch, ticket } => self.land_stored(epoch, ticket),
+            Due::Committed { epoch } => self.land_batch(epoch),
+            Due::Marked { life } => self.land_marks(life),
+            Due::Mischief => self.do_mischief(),
             Due::Heal => {
                 self.health.begin(self.now);
                 self.model.lives.note_well(self.now);

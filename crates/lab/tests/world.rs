@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use waymesh_core::app::{ClientId, InboundId};
+use waymesh_lab::world::model::calls::Excuse;
+use waymesh_lab::world::model::letters::Story;
 use waymesh_lab::world::model::{Arrival, CallRecord, Letter, Life, Model};
 use waymesh_lab::world::report::{Invariant, Trace, Violation};
 use waymesh_lab::world::schedule::Plan;
@@ -85,6 +87,7 @@ impl Stage {
             from: 0,
             class: Class::Control,
             redelivered,
+            was_pushed_before: false,
             bytes: &content(9, 3),
         };
         self.model
@@ -93,14 +96,15 @@ impl Stage {
     }
 
     fn state(&mut self, state: SendState) -> Result<(), Violation> {
-        self.model.letters.handle_state(self.now, ID, state, None)
+        let letters = &mut self.model.letters;
+        letters.handle_state(self.now, ID, state, None, Story::default())
     }
 
     fn enter(&mut self, inbound: u64) -> Result<(), Violation> {
         let (now, at, left) = (self.now, self.receiver, Duration::from_secs(1));
         self.model
             .calls
-            .handle_entered(now, ID, at, READER, InboundId(inbound), left)
+            .handle_entered(now, ID, at, READER, (InboundId(inbound), false), left)
     }
 }
 
@@ -171,10 +175,11 @@ fn a_message_that_nobody_hears_of_again_is_noticed() {
         Some(Invariant::Conservation)
     );
     let end = stage.now + Duration::from_secs(60);
-    let settled = stage
-        .model
-        .letters
-        .check_settled(end, stage.now, Duration::ZERO, lives, |_| true);
+    let settled =
+        stage
+            .model
+            .letters
+            .check_settled(end, stage.now, Duration::ZERO, lives, |_, _| true);
     assert_eq!(broken(settled), Some(Invariant::EndsInTime));
     assert_eq!(
         broken(stage.model.calls.check_settled(end, lives)),
@@ -198,7 +203,7 @@ fn a_call_that_is_lost_although_its_peer_is_there_is_noticed() {
         let outcome = Err(Fault::new(code, "a lie").with_executed(executed));
         let later = stage.now + Duration::from_secs(5);
         let (calls, lives) = (&mut stage.model.calls, &stage.model.lives);
-        broken(calls.handle_answer(later, ID, &outcome, lives, false))
+        broken(calls.handle_answer(later, ID, &outcome, lives, Excuse::default()))
     };
     assert_eq!(
         told(Code::Cancelled, Executed::Unknown),

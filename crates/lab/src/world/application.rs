@@ -6,11 +6,14 @@ use std::time::Duration;
 use waymesh_core::app::{ClientId, Command, Event, InboundId};
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::MessageId;
+use waymesh_proto::link::Path;
 
 use super::host::{AgentsAndPeers, host_of};
+use super::model::calls::Excuse;
+use super::model::letters::Story;
 use super::model::{Arrival, Life};
 use super::report::{Checked, Invariant, Violation, hold};
-use super::schedule::Reading;
+use super::schedule::{Flavor, Reading};
 use super::workload::{Skill, reply};
 use super::{Due, World, telling};
 
@@ -27,28 +30,37 @@ impl World {
         match event {
             Event::State {
                 id, state, fault, ..
-            } => self
-                .model
-                .letters
-                .handle_state(now, id, state, fault.as_ref()),
-            Event::Answer { id, outcome, .. } => {
+            } => {
+                let to = self.model.letters.get(&id).map(|letter| letter.to);
+                let code = fault.as_ref().map(|fault| fault.code);
+                let members = &self.model.members;
+                let may_refuse = to
+                    .zip(code)
+                    .is_some_and(|(to, code)| members.may_refuse(now, at, to, code));
+                let story = Story {
+                    may_refuse,
+                    came_back: self.model.mails.was_returned(&id),
+                };
+                let letters = &mut self.model.letters;
+                letters.handle_state(now, id, state, fault.as_ref(), story)
+            }
+            Event::Answer {
+                id, outcome, path, ..
+            } => {
+                self.counts.answers_by_mail += u64::from(path == Some(Path::Mailbox));
                 let lost = outcome
                     .as_ref()
                     .is_err_and(|fault| fault.code == Code::PeerLost);
-                let gentle = self.plan.flavor.is_gentle();
+                let calm = self.plan.flavor == Flavor::Calm;
                 hold!(
-                    !lost || !gentle,
+                    !lost || !calm,
                     PeerLostIsTrue,
-                    "{id} was lost, but no link ever broke"
+                    "{id} was lost, but nothing ever broke"
                 );
-                let went = self
-                    .model
-                    .calls
-                    .target_of(&id)
-                    .is_some_and(|to| self.hosts[to].skills_came_and_went);
+                let excuse = self.excuse(at, id, outcome.as_ref().err());
                 self.model
                     .calls
-                    .handle_answer(now, id, &outcome, &self.model.lives, went)
+                    .handle_answer(now, id, &outcome, &self.model.lives, excuse)
             }
             Event::Message {
                 inbound: Some(inbound),
@@ -56,10 +68,28 @@ impl World {
                 agent_id,
                 class,
                 redelivered,
+                path,
                 payload,
                 ..
             } => {
                 let from = host_of(agent_id);
+                if path == Path::Mailbox {
+                    self.counts.given_by_mail += 1;
+                } else {
+                    self.counts.given_by_link += 1;
+                    let posted = self.model.mails.was_posted(&id);
+                    self.counts.moved_to_link += u64::from(posted);
+                }
+                hold!(
+                    self.model.members.permits_messages(from, at),
+                    PolicyHolds,
+                    "{id} of host {from} came to host {at}, which does not let it in"
+                );
+                hold!(
+                    !self.model.mails.is_marked(&id, &self.hosts[at].resumed),
+                    MarksHold,
+                    "{id} came to {life:?}, which began with its mark"
+                );
                 let bytes = &payload.bytes;
                 let arrival = Arrival {
                     id,
@@ -68,6 +98,7 @@ impl World {
                     from,
                     class,
                     redelivered,
+                    was_pushed_before: self.model.mails.was_pushed_before(&id, life),
                     bytes,
                 };
                 self.model
@@ -78,12 +109,26 @@ impl World {
             Event::Call {
                 call,
                 id,
+                agent_id,
+                skill,
                 remaining,
+                redelivered,
                 ..
             } => {
-                self.model
-                    .calls
-                    .handle_entered(now, id, life, client, call, remaining)?;
+                let from = host_of(agent_id);
+                hold!(
+                    self.model.members.permits_call(from, at, &skill),
+                    PolicyHolds,
+                    "host {from} called {skill} of host {at}, which does not let it"
+                );
+                self.model.calls.handle_entered(
+                    now,
+                    id,
+                    life,
+                    client,
+                    (call, redelivered),
+                    remaining,
+                )?;
                 self.work(life, client, call, id);
                 Ok(())
             }
@@ -114,6 +159,8 @@ impl World {
             }
             Event::Gap { missing, .. } => self.model.letters.handle_gap(missing),
             Event::PeerDisconnected { peer } => {
+                let expired = peer.reason.contains("certificate has expired");
+                self.counts.links_expired += u64::from(expired);
                 let gentle = self.plan.flavor.is_gentle();
                 let whole = self.hosts[at].last_link_lived >= LINK_IS_WHOLE;
                 hold!(
@@ -125,9 +172,23 @@ impl World {
                 );
                 Ok(())
             }
-            Event::Message { inbound: None, .. }
-            | Event::PeerConnected { .. }
-            | Event::PathChanged { .. } => Ok(()),
+            Event::PathChanged { peer } => {
+                if peer.path == Some(Path::Mailbox) {
+                    self.counts.fell_to_mail += 1;
+                    self.hosts[at].on_mail.insert(peer.agent);
+                }
+                Ok(())
+            }
+            Event::PeerConnected { peer } => {
+                let moved = self.hosts[at].on_mail.remove(&peer.agent);
+                self.counts.rose_to_link += u64::from(moved);
+                Ok(())
+            }
+            Event::CertificateExpiring { .. } => {
+                self.counts.expiries_announced += 1;
+                Ok(())
+            }
+            Event::Message { inbound: None, .. } => Ok(()),
         }
     }
 
@@ -156,6 +217,19 @@ impl World {
             Reading::Late | Reading::Never => {}
         }
         Ok(())
+    }
+
+    /// What explains the error that a call of a host ends with.
+    fn excuse(&self, at: usize, id: MessageId, fault: Option<&Fault>) -> Excuse {
+        let Some(to) = self.model.calls.target_of(&id) else {
+            return Excuse::default();
+        };
+        let (members, code) = (&self.model.members, fault.map(|fault| fault.code));
+        Excuse {
+            skills_came_and_went: self.hosts[to].skills_came_and_went,
+            may_refuse: code.is_some_and(|code| members.may_refuse(self.now, at, to, code)),
+            has_no_link: !self.may_link(at, to),
+        }
     }
 
     /// A reader acknowledges a message, if it is still there and has it.

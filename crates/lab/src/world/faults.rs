@@ -9,6 +9,7 @@ use waymesh_proto::link::LinkEvent;
 use crate::dice::Dice;
 use crate::fake_link::Weather;
 
+use super::disk::COMMIT_TAKES;
 use super::host::{life_of, node_of};
 use super::model::Life;
 use super::registry::{SignalWeather, Way};
@@ -17,6 +18,9 @@ use super::{Due, World};
 
 /// A stopping node's sockets live this long after its goodbye.
 const LINGER: Duration = Duration::from_millis(50);
+
+/// Longer than any schedule's trouble.
+const ABSENCE: Duration = Duration::from_secs(60);
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,14 @@ pub enum Fault {
     Twice(usize, Duration),
     /// A node stops or is killed and never comes back.
     Leave(usize, bool),
+    /// A host is away until everything is well again.
+    Absence(usize),
+    /// The registry's disk takes so long for a batch.
+    SlowDisk(Duration, Duration),
+    /// The registry's disk is full.
+    FullDisk(Duration),
+    /// The authority revokes a host.
+    Revoke(usize),
 }
 
 impl Fault {
@@ -59,31 +71,37 @@ impl Fault {
         let a = dice.number_below(hosts as u64) as usize;
         let b = (a + 1 + dice.number_below(hosts as u64 - 1) as usize) % hosts;
         let kinds = match flavor {
-            Flavor::Calm | Flavor::RegistryTrouble => 5,
-            Flavor::LinkTrouble => 14,
-            Flavor::Mixed => 21,
+            Flavor::Calm | Flavor::RegistryTrouble => 8,
+            Flavor::LinkTrouble => 17,
+            Flavor::Mixed | Flavor::MailOnly | Flavor::Hostile => 27,
         };
+        let ms = Duration::from_millis;
         match dice.number_below(kinds) {
+            5 => Self::SlowDisk(ms(dice.between(5, 900)), lasts),
+            6 => Self::FullDisk(lasts),
+            7 => Self::RegistryRestart(ms(dice.number_below(200))),
+            24 | 25 => Self::Absence(a),
+            26 => Self::Revoke(a),
             0 => Self::Signals(signals(dice), lasts),
             1 => Self::RegistryRestart(lasts),
             2 => Self::RegistryWay(a, Way::Refused, lasts),
             3 => Self::RegistryWay(a, Way::Silent, lasts * 3),
             4 => Self::Replay(a),
-            5 | 6 => Self::Kill(a, b),
-            7 => Self::Vanish(a, b),
-            8 => Self::Partition(a, b, lasts),
-            9 => Self::OneWay(a, b, lasts),
-            10 | 11 => Self::Weather(storm(dice), lasts),
-            12 => Self::Choke(a, dice.number_below(20_000) as usize, lasts),
-            13 => Self::Garbage(a, dice.roll()),
-            14 | 15 => Self::Crash(a, lasts / 2, dice.one_of_thousand(500)),
-            16 => Self::Crash(
+            8 | 9 => Self::Kill(a, b),
+            10 => Self::Vanish(a, b),
+            11 => Self::Partition(a, b, lasts),
+            12 => Self::OneWay(a, b, lasts),
+            13 | 14 => Self::Weather(storm(dice), lasts),
+            15 => Self::Choke(a, dice.number_below(20_000) as usize, lasts),
+            16 => Self::Garbage(a, dice.roll()),
+            17 | 18 => Self::Crash(a, lasts / 2, dice.one_of_thousand(500)),
+            19 => Self::Crash(
                 a,
                 Duration::from_millis(dice.number_below(300)),
                 dice.one_of_thousand(500),
             ),
-            17 => Self::Stop(a, lasts / 2),
-            18 | 19 => Self::Twice(a, Duration::from_millis(dice.number_below(400))),
+            20 => Self::Stop(a, lasts / 2),
+            21 | 22 => Self::Twice(a, Duration::from_millis(dice.number_below(400))),
             _ => Self::Leave(a, dice.one_of_thousand(500)),
         }
     }
@@ -166,6 +184,24 @@ impl World {
                 self.leave(*at, *politely);
                 return;
             }
+            Fault::SlowDisk(takes, lasts) => {
+                self.office.disk.takes = *takes;
+                *lasts
+            }
+            Fault::FullDisk(lasts) => {
+                self.counts.full_disks += 1;
+                self.office.disk.is_full = true;
+                *lasts
+            }
+            Fault::Absence(at) => {
+                self.counts.absences += 1;
+                self.crash(*at, ABSENCE, true);
+                return;
+            }
+            Fault::Revoke(at) => {
+                self.strike_off(*at);
+                return;
+            }
             Fault::Replay(at) => {
                 self.replay_offer(*at);
                 return;
@@ -209,6 +245,8 @@ impl World {
             }
             Fault::Weather(..) => self.net.set_weather(self.plan.weather),
             Fault::Choke(at, ..) => self.unchoke(*at),
+            Fault::SlowDisk(..) => self.office.disk.takes = COMMIT_TAKES,
+            Fault::FullDisk(_) => self.office.disk.is_full = false,
             _ => {}
         }
     }
@@ -227,6 +265,7 @@ impl World {
             return;
         };
         self.hosts[at].skills_came_and_went = true;
+        self.hosts[at].marks.close(self.now);
         let goodbyes = self.hosts[at]
             .mesh
             .as_mut()
@@ -254,6 +293,20 @@ impl World {
         } else {
             self.crash(at, Duration::ZERO, false);
         }
+    }
+
+    /// The authority revokes a host, unless too few would be left.
+    fn strike_off(&mut self, at: usize) {
+        let members = &self.model.members;
+        let staying = (0..self.hosts.len())
+            .filter(|host| !self.hosts[*host].gone && !members.is_out(*host))
+            .count();
+        if staying <= 2 || members.is_revoked(at) {
+            return;
+        }
+        self.counts.revoked += 1;
+        self.model.members.handle_revoked(at);
+        self.revoke(at);
     }
 
     fn each_link(&mut self, a: usize, b: usize, act: impl Fn(&mut Self, Life, LinkId)) {
@@ -338,7 +391,15 @@ impl World {
             ..Weather::default()
         });
         self.office.signals = SignalWeather::default();
+        self.office.disk.takes = COMMIT_TAKES;
+        self.office.disk.is_full = false;
+        if let Some(hostile) = &mut self.office.hostile {
+            // From now on an honest registry runs on what the other one has stored.
+            hostile.is_acting = false;
+            self.stop_registry();
+        }
         self.start_registry();
+        self.repeat_orders();
         for at in 0..self.hosts.len() {
             self.set_way(at, Way::Open);
             self.unchoke(at);

@@ -1,6 +1,6 @@
 //! A host: one agent's node, life after life, and what is around it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use waymesh_core::app::{ClientId, InboundId};
@@ -9,13 +9,16 @@ use waymesh_net::webrtc::SendError;
 use waymesh_proto::api::PeerStatus;
 use waymesh_proto::class::Class;
 use waymesh_proto::frame::FrameReader;
-use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
+use waymesh_proto::ids::{AgentId, Incarnation, KeyId, LinkId, MessageId, Name};
 use waymesh_proto::limits::{
     FRAME_MAX_BYTES, LOSSY_FRAME_MAX_BYTES, NODE_INBOX_MAX_BYTES, NODE_OUTBOX_MAX_BYTES,
 };
 use waymesh_proto::link::{LinkCommand, LinkEvent};
+use waymesh_proto::membership::Certificate;
 
-use super::model::Life;
+use super::marks::Marks;
+use super::model::{KnownMarks, Life};
+use super::papers;
 use super::registry::Way;
 use super::report::{Checked, Invariant, Violation, hold};
 use super::schedule::{HostPlan, Reading};
@@ -27,6 +30,12 @@ pub(super) const HOSTS_MAX: usize = 8;
 
 /// The first port of a fake pair; see the fake network.
 const FIRST_PORT: u16 = 1_024;
+
+/// What a machine that dies has not written to its disk, though it was told to.
+const UNSYNCED: Duration = Duration::from_secs(1);
+
+/// Before the incarnations of all lives.
+const FIRST_INCARNATION: u64 = 1_800_000_000_000;
 
 /// Rounds that a node may take at one moment. Chosen: a burst through the
 /// largest window takes some hundred.
@@ -72,6 +81,21 @@ pub struct Host {
     /// It does not come back.
     pub(super) gone: bool,
     pub(super) told: AgentsAndPeers,
+    /// Its own papers, as they were extended last.
+    pub(super) certificate: Certificate,
+    /// Which of its sealing keys is the newest, and those that it can still open with.
+    pub(super) key_generation: u32,
+    pub(super) keys: Vec<KeyId>,
+    /// Who it knows to be revoked, over all its lives.
+    pub(super) known_revoked: BTreeSet<usize>,
+    /// What it has marked, over all its lives, and what of it this life began with.
+    pub(super) marks: Marks,
+    pub(super) resumed: KnownMarks,
+    /// What this life has learnt of others: their sealing keys and newest lives.
+    pub(super) known_keys: BTreeMap<usize, KeyId>,
+    pub(super) known_lives: BTreeMap<usize, u32>,
+    /// Peers that traffic reaches by mailbox.
+    pub(super) on_mail: BTreeSet<Name>,
     woken: (Option<Instant>, u32),
 }
 
@@ -95,7 +119,12 @@ pub(super) fn host_of(id: AgentId) -> usize {
 
 /// The incarnation of a life.
 pub(super) fn incarnation_of(life: u32) -> Incarnation {
-    Incarnation::new(1_800_000_000_000 + u64::from(life))
+    Incarnation::new(FIRST_INCARNATION + u64::from(life))
+}
+
+/// The number of a life that has this incarnation.
+pub(super) const fn life_number(incarnation: Incarnation) -> u32 {
+    (incarnation.number() - FIRST_INCARNATION) as u32
 }
 
 /// Each life is a node of its own to the network: what was on its way to an
@@ -112,7 +141,7 @@ pub(super) fn life_of(node: usize) -> Life {
 }
 
 impl Host {
-    pub(super) fn new(plan: HostPlan, now: Instant) -> Self {
+    pub(super) fn new(plan: HostPlan, certificate: Certificate, now: Instant) -> Self {
         Self {
             reading: plan.reading,
             skills_came_and_went: !plan.server_after.is_zero(),
@@ -132,6 +161,15 @@ impl Host {
             garbage: 0,
             gone: false,
             told: AgentsAndPeers::default(),
+            certificate,
+            key_generation: 0,
+            keys: Vec::new(),
+            known_revoked: BTreeSet::new(),
+            marks: Marks::default(),
+            resumed: KnownMarks::default(),
+            known_keys: BTreeMap::new(),
+            known_lives: BTreeMap::new(),
+            on_mail: BTreeSet::new(),
             woken: (None, 0),
         }
     }
@@ -149,17 +187,26 @@ impl World {
         });
         let host = &mut self.hosts[at];
         host.life = life.number;
+        host.begin_keys(at);
+        let marks = host.marks.known();
+        self.counts.marks_kept += marks.len() as u64;
+        host.resumed = KnownMarks::new(&marks);
+        let revoked = host.known_revoked.iter();
         let config = MeshConfig {
             agent_id: id_of(at),
             name: name_of(at),
             incarnation: incarnation_of(life.number),
             topology: host.plan.topology,
             pins: host.pins.clone(),
+            policy: host.plan.policy.clone(),
+            marks,
+            revocations: revoked.map(|host| papers::revocation(*host)).collect(),
         };
         host.mesh = Some(Mesh::new(config, self.dice.roll()));
         host.garbage = 0;
         host.session = Session::new(self.now);
         self.apply_cuts();
+        self.tell_membership(life);
         self.worker_comes(at);
         let (reader, server) = (
             self.hosts[at].plan.reader_after,
@@ -187,6 +234,10 @@ impl World {
         let Some(life) = self.forget_node(at) else {
             return;
         };
+        // One in five times the machine dies with it.
+        let machine = self.dice.one_of_thousand(200);
+        let loses = if machine { UNSYNCED } else { Duration::ZERO };
+        self.hosts[at].marks.kill(self.now, loses);
         self.net.crash(self.now, node_of(life));
     }
 
@@ -222,7 +273,8 @@ impl World {
                 quiet = false;
                 self.hear_link(at, event);
             }
-            quiet &= !self.carry_commands(life);
+            quiet &= !self.carry_commands(life)?;
+            self.tell_settled(life);
             quiet &= !self.carry_frames(life)?;
             while let Some((client, event)) =
                 self.hosts[at].mesh.as_mut().and_then(Mesh::poll_event)
@@ -271,13 +323,13 @@ impl World {
         }
     }
 
-    fn carry_commands(&mut self, life: Life) -> bool {
+    fn carry_commands(&mut self, life: Life) -> Result<bool, Violation> {
         let (now, at) = (self.now, life.host);
         let mut any = false;
         loop {
             let host = &mut self.hosts[at];
             let Some(mesh) = &mut host.mesh else {
-                return any;
+                return Ok(any);
             };
             while let Some(pin) = mesh.poll_pin() {
                 host.pins.push(pin);
@@ -294,9 +346,12 @@ impl World {
                 self.trace.note(now - self.start, || {
                     format!("{at} asks {}", telling::registry_command(&command))
                 });
-                self.tell_registry(life, command);
+                self.tell_registry(life, command)?;
+            } else if let Some(revocation) = mesh.poll_heard_revocation() {
+                self.counts.gossip += 1;
+                self.hear_revocation(life, &revocation);
             } else {
-                return any;
+                return Ok(any);
             }
             any = true;
         }
@@ -405,6 +460,19 @@ impl World {
 }
 
 impl Host {
+    /// A life opens with its own sealing key, and with that of its last life
+    /// unless that was destroyed.
+    fn begin_keys(&mut self, at: usize) {
+        if self.plan.forgets_keys {
+            self.key_generation += 1;
+            self.keys.clear();
+        }
+        self.keys = vec![papers::sealing_key(at, self.key_generation)];
+        self.known_keys.clear();
+        self.known_lives.clear();
+        self.on_mail.clear();
+    }
+
     fn note_link_ended(&mut self, now: Instant, link: LinkId) {
         if let Some((_, since)) = self.links.remove(&link) {
             self.last_link_lived = now - since;

@@ -6,6 +6,8 @@
 pub mod calls;
 pub mod letters;
 pub mod lives;
+pub mod mails;
+pub mod members;
 pub mod waits;
 
 use std::time::Duration;
@@ -13,6 +15,8 @@ use std::time::Duration;
 pub use calls::{CallRecord, Calls};
 pub use letters::{Arrival, Letter, Letters};
 pub use lives::{Life, Lives};
+pub use mails::{KnownMarks, MailKey, Mails};
+pub use members::{Members, Standing};
 pub use waits::Waits;
 
 /// What virtual time may add to a deadline: timers fire exactly, so next to nothing.
@@ -27,6 +31,10 @@ pub struct Model {
     pub letters: Letters,
     /// Calls.
     pub calls: Calls,
+    /// Items of the mailbox.
+    pub mails: Mails,
+    /// Who may talk to whom.
+    pub members: Members,
     /// Everything else that was asked.
     pub waits: Waits,
 }
@@ -38,6 +46,8 @@ impl Model {
             lives: Lives::new(hosts),
             letters: Letters::default(),
             calls: Calls::default(),
+            mails: Mails::default(),
+            members: Members::default(),
             waits: Waits::default(),
         }
     }

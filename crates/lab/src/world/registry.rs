@@ -1,24 +1,45 @@
-//! The registry: the real rules, with connections in virtual time around them.
+//! The registry: the real rules, with connections and a disk in virtual time
+//! around them.
 //!
 //! Each connection is a stream in both directions, as TCP's: in order, whole,
 //! until it breaks. Only signals may be lost, doubled or held up on top of
-//! that: the registry need not be trusted with them.
+//! that: the registry need not be trusted with them. What else a registry may
+//! do that is not honest is in [`super::hostile`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use waymesh_core::app::RegistryCommand;
-use waymesh_core::registry::{ConnId, Effect, Registry, StoreTicket, StoredAgent, VerifiedLogin};
-use waymesh_proto::control::{ClientMessage, InstanceId, ServerMessage};
-use waymesh_proto::ids::{MeshId, Name};
+use waymesh_core::registry::{
+    ConnId, Effect, Extended, MailboxLevel, Order, OrderTicket, PUSH_WINDOW_BYTES,
+    PUSH_WINDOW_ITEMS, Registry, Revoked, StoredRevocation, VerifiedLogin, Write,
+};
+use waymesh_proto::control::{ClientMessage, InstanceId, MeshKey, ServerMessage};
+use waymesh_proto::error::{Code, Fault};
+use waymesh_proto::ids::{AgentId, ItemId, MeshId};
+use waymesh_proto::mailbox::{Item, ItemHeader, Note};
+use waymesh_proto::membership::{Certificate, SealingStatement};
 use waymesh_proto::signaling::{SignalBody, SignedSignal};
 
-use super::host::{id_of, incarnation_of, name_of};
+use super::disk::{Disk, Done, Job};
+use super::host::{host_of, id_of, incarnation_of, name_of};
+use super::hostile::Hostile;
+use super::mailroom::settlement;
 use super::model::Life;
+use super::papers;
+use super::report::{Checked, Invariant, Violation, hold};
 use super::{Due, World};
 
-/// How long a name takes to become durable.
-const STORE_TAKES: Duration = Duration::from_millis(2);
+/// Where every node of the world connects from.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The mesh of the world.
+const MESH: MeshKey = MeshKey::from_bytes([5; 32]);
+
+/// How long the registry may extend certificates, in the words of its rules.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Offers that are kept to be replayed.
 const OFFERS_KEPT: usize = 64;
@@ -55,6 +76,8 @@ pub(super) struct Conn {
     last_down: Instant,
     waiting_up: VecDeque<Up>,
     pub(super) waiting_down: VecDeque<Down>,
+    /// Items that were pushed and not answered, and their sizes.
+    unanswered: BTreeMap<(AgentId, ItemId), usize>,
 }
 
 /// From a node to the registry.
@@ -65,8 +88,9 @@ pub(super) struct Conn {
 )]
 pub(super) enum Up {
     Open,
-    Login,
+    Login(Certificate, SealingStatement),
     Message(ClientMessage),
+    Post(Arc<Item>),
     Pong,
     Closed,
 }
@@ -76,6 +100,7 @@ pub(super) enum Up {
 pub(super) enum Down {
     Welcome,
     Message(ServerMessage),
+    Push(Note, Arc<Item>),
     Ping,
     Closed,
 }
@@ -84,29 +109,46 @@ pub(super) enum Down {
 #[derive(Debug)]
 pub struct Office {
     pub(super) rules: Registry,
+    pub(super) disk: Disk,
     pub(super) up: bool,
     pub(super) signals: SignalWeather,
+    /// What it does that is not honest, if it is not.
+    pub(super) hostile: Option<Hostile>,
     epoch: u32,
-    stored: BTreeMap<Name, StoredAgent>,
     pub(super) conns: BTreeMap<u64, Conn>,
     next_conn: u64,
     delay: Duration,
-    offers: VecDeque<(usize, Name, SignedSignal)>,
+    offers: VecDeque<(usize, SignedSignal)>,
+    /// Revocations that an admin has made while it was away.
+    orders: Vec<usize>,
 }
 
 impl Office {
-    pub(super) fn new(delay: Duration) -> Self {
+    pub(super) fn new(delay: Duration, hostile: Option<Hostile>) -> Self {
+        let disk = Disk::new(MESH);
         Self {
-            rules: Registry::new([]),
+            rules: Registry::new(disk.load(super::beginning())),
+            disk,
             up: true,
             signals: SignalWeather::default(),
+            hostile,
             epoch: 0,
-            stored: BTreeMap::new(),
             conns: BTreeMap::new(),
             next_conn: 0,
             delay,
             offers: VecDeque::new(),
+            orders: Vec::new(),
         }
+    }
+
+    /// Whether its word may be false, now or of earlier.
+    pub(super) const fn is_hostile(&self) -> bool {
+        self.hostile.is_some()
+    }
+
+    /// What all mailboxes hold.
+    pub(super) fn mailbox_level(&self) -> MailboxLevel {
+        self.rules.mailbox_level()
     }
 
     /// A connection of a node begins; the rules hear of it when it arrives.
@@ -121,17 +163,18 @@ impl Office {
             last_down: now,
             waiting_up: VecDeque::new(),
             waiting_down: VecDeque::new(),
+            unanswered: BTreeMap::new(),
         };
         self.conns.insert(number, conn);
         number
     }
 
     /// Keeps an offer, so that it can be replayed.
-    pub(super) fn keep_offer(&mut self, to: usize, from_name: Name, signal: SignedSignal) {
+    pub(super) fn keep_offer(&mut self, to: usize, signal: SignedSignal) {
         if self.offers.len() == OFFERS_KEPT {
             self.offers.pop_front();
         }
-        self.offers.push_back((to, from_name, signal));
+        self.offers.push_back((to, signal));
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -144,12 +187,28 @@ impl Office {
 
 impl World {
     /// Core wants something of the registry.
-    pub(super) fn tell_registry(&mut self, life: Life, command: RegistryCommand) {
+    pub(super) fn tell_registry(&mut self, life: Life, command: RegistryCommand) -> Checked {
         let message = match command {
             RegistryCommand::Skills(skills) => ClientMessage::Skills { skills },
             RegistryCommand::Resolve { name } => ClientMessage::Resolve { name },
             RegistryCommand::WatchAll => ClientMessage::WatchAll,
             RegistryCommand::Find { id, name, skill } => ClientMessage::Find { id, name, skill },
+            RegistryCommand::Post(post) => return self.post(life, post),
+            RegistryCommand::Settle {
+                item,
+                from,
+                outcome,
+                mark,
+            } => {
+                self.settle(life.host, settlement(item, from, outcome), mark);
+                return Ok(());
+            }
+            RegistryCommand::Resume => {
+                // What was put off is told to have been before it may come again.
+                self.tell_settled(life);
+                ClientMessage::Resume
+            }
+            RegistryCommand::Withdraw { item } => self.withdraw(life.host, item),
             RegistryCommand::Signal {
                 to,
                 to_incarnation,
@@ -165,7 +224,7 @@ impl World {
                     to_incarnation,
                     session,
                     seq,
-                    issued_ms: 0,
+                    issued_ms: self.papers.clock_ms(self.now, life.host),
                     signal,
                 };
                 let body = serde_json::to_string(&body).expect("a signal has string keys only");
@@ -173,6 +232,7 @@ impl World {
                     signal: SignedSignal {
                         body,
                         sig: String::new(),
+                        cert: self.hosts[life.host].certificate.clone(),
                     },
                 }
             }
@@ -181,6 +241,7 @@ impl World {
         if let Some(conn) = session.conn.filter(|_| session.connected) {
             self.send_up(conn, Up::Message(message));
         }
+        Ok(())
     }
 
     pub(super) fn send_up(&mut self, number: u64, up: Up) {
@@ -192,7 +253,23 @@ impl World {
         }
     }
 
-    fn send_down(&mut self, number: u64, down: Down) {
+    /// The registry says something to a node, or something else if it is hostile.
+    pub(super) fn send_down(&mut self, number: u64, down: Down) {
+        match self.distort(number, down) {
+            Ok(down) => self.send_honestly(number, down),
+            Err(others) => {
+                for (conn, late, down) in others {
+                    if late.is_zero() {
+                        self.send_honestly(conn, down);
+                    } else {
+                        self.later(self.now + late, Due::Down { conn, down });
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_honestly(&mut self, number: u64, down: Down) {
         let delay = self.office.delay + self.dice.below(self.office.delay);
         let is_signal = matches!(down, Down::Message(ServerMessage::Signal { .. }));
         let signals = self.office.signals;
@@ -246,18 +323,22 @@ impl World {
         match up {
             Up::Open => {
                 conn.open_at_rules = true;
-                rules.handle_connected(now, id);
+                rules.handle_connected(now, id, ADDRESS);
             }
-            Up::Login => {
-                let login = VerifiedLogin {
-                    name: name_of(life.host),
-                    agent_id: id_of(life.host),
-                    incarnation: incarnation_of(life.number),
-                    instance: InstanceId::from_bytes(u128::from(life.number).to_be_bytes()),
-                };
-                rules.handle_login(now, id, login);
+            Up::Login(certificate, sealing) => self.let_in(life, id, certificate, sealing),
+            Up::Message(message) => {
+                if let ClientMessage::Settled { items } = &message {
+                    for settle in items {
+                        conn.unanswered.remove(&(settle.from, settle.item));
+                    }
+                }
+                rules.handle_message(now, id, message);
             }
-            Up::Message(message) => rules.handle_message(now, id, message),
+            Up::Post(item) => {
+                if !self.swallow(number, &item) {
+                    self.office.rules.handle_post(now, id, item);
+                }
+            }
             Up::Pong => rules.handle_heard(now, id),
             Up::Closed => {
                 conn.open_at_rules = false;
@@ -266,8 +347,43 @@ impl World {
         }
     }
 
+    /// What the registry's program does with a login: it checks the papers.
+    fn let_in(
+        &mut self,
+        life: Life,
+        conn: ConnId,
+        certificate: Certificate,
+        sealing: SealingStatement,
+    ) {
+        let (now, host) = (self.now, life.host);
+        let Ok(claims) = self.papers.read(&certificate) else {
+            return;
+        };
+        let clock_ms = self.papers.unix_ms(now);
+        let expires = self.papers.ends(now, &claims, clock_ms);
+        let renewable = self.papers.extend(now, &certificate).is_some();
+        let login = VerifiedLogin {
+            name: name_of(host),
+            agent_id: id_of(host),
+            incarnation: incarnation_of(life.number),
+            instance: InstanceId::from_bytes(u128::from(life.number).to_be_bytes()),
+            roles: self.papers.roles(host).to_vec(),
+            keys: vec![id_of(host)],
+            expires,
+            renewable_until: Some(if renewable {
+                expires + 30 * DAY
+            } else {
+                expires
+            }),
+            invite: None,
+            certificate,
+            sealing,
+        };
+        self.office.rules.handle_login(now, conn, login);
+    }
+
     /// Carries out what the rules want.
-    pub(super) fn carry_registry(&mut self) {
+    pub(super) fn carry_registry(&mut self) -> Checked {
         while let Some(effect) = self.office.rules.poll_effect() {
             match effect {
                 Effect::Send { to, message } => {
@@ -276,8 +392,27 @@ impl World {
                     }
                 }
                 Effect::Relay { to, signal, .. } => self.send_down(to.0, Down::Message(signal)),
+                Effect::Push { conn, note, item } => self.push(conn, note, item)?,
+                Effect::Forward {
+                    to,
+                    note,
+                    item,
+                    from,
+                    forwarded,
+                    otherwise,
+                } => {
+                    // The receiver may be behind with reading.
+                    if self.dice.one_of_thousand(900) {
+                        self.send_down(to.0, Down::Push(note, item));
+                        self.send_down(from.0, Down::Message(forwarded));
+                    } else {
+                        self.send_down(from.0, Down::Message(otherwise));
+                    }
+                }
+                Effect::Load { conn, seq } => self.write_to_disk(Job::Load(conn, seq)),
                 Effect::AwaitRoom { conn } => self.office.rules.handle_room(conn),
                 Effect::Welcome { conn } => self.send_down(conn.0, Down::Welcome),
+                Effect::Extend { conn, certificate } => self.extend(conn, &certificate),
                 Effect::Ping { conn } => self.send_down(conn.0, Down::Ping),
                 Effect::Close { conn, .. } => {
                     if let Some(conn) = self.office.conns.get_mut(&conn.0) {
@@ -285,21 +420,161 @@ impl World {
                     }
                     self.send_down(conn.0, Down::Closed);
                 }
-                Effect::Store { agent, ticket } => {
-                    self.office.stored.insert(agent.name.clone(), agent);
-                    if let Some(ticket) = ticket {
-                        let epoch = self.office.epoch;
-                        self.later(self.now + STORE_TAKES, Due::Stored { epoch, ticket });
-                    }
+                Effect::Store { writes, ticket } => {
+                    self.check_forgotten(&writes)?;
+                    self.write_to_disk(Job::Write(writes, ticket));
                 }
+                Effect::Founded { .. } => {}
+                Effect::Answer { outcome, .. } => {
+                    // A full disk may refuse a revocation: the admin tries again.
+                    self.counts.orders_failed += u64::from(outcome.is_err());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules never have more pushed and not answered than the window.
+    fn push(&mut self, conn: ConnId, note: Note, item: Arc<Item>) -> Checked {
+        let number = conn.0;
+        if let Some(conn) = self.office.conns.get_mut(&conn.0) {
+            let bytes = item.header.len() + item.sealed.len();
+            let header = ItemHeader::decode(&item.header);
+            if let Ok(ItemHeader { from, item, .. }) = header {
+                conn.unanswered.insert((from, item), bytes);
+                let key = (host_of(from), item);
+                self.model.mails.handle_pushed(key, conn.life, number);
+            }
+            let all: usize = conn.unanswered.values().sum();
+            hold!(
+                conn.unanswered.len() <= PUSH_WINDOW_ITEMS
+                    && (all <= PUSH_WINDOW_BYTES || conn.unanswered.len() == 1),
+                Bounded,
+                "{} items of {all} bytes are pushed to {:?} and not answered",
+                conn.unanswered.len(),
+                conn.life
+            );
+        }
+        self.send_down(conn.0, Down::Push(note, item));
+        Ok(())
+    }
+
+    fn check_forgotten(&mut self, writes: &[Write]) -> Checked {
+        for write in writes {
+            match write {
+                Write::Item { stored, .. } => {
+                    let key = (host_of(stored.header.from), stored.header.item);
+                    self.office.disk.name(stored.seq, key);
+                }
+                Write::ForgetItem { seq, why } => {
+                    let Some(key) = self.office.disk.named(*seq) else {
+                        continue;
+                    };
+                    let revoked = &self.model.members;
+                    let (now, mails) = (self.now, &mut self.model.mails);
+                    mails.handle_gone(now, key, *why, |host| revoked.is_revoked(host))?;
+                    self.counts.note_gone(*why);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn extend(&mut self, conn: ConnId, certificate: &Certificate) {
+        let now = self.now;
+        let Some(extended) = self.papers.extend(now, certificate) else {
+            return;
+        };
+        let Ok(claims) = self.papers.read(&extended) else {
+            return;
+        };
+        let text = extended.as_str().rsplit('~').next().unwrap_or_default();
+        let Ok(extension) = text.parse() else {
+            return;
+        };
+        self.counts.extensions += 1;
+        let expires = self.papers.ends(now, &claims, self.papers.unix_ms(now));
+        let extended = Extended {
+            extension,
+            certificate: extended,
+            expires,
+        };
+        self.office.rules.handle_extended(now, conn, extended);
+    }
+
+    fn write_to_disk(&mut self, job: Job) {
+        if self.office.disk.add(job) {
+            self.begin_batch();
+        }
+    }
+
+    fn begin_batch(&mut self) {
+        if self.office.disk.begin() {
+            let epoch = self.office.epoch;
+            let takes = self.office.disk.takes;
+            self.later(self.now + takes, Due::Committed { epoch });
+        }
+    }
+
+    /// The disk is done with a batch.
+    pub(super) fn land_batch(&mut self, epoch: u32) {
+        if self.office.epoch != epoch || !self.office.up {
+            return;
+        }
+        for done in self.office.disk.finish() {
+            self.note_done(&done);
+            let now = self.now;
+            match done {
+                Done::Written(ticket, is_durable) => {
+                    let full = || Fault::new(Code::Storage, "the disk is full");
+                    self.counts.writes_failed += u64::from(!is_durable);
+                    let outcome = is_durable.then_some(()).ok_or_else(full);
+                    self.office.rules.handle_stored(now, ticket, outcome);
+                }
+                Done::Loaded(conn, seq, item) => {
+                    self.office.rules.handle_loaded(now, conn, seq, item);
+                }
+                Done::Durable(_) => {}
+            }
+        }
+        self.begin_batch();
+    }
+
+    fn note_done(&mut self, done: &Done) {
+        if let Done::Durable(stored) = done {
+            let key = (host_of(stored.header.from), stored.header.item);
+            self.model.mails.handle_durable(key);
+        }
+    }
+
+    /// The authority revokes a host, and its admin tells the registry.
+    pub(super) fn revoke(&mut self, host: usize) {
+        self.papers.revoke(host);
+        if self.office.up {
+            self.order_revocation(host);
+        } else {
+            self.office.orders.push(host);
+        }
+    }
+
+    /// An admin whose orders may have failed gives them again.
+    pub(super) fn repeat_orders(&mut self) {
+        for host in 0..self.hosts.len() {
+            if self.model.members.is_revoked(host) {
+                self.order_revocation(host);
             }
         }
     }
 
-    pub(super) fn land_stored(&mut self, epoch: u32, ticket: StoreTicket) {
-        if self.office.epoch == epoch && self.office.up {
-            self.office.rules.handle_stored(self.now, ticket, Ok(()));
-        }
+    fn order_revocation(&mut self, host: usize) {
+        let revocation = StoredRevocation {
+            target: Revoked::Member(id_of(host)),
+            revocation: papers::revocation(host),
+        };
+        let ticket = OrderTicket(host as u64);
+        let order = Order::Revoke(vec![revocation]);
+        self.office.rules.handle_order(self.now, ticket, order, 0);
     }
 
     /// A malicious registry passes an old offer on once more.
@@ -308,15 +583,15 @@ impl World {
             .office
             .offers
             .iter()
-            .filter(|(to, ..)| *to == at)
+            .filter(|(to, _)| *to == at)
             .cloned()
             .collect();
         let Some(life) = self.model.lives.current(at) else {
             return;
         };
         if !kept.is_empty() && self.hosts[at].session.connected {
-            let (_, from_name, signal) = self.dice.pick(&kept).clone();
-            self.hear_signal(life, from_name, signal);
+            let (_, signal) = self.dice.pick(&kept).clone();
+            self.hear_signal(life, signal);
         }
     }
 
@@ -326,6 +601,11 @@ impl World {
             return;
         }
         self.office.epoch += 1;
+        let whole = self.dice.one_of_thousand(500);
+        self.counts.unwritten_lost += self.office.mailbox_level().unwritten as u64;
+        for done in self.office.disk.crash(whole) {
+            self.note_done(&done);
+        }
         let conns: Vec<u64> = self.office.conns.keys().copied().collect();
         for conn in conns {
             self.send_down(conn, Down::Closed);
@@ -336,7 +616,11 @@ impl World {
     pub(super) fn start_registry(&mut self) {
         if !self.office.up {
             self.office.up = true;
-            self.office.rules = Registry::new(self.office.stored.values().cloned());
+            self.office.rules = Registry::new(self.office.disk.load(self.now));
+            self.counts.registry_lives += 1;
+            for host in std::mem::take(&mut self.office.orders) {
+                self.order_revocation(host);
+            }
         }
     }
 
@@ -365,11 +649,12 @@ impl World {
                         std::mem::take(&mut conn.waiting_up),
                         std::mem::take(&mut conn.waiting_down),
                     );
+                    // They arrived before whatever is on its way now.
                     for up in ups {
-                        self.send_up(number, up);
+                        self.later(self.now, Due::Up { conn: number, up });
                     }
                     for down in downs {
-                        self.send_down(number, down);
+                        self.later(self.now, Due::Down { conn: number, down });
                     }
                 }
             }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use waymesh_core::registry::Gone;
+
 /// Lines of a trace that are kept for a violation.
 const TRACE_KEPT: usize = 60;
 
@@ -56,7 +58,8 @@ invariants! {
     LossIsTold,
     /// `executed: no` is told only when no handler is entered.
     NotExecutedIsTrue,
-    /// A call that may not be repeated enters a handler at most once.
+    /// A call enters a handler at most once in each life of the called, and
+    /// marked in any but the first.
     EnteredOnce,
     /// The handler of a call that nobody waits for any more is told.
     CancelArrives,
@@ -84,6 +87,25 @@ invariants! {
     Presence,
     /// A registry that fails takes no link down.
     LinksOutliveTheRegistry,
+    /// `refused` has a cause: papers, a policy, or what the sender knows at once.
+    RefusedIsTrue,
+    /// A sender is told `stored` only of what a disk has.
+    StoredIsTrue,
+    /// The registry forgets an item only when it is taken, refused, over, replaced or not wanted.
+    StoredStays,
+    /// What is stored reaches an application that reads, whatever becomes of its sender.
+    StoredArrives,
+    /// The registry keeps nothing for a receiver that has taken everything.
+    NoLeak,
+    /// What a life of a receiver began with a mark of does not come to it again.
+    MarksHold,
+    /// No message and no call comes past a policy.
+    PolicyHolds,
+    /// A revoked member loses its links within a second where the registry is
+    /// there, and in the end everywhere.
+    RevokedIsOut,
+    /// No link outlives the certificate of either end.
+    ExpiredIsOut,
 }
 
 /// An invariant that did not hold.
@@ -164,75 +186,148 @@ impl Trace {
     }
 }
 
-/// What happened in one schedule, or in many.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What happened in one schedule, or in many.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counts {
+            /// Adds those of another schedule.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counts! {
     /// Steps of the world.
-    pub steps: u64,
+    steps,
     /// Frames that nodes sent.
-    pub frames: u64,
+    frames,
     /// Messages that applications sent.
-    pub sent: u64,
+    sent,
     /// Those of them that ended as delivered.
-    pub delivered: u64,
+    delivered,
     /// Those that ended as expired.
-    pub expired: u64,
+    expired,
     /// Those that were refused.
-    pub refused: u64,
+    refused,
     /// Those that ended as unconfirmed.
-    pub unconfirmed: u64,
+    unconfirmed,
     /// Messages that came to an application a second time, marked.
-    pub redelivered: u64,
+    redelivered,
     /// Calls that applications made.
-    pub calls: u64,
+    calls,
     /// Those of them that were answered with a result.
-    pub answered: u64,
+    answered,
     /// Those that ended as `peer_lost`.
-    pub peer_lost: u64,
+    peer_lost,
     /// Links that came up, each counted at both ends.
-    pub links: u64,
+    links,
     /// Faults that struck.
-    pub faults: u64,
+    faults,
     /// Lives of nodes.
-    pub lives: u64,
+    lives,
     /// Gaps that readers were told of.
-    pub gaps: u64,
+    gaps,
+    /// Items that nodes posted.
+    posted,
+    /// Posts that were answered with `stored`.
+    stored,
+    /// Messages whose senders were told `stored`.
+    told_stored,
+    /// Posts that were answered with `forwarded`.
+    forwarded,
+    /// Posts that were refused.
+    posts_refused,
+    /// Items that came to nodes.
+    pushed,
+    /// Those of them that were marked as pushed before.
+    pushed_again,
+    /// Items that were settled as taken.
+    taken,
+    /// Items that were settled as kept.
+    kept,
+    /// Items that were settled as to come later.
+    put_off,
+    /// Items that could not be opened.
+    unreadable,
+    /// Items that a policy or a revocation denied.
+    mail_denied,
+    /// Items with nothing but acknowledgements that were opened.
+    mailed_acks,
+    /// Items that their senders withdrew.
+    withdrawn,
+    /// Items that came back to their senders.
+    returned,
+    /// Items whose lives ended in the mailbox.
+    items_expired,
+    /// Items that a newer one replaced.
+    items_replaced,
+    /// Items of revoked members.
+    items_revoked,
+    /// Messages that came to applications by mailbox.
+    given_by_mail,
+    /// Messages that came to applications over links.
+    given_by_link,
+    /// Those of them that were in the mailbox too.
+    moved_to_link,
+    /// Answers to calls that came by mailbox.
+    answers_by_mail,
+    /// Peers whose traffic went to the mailbox.
+    fell_to_mail,
+    /// Peers whose traffic moved from the mailbox to a link.
+    rose_to_link,
+    /// Marks that lives of nodes began with.
+    marks_kept,
+    /// Lives of the registry after its first.
+    registry_lives,
+    /// Items that died with the registry before they were written.
+    unwritten_lost,
+    /// Disks that were full for a while.
+    full_disks,
+    /// Writes that failed.
+    writes_failed,
+    /// Hosts that were away for long.
+    absences,
+    /// Certificates that the registry extended.
+    extensions,
+    /// Logins with a certificate that had ended for good.
+    expired_logins,
+    /// Nodes that announced the end of their certificate.
+    expiries_announced,
+    /// Links that ended with a certificate.
+    links_expired,
+    /// Hosts that the authority revoked.
+    revoked,
+    /// Nodes that learnt of a revocation.
+    revocations_heard,
+    /// Revocations that peers told each other.
+    gossip,
+    /// Orders of an admin that failed.
+    orders_failed,
+    /// Records and signals whose papers did not hold.
+    distrusted,
+    /// Schedules with a hostile registry.
+    hostile,
+    /// What it did that was not honest.
+    lies,
+    /// Schedules in which no link worked until the healing.
+    mail_only,
 }
 
 impl Counts {
-    /// Adds those of another schedule.
-    pub fn add(&mut self, other: &Self) {
-        let Self {
-            steps,
-            frames,
-            sent,
-            delivered,
-            expired,
-            refused,
-            unconfirmed,
-            redelivered,
-            calls,
-            answered,
-            peer_lost,
-            links,
-            faults,
-            lives,
-            gaps,
-        } = other;
-        self.steps += steps;
-        self.frames += frames;
-        self.sent += sent;
-        self.delivered += delivered;
-        self.expired += expired;
-        self.refused += refused;
-        self.unconfirmed += unconfirmed;
-        self.redelivered += redelivered;
-        self.calls += calls;
-        self.answered += answered;
-        self.peer_lost += peer_lost;
-        self.links += links;
-        self.faults += faults;
-        self.lives += lives;
-        self.gaps += gaps;
+    /// The registry has forgotten an item.
+    pub(super) fn note_gone(&mut self, why: Gone) {
+        match why {
+            Gone::Expired => self.items_expired += 1,
+            Gone::Replaced => self.items_replaced += 1,
+            Gone::Revoked => self.items_revoked += 1,
+            Gone::Taken | Gone::Refused | Gone::Withdrawn | Gone::Damaged => {}
+        }
     }
 }

@@ -5,13 +5,19 @@ use std::time::Duration;
 
 use waymesh_core::Topology;
 use waymesh_core::mesh::LOSSY_MESSAGE_MAX_BYTES;
+use waymesh_core::policy::Policy;
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Priority;
+use waymesh_proto::ids::Role;
+use waymesh_proto::limits::CLOCK_LEEWAY_MS;
 
 use crate::dice::Dice;
 use crate::fake_link::Weather;
 
 use super::faults::Fault;
+use super::host::name_of;
+use super::hostile::Malice;
+use super::papers::Term;
 use super::workload::{Job, Skill};
 
 /// How much trouble a schedule has; the less there is, the more can be demanded.
@@ -25,6 +31,10 @@ pub enum Flavor {
     LinkTrouble,
     /// Everything.
     Mixed,
+    /// Everything, and no link works until the world heals.
+    MailOnly,
+    /// Everything, and the registry is not honest until the world heals.
+    Hostile,
 }
 
 impl Flavor {
@@ -60,6 +70,14 @@ pub struct HostPlan {
     pub server_after: Duration,
     /// When its node is started first.
     pub starts: Duration,
+    /// When its certificate ends, and how good its clock is.
+    pub term: Term,
+    /// What its certificate lets it be trusted with.
+    pub roles: Vec<Role>,
+    /// What it lets through.
+    pub policy: Policy,
+    /// Whether its sealing key is another one in every life.
+    pub forgets_keys: bool,
 }
 
 /// One schedule.
@@ -81,6 +99,8 @@ pub struct Plan {
     pub faults: Vec<(Duration, Fault)>,
     /// When everything is well again.
     pub heals: Duration,
+    /// How the registry is not honest.
+    pub malice: Option<Malice>,
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -91,11 +111,13 @@ impl Plan {
     /// Draws the schedule of a seed.
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let flavor = match dice.number_below(20) {
+        let flavor = match dice.number_below(32) {
             0 => Flavor::Calm,
             1..=3 => Flavor::RegistryTrouble,
             4..=8 => Flavor::LinkTrouble,
-            _ => Flavor::Mixed,
+            9..=18 => Flavor::Mixed,
+            19..=25 => Flavor::MailOnly,
+            _ => Flavor::Hostile,
         };
         let count = 2 + dice.number_below(10).min(3 + dice.number_below(2)) as usize % 4;
         let common = *dice.pick(&[Topology::FullMesh, Topology::OnDemand]);
@@ -110,9 +132,13 @@ impl Plan {
             faults: Vec::new(),
             heals,
             hosts,
+            malice: (flavor == Flavor::Hostile).then(|| Malice::draw(&mut dice)),
         };
         plan.draw_jobs(&mut dice);
         plan.draw_faults(&mut dice);
+        plan.draw_cuts(&mut dice);
+        plan.draw_policies(&mut dice);
+        plan.draw_terms(&mut dice);
         plan
     }
 
@@ -126,6 +152,83 @@ impl Plan {
             let to = (from + 1 + dice.number_below(hosts - 1) as usize) % self.hosts.len();
             for job in jobs(dice, from, to) {
                 self.jobs.push((at, job));
+            }
+        }
+    }
+
+    /// Pairs between which no link works for long.
+    fn draw_cuts(&mut self, dice: &mut Dice) {
+        if self.flavor.is_gentle() {
+            return;
+        }
+        let all = self.flavor == Flavor::MailOnly;
+        for a in 0..self.hosts.len() {
+            for b in a + 1..self.hosts.len() {
+                if all || dice.one_of_thousand(120) {
+                    let lasts = if all {
+                        self.heals
+                    } else {
+                        dice.below(self.heals)
+                    };
+                    self.faults
+                        .push((Duration::ZERO, Fault::Partition(a, b, lasts)));
+                }
+            }
+        }
+    }
+
+    fn draw_policies(&mut self, dice: &mut Dice) {
+        let count = self.hosts.len() as u64;
+        for at in 0..self.hosts.len() {
+            if !dice.one_of_thousand(60) {
+                continue;
+            }
+            let other = (at as u64 + 1 + dice.number_below(count - 1)) % count;
+            let other = name_of(other as usize);
+            let mut rule = |texts: &[String]| dice.pick(texts).parse().expect("a rule");
+            let deny = rule(&[
+                other.to_string(),
+                format!("{other}/fast"),
+                "role:guest".into(),
+                "role:guest/slow".into(),
+                "*/failing".into(),
+            ]);
+            let allow = rule(&[
+                "*".into(),
+                "role:ops".into(),
+                format!("{other}/fast"),
+                other.to_string(),
+            ]);
+            let policy = &mut self.hosts[at].policy;
+            if dice.one_of_thousand(700) {
+                policy.deny.push(deny);
+            } else {
+                policy.allow.push(allow);
+            }
+        }
+    }
+
+    fn draw_terms(&mut self, dice: &mut Dice) {
+        if dice.one_of_thousand(200) {
+            const HALF_LEEWAY_MS: u64 = CLOCK_LEEWAY_MS / 2;
+            for host in &mut self.hosts {
+                let ahead = dice.number_below(2 * HALF_LEEWAY_MS) as i64;
+                host.term.skew_ms = ahead - HALF_LEEWAY_MS as i64;
+            }
+        }
+        if self.flavor.is_gentle() {
+            return;
+        }
+        if dice.one_of_thousand(40) {
+            let at = dice.number_below(self.hosts.len() as u64) as usize;
+            self.hosts[at].term.skew_ms = *dice.pick(&[-3_600_000, 3_600_000]);
+        }
+        if dice.one_of_thousand(200) {
+            for host in &mut self.hosts {
+                if dice.one_of_thousand(400) {
+                    host.term.ends = Some(ms(500) + dice.below(self.heals));
+                    host.term.is_renewable = dice.one_of_thousand(700);
+                }
             }
         }
     }
@@ -147,7 +250,14 @@ impl Plan {
 }
 
 fn host(dice: &mut Dice, common: Topology) -> HostPlan {
-    let other = *dice.pick(&[Topology::FullMesh, Topology::OnDemand]);
+    let other = *dice.pick(&[
+        Topology::FullMesh,
+        Topology::OnDemand,
+        Topology::MailboxOnly,
+    ]);
+    let roles = ["ops", "guest"].into_iter();
+    let roles = roles.filter(|_| dice.one_of_thousand(300));
+    let roles = roles.map(|role| role.parse().expect("a role")).collect();
     HostPlan {
         topology: if dice.one_of_thousand(850) {
             common
@@ -175,6 +285,10 @@ fn host(dice: &mut Dice, common: Topology) -> HostPlan {
         } else {
             ms(dice.number_below(2_000))
         },
+        term: Term::LONG,
+        roles,
+        policy: Policy::default(),
+        forgets_keys: dice.one_of_thousand(60),
     }
 }
 

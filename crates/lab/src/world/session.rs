@@ -7,16 +7,18 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use waymesh_core::app::RegistryEvent;
 use waymesh_core::backoff::{Backoff, REGISTRY_PAUSE_MAX};
-use waymesh_proto::control::{SILENCE_MAX_MS, ServerMessage};
-use waymesh_proto::error::Code;
-use waymesh_proto::ids::Name;
+use waymesh_proto::control::{ClientMessage, MemberRecord, SILENCE_MAX_MS, ServerMessage};
+use waymesh_proto::error::{Code, Fault};
+use waymesh_proto::limits::CLOCK_LEEWAY_MS;
+use waymesh_proto::membership::Revocation;
 use waymesh_proto::signaling::{Signal, SignedSignal};
 
-use super::host::{host_of, id_of};
+use super::host::{host_of, id_of, life_number, name_of};
+use super::mailroom::Mailroom;
 use super::model::Life;
 use super::registry::{Down, Up, Way};
 use super::report::{Checked, Invariant, Violation, hold};
-use super::{Due, World, telling};
+use super::{Due, World, papers, telling};
 
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
 
@@ -28,6 +30,9 @@ pub(super) struct Session {
     heard: Instant,
     backoff: Backoff,
     rng: SmallRng,
+    pub(super) mailroom: Mailroom,
+    /// The registry has said that this node is a member no more.
+    pub(super) is_over: bool,
 }
 
 impl Session {
@@ -38,6 +43,8 @@ impl Session {
             heard: now,
             backoff: Backoff::new(REGISTRY_PAUSE_MAX),
             rng: SmallRng::seed_from_u64(1),
+            mailroom: Mailroom::default(),
+            is_over: false,
         }
     }
 }
@@ -46,7 +53,8 @@ impl World {
     /// A node connects, or tries to.
     pub(super) fn dial(&mut self, life: Life) {
         let host = &self.hosts[life.host];
-        if !self.model.lives.is_alive(life) || host.session.conn.is_some() {
+        let done = host.session.conn.is_some() || host.session.is_over;
+        if !self.model.lives.is_alive(life) || done {
             return;
         }
         if !self.office.up || host.way != Way::Open {
@@ -57,7 +65,10 @@ impl World {
         session.conn = Some(number);
         session.heard = self.now;
         self.send_up(number, Up::Open);
-        self.send_up(number, Up::Login);
+        let host = &self.hosts[life.host];
+        let certificate = host.certificate.clone();
+        let sealing = papers::sealing_statement(life.host, host.key_generation);
+        self.send_up(number, Up::Login(certificate, sealing));
         self.later(self.now + SILENCE_MAX, Due::Silence { life, conn: number });
     }
 
@@ -80,6 +91,7 @@ impl World {
         });
         let host = &mut self.hosts[life.host];
         host.session.conn = None;
+        host.session.mailroom = Mailroom::default();
         if std::mem::take(&mut host.session.connected)
             && let Some(mesh) = &mut host.mesh
         {
@@ -135,8 +147,11 @@ impl World {
                 let session = &mut self.hosts[life.host].session;
                 session.connected = true;
                 session.backoff.reset();
+                let rules = self.hosts[life.host].plan.policy.peer_rules();
+                self.send_up(number, Up::Message(ClientMessage::Rules(rules)));
                 self.tell_node(life, RegistryEvent::Connected);
             }
+            Down::Push(note, item) => self.hear_push(life, note, &item),
             Down::Message(message) => return self.hear_registry(life, message),
         }
         Ok(())
@@ -146,12 +161,7 @@ impl World {
         match message {
             ServerMessage::Records { agents } => {
                 for record in agents {
-                    if !record.online {
-                        self.model
-                            .lives
-                            .note_absent(self.now, host_of(record.agent_id));
-                    }
-                    self.tell_node(life, RegistryEvent::Record(record));
+                    self.hear_record(life, record);
                 }
             }
             ServerMessage::Unknown { name } => {
@@ -167,40 +177,174 @@ impl World {
                     },
                 );
             }
-            ServerMessage::Signal { from_name, signal } => {
-                self.hear_signal(life, from_name, signal)
+            ServerMessage::Signal { signal } => self.hear_signal(life, signal),
+            ServerMessage::Undeliverable { to, session, code } => {
+                self.tell_node(life, RegistryEvent::Undeliverable { to, session, code });
             }
-            ServerMessage::Undeliverable { to, session } => {
-                self.tell_node(life, RegistryEvent::Undeliverable { to, session });
+            ServerMessage::Posted { items } => {
+                for posted in items {
+                    self.hear_posted(life, posted)?;
+                }
             }
-            // Its login was held up on the way.
-            ServerMessage::Error { error } if error.code == Code::Timeout => {}
-            ServerMessage::Error { error } => {
-                return Err(Violation::new(
-                    Invariant::NoSurprise,
-                    format!("the registry refused {life:?}, which is honest: {error:?}"),
-                ));
+            ServerMessage::Returned { items } => {
+                for returned in items {
+                    self.counts.returned += 1;
+                    self.model.mails.handle_returned((life.host, returned.item));
+                    let (item, code) = (returned.item, returned.code);
+                    self.tell_node(life, RegistryEvent::Returned { item, code });
+                }
             }
-            ServerMessage::Challenge(_) | ServerMessage::Welcome(_) => {}
+            ServerMessage::Revoked { revocations } => {
+                for revocation in revocations {
+                    if let Some(host) = self.papers.target(&revocation) {
+                        self.model.members.handle_told(self.now, host);
+                    }
+                    self.hear_revocation(life, &revocation);
+                }
+            }
+            ServerMessage::Extended { extension } => {
+                let host = &mut self.hosts[life.host];
+                let base = host.certificate.as_str().split('~').next();
+                let text = format!("{}~{extension}", base.unwrap_or_default());
+                if let Ok(certificate) = text.parse() {
+                    host.certificate = certificate;
+                }
+                self.tell_membership(life);
+            }
+            ServerMessage::Error { error } => return self.hear_error(life, &error),
+            // Nobody joins in the world.
+            ServerMessage::Challenge(_)
+            | ServerMessage::Welcome(_)
+            | ServerMessage::Pending { .. }
+            | ServerMessage::Approved { .. } => {}
         }
         Ok(())
     }
 
-    /// What the program does before core: only signals for this identity pass.
-    pub(super) fn hear_signal(&mut self, life: Life, from_name: Name, signal: SignedSignal) {
+    fn hear_error(&mut self, life: Life, error: &Fault) -> Checked {
+        let host = life.host;
+        let has_cause = match error.code {
+            // Its login was held up on the way.
+            Code::Timeout => true,
+            // It logs in too often because the world does not leave it alone.
+            Code::RateLimited => true,
+            Code::Storage => true,
+            Code::Revoked => {
+                self.hosts[host].session.is_over = true;
+                self.model.members.is_revoked(host)
+            }
+            Code::CertificateExpired => {
+                self.counts.expired_logins += 1;
+                self.hosts[host].plan.term.ends.is_some()
+            }
+            _ => false,
+        };
+        hold!(
+            has_cause,
+            NoSurprise,
+            "the registry refused {life:?}, which is honest: {error:?}"
+        );
+        Ok(())
+    }
+
+    /// What the program does with a record before core: it verifies the papers.
+    fn hear_record(&mut self, life: Life, record: MemberRecord) {
+        let (now, at) = (self.now, life.host);
+        let of = host_of(record.agent.agent_id);
+        if !record.agent.online {
+            self.model.lives.note_absent(now, of);
+        }
+        if of == at {
+            return;
+        }
+        let clock_ms = self.papers.clock_ms(now, at);
+        let key = papers::stated_key(&record.sealing, of);
+        let verified = match (self.papers.verify(&record.certificate, clock_ms), key) {
+            (Ok(claims), Some(key)) if claims.host == of => Ok((claims, key)),
+            (Ok(_), _) => Err(Code::BadCertificate),
+            (Err(code), _) => Err(code),
+        };
+        let host = &mut self.hosts[at];
+        match verified {
+            Ok(_) if host.known_revoked.contains(&of) => self.distrust(life, of, Code::Revoked),
+            Ok((claims, key)) => {
+                host.known_keys.insert(of, key);
+                let known = host.known_lives.entry(of).or_default();
+                *known = (*known).max(life_number(record.agent.incarnation));
+                let member = self.papers.member(now, &claims, clock_ms);
+                let record = record.agent;
+                self.tell_node(life, RegistryEvent::Record { record, member });
+            }
+            Err(code) => self.distrust(life, of, code),
+        }
+    }
+
+    fn distrust(&mut self, life: Life, of: usize, code: Code) {
+        self.counts.distrusted += 1;
+        let name = name_of(of);
+        let fault = Fault::new(code, format!("the papers of {name} do not hold"));
+        self.tell_node(life, RegistryEvent::Distrusted { name, fault });
+    }
+
+    /// What the program does before core: only signals that verify, for this
+    /// identity and of this time, pass.
+    pub(super) fn hear_signal(&mut self, life: Life, signal: SignedSignal) {
+        let (now, at) = (self.now, life.host);
         let Ok(body) = signal.decode_body() else {
             return;
         };
-        if body.to != id_of(life.host) {
+        if body.to != id_of(at) {
             return;
         }
-        if matches!(body.signal, Signal::Offer { .. }) {
-            self.office.keep_offer(life.host, from_name.clone(), signal);
+        let clock_ms = self.papers.clock_ms(now, at);
+        let from = host_of(body.from);
+        match self.papers.verify(&signal.cert, clock_ms) {
+            Err(code) => self.distrust(life, from, code),
+            Ok(claims) if claims.host != from => {}
+            Ok(_) if self.hosts[at].known_revoked.contains(&from) => {
+                self.distrust(life, from, Code::Revoked);
+            }
+            Ok(_) if body.issued_ms.abs_diff(clock_ms) > CLOCK_LEEWAY_MS => {
+                self.distrust(life, from, Code::ClockSkew);
+            }
+            Ok(claims) => {
+                let known = self.hosts[at].known_lives.entry(from).or_default();
+                *known = (*known).max(life_number(body.from_incarnation));
+                if matches!(body.signal, Signal::Offer { .. }) {
+                    self.office.keep_offer(at, signal);
+                }
+                let from = self.papers.member(now, &claims, clock_ms);
+                self.tell_node(life, RegistryEvent::Signal { from, body });
+            }
         }
-        self.tell_node(life, RegistryEvent::Signal { from_name, body });
     }
 
-    fn tell_node(&mut self, life: Life, event: RegistryEvent) {
+    /// The registry or a peer tells of a revocation; only what the authority stated counts.
+    pub(super) fn hear_revocation(&mut self, life: Life, revocation: &Revocation) {
+        let Some(host) = self.papers.target(revocation) else {
+            return;
+        };
+        if self.hosts[life.host].known_revoked.insert(host) {
+            self.counts.revocations_heard += 1;
+            let event = RegistryEvent::Revoked {
+                ids: vec![id_of(host)],
+                revocations: vec![revocation.clone()],
+            };
+            self.tell_node(life, event);
+        }
+    }
+
+    /// Core learns when its own certificate ends.
+    pub(super) fn tell_membership(&mut self, life: Life) {
+        let clock_ms = self.papers.clock_ms(self.now, life.host);
+        let certificate = &self.hosts[life.host].certificate;
+        if let Ok(claims) = self.papers.read(certificate) {
+            let expires = self.papers.ends(self.now, &claims, clock_ms);
+            self.tell_node(life, RegistryEvent::Membership { expires });
+        }
+    }
+
+    pub(super) fn tell_node(&mut self, life: Life, event: RegistryEvent) {
         let now = self.now;
         self.trace.note(now - self.start, || {
             format!("{} learns {}", life.host, telling::registry_event(&event))

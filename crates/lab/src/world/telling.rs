@@ -6,7 +6,7 @@ use waymesh_proto::link::{LinkCommand, LinkEvent};
 use waymesh_proto::seqset::SeqSet;
 use waymesh_proto::signaling::Signal;
 
-use super::host::host_of;
+use super::host::{host_of, life_number};
 
 /// What a client is told.
 pub(super) fn client_event(event: &Event) -> String {
@@ -70,6 +70,15 @@ pub(super) fn registry_command(command: &RegistryCommand) -> String {
             format!("to pass {what} {seq} of {session} to {}", host_of(*to))
         }
         RegistryCommand::Skills(skills) => format!("to publish {} skills", skills.len()),
+        RegistryCommand::Post(post) => format!(
+            "to post {:?} to {} for life {:?}, {:?} for {} ms: {}",
+            post.item,
+            host_of(post.to),
+            post.to_incarnation.map(life_number),
+            post.keep,
+            post.life_ms,
+            frame(&post.frame)
+        ),
         other => format!("{other:?}"),
     }
 }
@@ -123,13 +132,15 @@ pub(super) fn frame(bytes: &[u8]) -> String {
 /// What a node learns of the registry.
 pub(super) fn registry_event(event: &RegistryEvent) -> String {
     match event {
-        RegistryEvent::Record(record) => format!(
+        RegistryEvent::Record { record, .. } => format!(
             "{} is {} in {}",
             record.name,
             if record.online { "online" } else { "offline" },
             record.incarnation.number() % 1_000_000
         ),
-        RegistryEvent::Signal { from_name, body } => {
+        RegistryEvent::Item(opened) => format!("item {:?} of {}", opened.item, opened.from.name),
+        RegistryEvent::Signal { from, body } => {
+            let from_name = &from.name;
             let what = match &body.signal {
                 Signal::Offer { .. } => "offers",
                 Signal::Answer { .. } => "answers",

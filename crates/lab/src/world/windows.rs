@@ -119,6 +119,22 @@ impl Windows {
         Ok(())
     }
 
+    /// A sender opens an item of its receiver; `frame` counts if both mean the same lives.
+    pub fn handle_mail(&mut self, at: Life, from: Life, frame: Option<&Vec<u8>>) {
+        for stream in WATCHED {
+            let flow = self
+                .flows
+                .entry((at, from.host, stream))
+                .or_insert_with(|| Flow::new(from));
+            if flow.to < from {
+                *flow = Flow::new(from);
+            }
+        }
+        if let Some(frame) = frame {
+            self.handle_got(at, from, frame);
+        }
+    }
+
     /// A sender gets a frame of its receiver.
     pub fn handle_got(&mut self, at: Life, from: Life, frame: &[u8]) {
         for section in sections(frame) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use waymesh_core::app::{ClientId, Command};
+use waymesh_core::app::{ClientId, Command, Storing};
 use waymesh_proto::api::SkillSpec;
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::{Payload, Priority};
@@ -123,7 +123,7 @@ pub enum Skill {
 impl Skill {
     const OFFERED: [Self; 4] = [Self::Fast, Self::Slow, Self::Mute, Self::Failing];
 
-    fn name(self) -> SkillName {
+    pub(super) fn name(self) -> SkillName {
         let name = match self {
             Self::Fast => "fast",
             Self::Slow => "slow",
@@ -256,6 +256,7 @@ impl World {
                 class,
                 priority,
                 ttl,
+                storing: Storing::default(),
                 payload,
             },
         );
@@ -270,7 +271,9 @@ impl World {
             .links
             .values()
             .map(|(other, _)| life_of(*other));
-        let believes = links.any(|other| other.host == to && other != life);
+        let known = self.hosts[from].known_lives.get(&to);
+        let believes = links.any(|other| other.host == to && other != life)
+            || known.map_or(life.number > 1, |known| *known != life.number);
         (!believes).then_some(life)
     }
 

@@ -58,6 +58,19 @@ struct Work {
 pub struct Calls {
     all: BTreeMap<MessageId, CallRecord>,
     works: BTreeMap<(Life, InboundId), Work>,
+    /// The registry is hostile: what only it can know may be false.
+    pub is_doubtful: bool,
+}
+
+/// What excuses an error that would be wrong else.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Excuse {
+    /// Skills of the called host came and went.
+    pub skills_came_and_went: bool,
+    /// Papers or policies of the two explain the error.
+    pub may_refuse: bool,
+    /// The two cannot have a link, which alone shows a new life at once.
+    pub has_no_link: bool,
 }
 
 impl CallRecord {
@@ -131,7 +144,7 @@ impl Calls {
         id: MessageId,
         at: Life,
         server: ClientId,
-        inbound: InboundId,
+        (inbound, redelivered): (InboundId, bool),
         remaining: Duration,
     ) -> Checked {
         let Some(call) = self.all.get_mut(&id) else {
@@ -154,14 +167,15 @@ impl Calls {
             call.timeout
         );
         hold!(
-            !call.not_executed,
+            !call.not_executed || self.is_doubtful,
             NotExecutedIsTrue,
             "{id} entered a handler after its caller was told that it does not"
         );
         hold!(
-            !call.entered.contains(&at.number) && (call.idempotent || call.entered.is_empty()),
+            !call.entered.contains(&at.number)
+                && (call.idempotent || redelivered || call.entered.is_empty() || self.is_doubtful),
             EnteredOnce,
-            "{id} (idempotent: {}) entered a handler in life {} after {:?}",
+            "{id} (idempotent: {}) entered a handler in life {} (marked: {redelivered}) after {:?}",
             call.idempotent,
             at.number,
             call.entered
@@ -184,6 +198,11 @@ impl Calls {
     /// The skill of a call.
     pub fn skill_of(&self, id: &MessageId) -> Option<Skill> {
         self.all.get(id).map(|call| call.skill)
+    }
+
+    /// Who called it.
+    pub fn caller_of(&self, id: &MessageId) -> Option<Life> {
+        self.all.get(id).map(|call| call.from)
     }
 
     /// The host that is called.
@@ -251,8 +270,14 @@ impl Calls {
         id: MessageId,
         outcome: &Result<Payload, Fault>,
         lives: &Lives,
-        skills_came_and_went: bool,
+        excuse: Excuse,
     ) -> Checked {
+        let Excuse {
+            skills_came_and_went,
+            may_refuse,
+            has_no_link,
+        } = excuse;
+        let is_doubtful = self.is_doubtful;
         let Some(call) = self.all.get_mut(&id) else {
             return Err(Violation::new(
                 Invariant::OneAnswer,
@@ -294,7 +319,7 @@ impl Calls {
         };
         if fault.executed == Some(Executed::No) {
             hold!(
-                call.entered.is_empty(),
+                call.entered.is_empty() || is_doubtful,
                 NotExecutedIsTrue,
                 "{id} ended with {fault:?}, but its handler was entered"
             );
@@ -312,7 +337,7 @@ impl Calls {
             .well_since()
             .is_some_and(|well| now > well + LOSS_BOUND);
         hold!(
-            !silent || !told_late,
+            !silent || !told_late || has_no_link || is_doubtful,
             LossIsTold,
             "{id} ran into its deadline, but the life that worked on it was long over"
         );
@@ -347,10 +372,10 @@ impl Calls {
             | Code::UnknownPeer
             | Code::PeerOffline
             | Code::RegistryUnreachable => (now + SLACK >= call.deadline(), "it is too early"),
-            _ => (false, "that is no reason"),
+            _ => (may_refuse || is_doubtful, "that is no reason"),
         };
         hold!(
-            ok,
+            ok || may_refuse,
             FaultIsTrue,
             "{id} of {:?} ended with {fault:?}: {why}",
             call.skill

@@ -42,6 +42,7 @@ pub struct Letter {
     tag: u64,
     index: usize,
     queued: bool,
+    stored: bool,
     /// The client left: nobody is told any more.
     unwatched: bool,
     given: Vec<Given>,
@@ -68,6 +69,17 @@ pub struct Letters {
     last: BTreeMap<(StreamKey, ClientId), usize>,
     redelivered: u64,
     gaps: u64,
+    /// The registry is hostile: what only it can know may be false.
+    pub is_doubtful: bool,
+}
+
+/// What else is known of a message whose sender is told something.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Story {
+    /// Papers or policies of the two hosts explain a refusal.
+    pub may_refuse: bool,
+    /// The registry gave it back, so that it may have been stored again.
+    pub came_back: bool,
 }
 
 /// What a client was told of one arrival.
@@ -85,6 +97,8 @@ pub struct Arrival<'a> {
     pub class: Class,
     /// Whether it was marked.
     pub redelivered: bool,
+    /// Whether the mailbox may have handed it out before, where nobody has got it.
+    pub was_pushed_before: bool,
     /// What it carries.
     pub bytes: &'a [u8],
 }
@@ -120,6 +134,10 @@ impl Letters {
         id: MessageId,
         state: SendState,
         fault: Option<&Fault>,
+        Story {
+            may_refuse,
+            came_back,
+        }: Story,
     ) -> Checked {
         let Some(letter) = self.all.get_mut(&id) else {
             return Err(Violation::new(
@@ -139,12 +157,15 @@ impl Letters {
             letter.ended
         );
         if !state.is_final() {
+            let first = match state {
+                SendState::Stored => !std::mem::replace(&mut letter.stored, true) || came_back,
+                _ => !std::mem::replace(&mut letter.queued, true) && !letter.stored,
+            };
             hold!(
-                !letter.queued && state == SendState::Queued,
+                first && letter.queued,
                 OneFinalState,
-                "{id} is {state:?} for the second time"
+                "{id} is {state:?} for the second time, or too early"
             );
-            letter.queued = true;
             return Ok(());
         }
         hold!(
@@ -168,8 +189,15 @@ impl Letters {
                 );
             }
             SendState::Expired | SendState::Refused => {
+                let at_once = now == letter.sent;
                 hold!(
-                    !got,
+                    state == SendState::Expired || at_once || may_refuse || self.is_doubtful,
+                    RefusedIsTrue,
+                    "{id} in {:?} is refused without a cause: {fault:?}",
+                    letter.class
+                );
+                hold!(
+                    !got || self.is_doubtful,
                     NotDeliveredIsTrue,
                     "{id} in {:?} is told as {state:?} ({fault:?}), but an application acknowledged it",
                     letter.class
@@ -203,7 +231,7 @@ impl Letters {
             "the content of {id} changed on the way"
         );
         self.check_once(letter, arrival)?;
-        Self::check_mark(letter, arrival)?;
+        self.check_mark(letter, arrival)?;
         if letter.class.is_ordered() {
             self.check_order(now, lives, arrival)?;
         }
@@ -239,8 +267,11 @@ impl Letters {
         Ok(())
     }
 
-    fn check_mark(letter: &Letter, arrival: &Arrival<'_>) -> Checked {
+    fn check_mark(&self, letter: &Letter, arrival: &Arrival<'_>) -> Checked {
         let (id, at) = (arrival.id, arrival.at);
+        if self.is_doubtful {
+            return Ok(());
+        }
         let earlier = !letter.given.is_empty();
         if earlier {
             hold!(
@@ -249,7 +280,7 @@ impl Letters {
                 "{id} in {:?} came again without its mark",
                 letter.class
             );
-        } else if letter.only_for == Some(at) {
+        } else if letter.only_for == Some(at) && !arrival.was_pushed_before {
             hold!(
                 !arrival.redelivered,
                 RedeliveredIsTrue,
@@ -285,7 +316,7 @@ impl Letters {
             letter.index,
             letter.class
         );
-        if letter.class.is_reliable() && lives.is_alive(letter.from) {
+        if letter.class.is_reliable() && lives.is_alive(letter.from) && !self.is_doubtful {
             let skipped = highest.map_or(0, |highest| highest + 1)..letter.index;
             let ids = self
                 .streams
@@ -297,6 +328,8 @@ impl Letters {
                 let lives_on = older.queued
                     && !older.unwatched
                     && older.ended.is_none()
+                    // An earlier life that has it may have left its mark.
+                    && older.acked.is_empty()
                     && older.expires > now + ROUNDING;
                 hold!(
                     !lives_on,
@@ -327,15 +360,15 @@ impl Letters {
         Ok(())
     }
 
-    /// What must hold a while after everything is well: `reads` says which
-    /// hosts acknowledge what they get.
+    /// What must hold a while after everything is well: `arrives` says whether
+    /// what one host sends is acknowledged by the other.
     pub fn check_settled(
         &self,
         now: Instant,
         well_since: Instant,
         bound: Duration,
         lives: &Lives,
-        reads: impl Fn(usize) -> bool,
+        arrives: impl Fn(usize, usize) -> bool,
     ) -> Checked {
         for (id, letter) in &self.all {
             if !letter.is_watched(lives) {
@@ -349,10 +382,14 @@ impl Letters {
             );
             let lived_long_enough =
                 letter.expires > well_since + bound && letter.sent + bound < now;
-            let can_arrive = lives.current(letter.to).is_some() && reads(letter.to);
+            let can_arrive =
+                lives.current(letter.to).is_some() && arrives(letter.from.host, letter.to);
+            // Whatever a hostile registry made its sender believe, it was told.
+            let gave_up =
+                self.is_doubtful && (letter.ended.is_some() || self.waits_for_another(id));
             let delivered = matches!(letter.ended, Some((SendState::Delivered, _)));
             hold!(
-                delivered || !lived_long_enough || !can_arrive || !letter.queued,
+                delivered || !lived_long_enough || !can_arrive || !letter.queued || gave_up,
                 Delivered,
                 "{id} of {} bytes from {:?} to {} in {:?} is {:?} although everything is well; given {:?}",
                 letter.bytes,
@@ -396,6 +433,30 @@ impl Letters {
         count as u64 >= WINDOW_MAX_MESSAGES / 2 || bytes as u64 >= WINDOW_MAX_BYTES / 2
     }
 
+    /// Whether an application has acknowledged the message in any life.
+    pub fn was_acked(&self, id: &MessageId) -> bool {
+        self.all
+            .get(id)
+            .is_some_and(|letter| !letter.acked.is_empty())
+    }
+
+    /// Whether a message of an ordered class waits for an earlier one, which
+    /// may have died with its sender: not for ever, but for the life of that.
+    pub fn waits_for_another(&self, id: &MessageId) -> bool {
+        let Some(letter) = self.all.get(id).filter(|l| l.class.is_ordered()) else {
+            return false;
+        };
+        let stream = (letter.from, letter.to, letter.class);
+        let earlier = self.streams.get(&stream).into_iter().flatten();
+        let earlier = earlier.take(letter.index);
+        earlier.map(|id| &self.all[id]).any(|l| l.acked.is_empty())
+    }
+
+    /// The message.
+    pub fn get(&self, id: &MessageId) -> Option<&Letter> {
+        self.all.get(id)
+    }
+
     /// Whether the message ended as delivered.
     pub fn is_delivered(&self, id: &MessageId) -> bool {
         matches!(
@@ -433,6 +494,7 @@ impl Letters {
                 Some((SendState::Unconfirmed, _)) => counts.unconfirmed += 1,
                 Some((SendState::Queued | SendState::Stored, _)) | None => {}
             }
+            counts.told_stored += u64::from(letter.stored);
         }
     }
 }
@@ -460,6 +522,7 @@ impl Letter {
             tag: 0,
             index: 0,
             queued: false,
+            stored: false,
             unwatched: false,
             given: Vec::new(),
             acked: BTreeSet::new(),

@@ -26,6 +26,7 @@ struct Host {
     last_end: Option<Instant>,
     last_absent: Option<Instant>,
     registered: bool,
+    registered_at: Option<Instant>,
     /// Whether this life has been registered.
     was_registered: bool,
 }
@@ -83,7 +84,13 @@ impl Lives {
             lived.last_absent = Some(now);
         }
         lived.registered = registered;
+        lived.registered_at = registered.then_some(now);
         lived.was_registered |= registered;
+    }
+
+    /// Since when the host's node is connected to the registry without a break.
+    pub fn registered_since(&self, host: usize) -> Option<Instant> {
+        self.hosts[host].registered_at
     }
 
     /// Somebody was told that the host is not connected to the registry.
