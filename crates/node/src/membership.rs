@@ -120,6 +120,12 @@ impl Standing {
         }
     }
 
+    /// Whether the node was told nothing of the registry but where it is: then
+    /// a person compares what it shows.
+    pub(crate) fn is_blind(&self) -> bool {
+        matches!(self, Self::Applying(application) if application.mesh().is_none())
+    }
+
     /// The registry's TLS key, where the node was told of it.
     pub(crate) fn tls_pin(&self) -> Option<TlsPin> {
         match self {

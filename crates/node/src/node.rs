@@ -166,12 +166,8 @@ impl Node {
         let url = config.registry.as_deref().map(origin).transpose()?;
         let standing = standing(&home, &config.name, config.invite, url, now_ms)
             .map_err(StartError::Membership)?;
-        let target = target(
-            &standing,
-            config.ca.as_deref(),
-            &config.proxies,
-            home.keypair(),
-        )?;
+        let trust = trust(config.ca.as_deref())?;
+        let target = target(&standing, &trust, &config.proxies, home.keypair())?;
         let incarnation = home.next_incarnation(now_ms)?;
         let agent_id = home.agent_id();
         let sealing = SealingKeys::open(Arc::clone(&home), now_ms)?;
@@ -209,6 +205,7 @@ impl Node {
         let hello = hello(&info, &standing, now_ms);
         let registry = registry::spawn(LinkConfig {
             target,
+            trust,
             standing,
             home,
             incarnation,
@@ -374,25 +371,31 @@ fn origin(url: &str) -> Result<Origin, StartError> {
     })
 }
 
+/// Whom TLS trusts beside the registry's own key.
+fn trust(ca: Option<&Path>) -> Result<TlsTrust, StartError> {
+    let Some(path) = ca else {
+        return Ok(TlsTrust::default());
+    };
+    let pem = fs::read(path).map_err(|error| {
+        let message = format!("{} cannot be read: {error}", path.display());
+        StartError::Registry(Fault::new(Code::Storage, message))
+    })?;
+    let trust = TlsTrust::default().with_ca_pem(&pem);
+    trust.map_err(|error| StartError::Registry(error.fault()))
+}
+
 /// Where the registry is, and whom to believe that it is there.
 fn target(
     standing: &Standing,
-    ca: Option<&Path>,
+    trust: &TlsTrust,
     proxies: &ProxyEnvironment,
     keypair: &Keypair,
 ) -> Result<Target, StartError> {
-    let mut trust = TlsTrust::default();
-    if let Some(pin) = standing.tls_pin() {
-        trust = trust.with_pin(pin.0);
-    }
-    if let Some(path) = ca {
-        let pem = fs::read(path).map_err(|error| {
-            let message = format!("{} cannot be read: {error}", path.display());
-            StartError::Registry(Fault::new(Code::Storage, message))
-        })?;
-        let trusted = trust.with_ca_pem(&pem);
-        trust = trusted.map_err(|error| StartError::Registry(error.fault()))?;
-    }
+    let trust = match standing.tls_pin() {
+        Some(pin) => trust.clone().with_pin(pin.0),
+        None if standing.is_blind() => trust.clone().with_first_use(),
+        None => trust.clone(),
+    };
     let target = Target::new(standing.registry().clone(), &trust, proxies);
     let target = target.map_err(|error| StartError::Registry(error.fault()))?;
     let keypair = keypair.clone();

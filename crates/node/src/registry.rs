@@ -34,7 +34,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
-use waymesh_net::control::Target;
+use waymesh_net::control::{Target, TlsTrust};
 use waymesh_proto::control::PeerRules;
 use waymesh_proto::{Code, Fault, Incarnation};
 
@@ -62,6 +62,8 @@ const LINK_TO_DRIVER_CAP: usize = 256;
 pub(crate) struct LinkConfig {
     /// Where the registry is and how it is reached.
     pub(crate) target: Target,
+    /// Whom TLS trusts beside the registry's own key.
+    pub(crate) trust: TlsTrust,
     /// What the node starts with.
     pub(crate) standing: Standing,
     /// Where its key and membership are.

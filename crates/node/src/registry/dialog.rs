@@ -70,6 +70,12 @@ impl Dialog {
         }
     }
 
+    /// The registry's TLS key, where it is trusted for no other reason than
+    /// that it was shown first.
+    pub(super) const fn first_use_key(&self) -> Option<[u8; 32]> {
+        self.0.first_use_key()
+    }
+
     /// Says something.
     pub(super) async fn say(&mut self, message: &ClientMessage) -> Result<(), Trouble> {
         let text = Message::Text(message.encode());

@@ -18,7 +18,7 @@ use super::News;
 use super::dialog::{Dialog, Passed, out_of_order};
 use super::trouble::{Ended, Trouble};
 use crate::client::unix_ms;
-use crate::membership::{Application, Membership};
+use crate::membership::{Application, Membership, TlsPin};
 
 /// Silence after which the registry is gone; it pings twice as often.
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
@@ -35,14 +35,22 @@ pub struct PendingJoin {
     pub fingerprint: String,
 }
 
-/// Who wants to join, and which mesh it has seen so far.
+/// What a registry showed at the first attempt to a node that was told of
+/// neither: it must show the same from then on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The mesh.
+    pub(super) mesh: Option<MeshKey>,
+    /// The SHA-256 of its TLS key, where nobody vouches for that.
+    pub(super) tls_key: Option<[u8; 32]>,
+}
+
+/// Who wants to join, and what it has seen so far.
 #[derive(Debug)]
 pub(super) struct Joiner<'a> {
     pub(super) keypair: &'a Keypair,
     pub(super) application: &'a Application,
-    /// The mesh that the registry announced at the first attempt, where no
-    /// invite names one.
-    pub(super) seen: &'a mut Option<MeshKey>,
+    pub(super) seen: &'a mut Seen,
 }
 
 impl Joiner<'_> {
@@ -59,6 +67,7 @@ impl Joiner<'_> {
         news: &mpsc::Sender<News>,
     ) -> Result<Membership, Trouble> {
         let (mut dialog, challenge) = Dialog::open(target, passed).await?;
+        self.seen.tls_key = self.seen.tls_key.or(dialog.first_use_key());
         self.check_mesh(&challenge)?;
         dialog.say(&self.request(&challenge)?).await?;
         loop {
@@ -84,7 +93,7 @@ impl Joiner<'_> {
         let named = self.application.mesh();
         let expected = *named
             .as_ref()
-            .unwrap_or(self.seen.get_or_insert(challenge.mesh));
+            .unwrap_or(self.seen.mesh.get_or_insert(challenge.mesh));
         if challenge.mesh == expected {
             return Ok(());
         }
@@ -106,6 +115,7 @@ impl Joiner<'_> {
             mesh: challenge.mesh,
             registry: challenge.registry,
             nonce: challenge.nonce,
+            tls_key: self.seen.tls_key,
         };
         let invite = application.invitation.invite();
         let key = invite.map(|invite| &invite.keypair);
@@ -141,7 +151,7 @@ impl Joiner<'_> {
             mesh,
             certificate,
             registry: self.application.registry.clone(),
-            tls_pin: self.application.tls_pin(),
+            tls_pin: self.seen.tls_key.map(TlsPin).or(self.application.tls_pin()),
         })
     }
 

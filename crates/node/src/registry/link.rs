@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
 use waymesh_core::backoff::{Backoff, REGISTRY_PAUSE_MAX};
-use waymesh_net::control::{ControlSocket, Target};
-use waymesh_proto::control::{ClientMessage, InstanceId, MeshKey, PeerRules};
+use waymesh_net::control::{ControlSocket, Target, TlsTrust};
+use waymesh_proto::control::{ClientMessage, InstanceId, PeerRules};
 use waymesh_proto::ids::Incarnation;
 use waymesh_proto::{Code, Fault, MessageId};
 use waymesh_trust::certificate::CertificateError;
 
 use super::dialog::Passed;
-use super::join::Joiner;
+use super::join::{Joiner, Seen};
 use super::login::{self, Saying, Weight, Weights};
 use super::own::Own;
 use super::session::{self, Desk};
@@ -44,8 +44,9 @@ pub(super) struct Link {
     sealing: SealingKeys,
     members: Arc<Members>,
     marks: Arc<MarkBook>,
-    /// The mesh that a registry announced to a node that knew none.
-    seen_mesh: Option<MeshKey>,
+    /// Whom TLS trusts beside the registry's own key.
+    trust: TlsTrust,
+    seen: Seen,
     /// Whether this process has been logged in: links may exist that no
     /// stranger on the registry's port may end.
     has_logged_in: bool,
@@ -74,7 +75,8 @@ impl Link {
             sealing: config.sealing,
             members: config.members,
             marks: config.marks,
-            seen_mesh: None,
+            trust: config.trust,
+            seen: Seen::default(),
             has_logged_in: false,
             passed: Passed::default(),
             signals: Signals::default(),
@@ -173,13 +175,25 @@ impl Link {
         let mut joiner = Joiner {
             keypair: self.home.keypair(),
             application,
-            seen: &mut self.seen_mesh,
+            seen: &mut self.seen,
         };
         let joining = joiner.join(&self.target, &mut self.passed, &self.news);
         let joined = offline(commands, &self.news, &self.counters, joining).await;
+        self.pin_what_was_seen();
         let membership = joined.map_err(Trouble::Final)??;
         self.settle_in(membership);
         Ok(())
+    }
+
+    /// A TLS key that was trusted on first use is the only one from then on.
+    fn pin_what_was_seen(&mut self) {
+        let Some(key) = self.seen.tls_key else {
+            return;
+        };
+        match self.target.trusting(&self.trust.clone().with_pin(key)) {
+            Ok(target) => self.target = target,
+            Err(error) => tracing::error!(%error, "the registry's TLS key cannot be pinned"),
+        }
     }
 
     /// The node is a member from now on, in its later lives too.

@@ -8,9 +8,7 @@ use waymesh_trust::revocation::{Target, revoke};
 
 use crate::forge;
 use crate::registry::{Hostile, Malice, registry_keypair, unix_ms};
-use crate::scene::{
-    Host, PATIENCE, SHORT, Scene, alice, answered, config, mesh, name, scene, whoami,
-};
+use crate::scene::{Host, PATIENCE, Scene, alice, answered, config, mesh, name, scene, whoami};
 
 cases! {
     it_revokes_bob_itself => answered(
@@ -82,7 +80,11 @@ fn revocation_of(host: &Host) -> ServerMessage {
 impl Scene {
     async fn call_mallory(&self) -> Result<(), waymesh_proto::Fault> {
         let (to, payload) = (name("mallory"), Payload::json("1"));
-        let answer = self.alice.agent.call(&to, &whoami(), payload, SHORT).await;
+        let answer = self
+            .alice
+            .agent
+            .call(&to, &whoami(), payload, PATIENCE)
+            .await;
         answer.map(drop)
     }
 }
@@ -193,7 +195,7 @@ async fn old_key() {
     scene
         .registry
         .with(|house| house.directory.insert(name("bob"), old));
-    let fault = scene.call(SHORT).await.expect_err("not bob's key");
+    let fault = scene.call(PATIENCE).await.expect_err("not bob's key");
     assert_eq!(fault.code, Code::IdentityChanged, "{fault}");
     scene.check();
 }

@@ -5,13 +5,14 @@ use std::num::NonZeroU32;
 use waymesh_proto::control::PairingCode;
 use waymesh_proto::ids::InviteId;
 use waymesh_proto::limits::CERTIFICATE_LIFE_MS;
+use waymesh_registry::Tls;
 use waymesh_registry::admin::{Order, PendingJoin as Waiting, Reply};
 use waymesh_trust::certificate::{self, Member};
 use waymesh_trust::fingerprint;
 use waymesh_trust::join;
 use waymesh_trust::revocation::{Target, revoke};
 
-use super::seat::{grant, invite, mesh, order};
+use super::seat::{any_port, grant, invite, mesh, order, registry_with};
 use super::*;
 use crate::client::unix_ms;
 use crate::membership::Invitation;
@@ -102,6 +103,23 @@ async fn six_digits_lead_to_a_request_and_are_worth_nothing_to_the_next() {
     assert_eq!(fatal(&mut thief.open()).await, Code::BadPairingCode);
     approve(&dir, &registry, &waiting(&dir).await).await;
     connected(&mut link).await;
+}
+
+#[tokio::test]
+async fn the_tls_key_that_was_shown_with_six_digits_is_the_registrys_from_then_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let registry = registry_with(&dir, any_port(), Some(Tls::SelfSigned)).await;
+    let code = pairing_code(&dir).await;
+    let mut alice = Seat::with("alice", Some(Invitation::Code(code)));
+    alice.registry = Some(registry.url().to_string());
+    let mut link = alice.open();
+    pending(&mut link).await;
+    let asked = join::verify(&waiting(&dir).await.join_request).expect("a request");
+    assert_eq!(asked.tls_key, registry.tls_pin());
+    approve(&dir, &registry, &waiting(&dir).await).await;
+    connected(&mut link).await;
+    let membership = alice.home.membership().expect("a home").expect("a member");
+    assert_eq!(membership.tls_pin.map(|pin| pin.0), registry.tls_pin());
 }
 
 #[tokio::test]

@@ -135,14 +135,16 @@ impl Seat {
     /// Opens a link.
     pub(super) fn open(&mut self) -> RegistryLink {
         let standing = self.standing();
-        let mut trust = TlsTrust::default();
-        if let Some(pin) = standing.tls_pin() {
-            trust = trust.with_pin(pin.0);
-        }
         let origin = standing.registry().clone();
+        let trust = match standing.tls_pin() {
+            Some(pin) => TlsTrust::default().with_pin(pin.0),
+            None if standing.is_blind() => TlsTrust::default().with_first_use(),
+            None => TlsTrust::default(),
+        };
         let target = Target::new(origin, &trust, &ProxyEnvironment::default());
         spawn(LinkConfig {
             target: target.expect("a target"),
+            trust: TlsTrust::default(),
             standing,
             home: Arc::clone(&self.home),
             incarnation: Incarnation::new(self.incarnation),
