@@ -12,8 +12,8 @@ use waymesh_proto::{AgentId, Code, Fault, Incarnation, InviteId, Name, Role};
 
 use super::rate::Bucket;
 use super::{
-    AGENTS_MAX, ALL_SKILLS_MAX_BYTES, ConnId, LOGIN_EVERY, LOGINS_BURST, Query, StoredAgent,
-    VerifiedLogin,
+    AGENTS_MAX, ALL_SKILLS_MAX_BYTES, ConnId, LOGIN_EVERY, LOGINS_BURST, Query, SAYING_EVERY,
+    SAYING_KIB_EVERY, SAYINGS_BURST, StoredAgent, VerifiedLogin,
 };
 
 /// What a record adds to its skills, certificate and roles, bytes of JSON at
@@ -63,6 +63,7 @@ struct Life {
     name: Name,
     online: Option<Online>,
     logins: Option<Bucket>,
+    sayings: Option<Bucket>,
 }
 
 impl Life {
@@ -73,6 +74,7 @@ impl Life {
             name: agent.name.clone(),
             online: None,
             logins: None,
+            sayings: None,
         }
     }
 }
@@ -100,7 +102,7 @@ pub(super) struct Agents {
 pub(super) struct NoRoom;
 
 /// Bytes of JSON that rules take, about.
-fn size_of(rules: &PeerRules) -> usize {
+pub(super) fn size_of(rules: &PeerRules) -> usize {
     let names = rules
         .deny_names
         .iter()
@@ -219,6 +221,30 @@ impl Agents {
         };
         let bucket = life.logins.get_or_insert(Bucket::full(now));
         bucket.pay(now, LOGIN_EVERY, LOGIN_EVERY * LOGINS_BURST)
+    }
+
+    /// Counts what an agent says of itself, of so many bytes; says whether it may so soon again.
+    pub(super) fn pay_saying(&mut self, now: Instant, id: &AgentId, bytes: usize) -> bool {
+        let Some(life) = self.lives.get_mut(id) else {
+            return true;
+        };
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let cost = SAYING_EVERY + SAYING_KIB_EVERY.saturating_mul(kib);
+        let bucket = life.sayings.get_or_insert(Bucket::full(now));
+        bucket.pay(now, cost, SAYINGS_BURST)
+    }
+
+    /// Whether the agent has another name by this invite, which admits members and not names.
+    pub(super) fn has_other_name_by(&self, invite: &InviteId, login: &VerifiedLogin) -> bool {
+        self.by_name.values().any(|agent| {
+            let StoredAgent {
+                name,
+                agent_id,
+                invite: by,
+                ..
+            } = &agent.stored;
+            *agent_id == login.agent_id && by.as_ref() == Some(invite) && *name != login.name
+        })
     }
 
     /// Whether the name is bound and the binding durable.

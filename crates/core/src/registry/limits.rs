@@ -85,6 +85,19 @@ pub const LOGINS_BURST: u32 = 30;
 /// How often one agent may log in in the long run. Chosen.
 pub const LOGIN_EVERY: Duration = Duration::from_secs(1);
 
+/// How often one agent may tell new skills, rules or sealing keys in the long
+/// run; one more is refused with `rate_limited`. Chosen: everybody who watches
+/// it is told each time, and whoever cannot read so much is cut off.
+pub const SAYING_EVERY: Duration = Duration::from_millis(25);
+
+/// What each begun KiB of it costs beside. Chosen: 160 KiB a second.
+pub const SAYING_KIB_EVERY: Duration = Duration::from_micros(6_250);
+
+/// How much of both may come at once after a pause. Chosen: 1,000 times or
+/// 4 MiB, which is less than what may wait for one connection; 256 short
+/// skills that are offered one by one pass.
+pub const SAYINGS_BURST: Duration = Duration::from_secs(25);
+
 /// Items that one connection may post each second in the long run; one more is
 /// refused with `rate_limited`. Chosen: ten such senders stay below what one
 /// disk stores.

@@ -107,6 +107,11 @@ impl Registry {
         self.agents.check_life(login)?;
         if let Some(invite) = invite {
             self.rolls.check_invite(now, invite, &login.agent_id, 0)?;
+            if self.agents.has_other_name_by(&invite.id, login) {
+                let text = "the invite has admitted this agent under another name";
+                return Err(Fault::new(Code::InviteExhausted, text)
+                    .with_hint("use that name, or ask an admin for a new invite"));
+            }
         }
         Ok(())
     }

@@ -98,9 +98,12 @@ impl Registry {
     /// program has verified that.
     pub fn handle_sealing(&mut self, now: Instant, conn: ConnId, statement: SealingStatement) {
         self.connections.heard(now, conn);
-        let Some(Session { name, .. }) = self.session_or_refuse(conn) else {
+        let Some(Session { name, agent_id }) = self.session_or_refuse(conn) else {
             return;
         };
+        if !self.may_say(now, conn, agent_id, statement.as_str().len()) {
+            return;
+        }
         if self.agents.set_sealing(&name, statement) {
             self.store(&name);
             self.announce(&name);

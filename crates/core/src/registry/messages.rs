@@ -7,7 +7,7 @@ use waymesh_proto::control::{ClientMessage, PeerRules, ServerMessage, check_skil
 use waymesh_proto::signaling::SignedSignal;
 use waymesh_proto::{AgentId, Code, Fault, Name};
 
-use super::agents::{NoRoom, check_rules};
+use super::agents::{NoRoom, check_rules, size_of};
 use super::connections::{Phase, Session};
 use super::listings::{Listing, Query, Question};
 use super::{CloseReason, ConnId, Effect, Registry};
@@ -30,11 +30,13 @@ impl Registry {
                 let fault = Fault::new(Code::BadRequest, "this connection has logged in already");
                 self.complain(conn, fault);
             }
-            ClientMessage::Rules(rules) => self.obey(conn, &name, rules),
+            ClientMessage::Rules(rules) => self.obey(now, conn, (&name, agent_id), rules),
             ClientMessage::Settled { items } => self.settle(now, conn, agent_id, &items),
             ClientMessage::Resume => self.resume(now, conn),
             ClientMessage::Withdraw { item } => self.withdraw(agent_id, item),
-            ClientMessage::Skills { skills } => self.publish(conn, &name, skills),
+            ClientMessage::Skills { skills } => {
+                self.publish(now, conn, (&name, agent_id), skills);
+            }
             ClientMessage::Resolve { name } => self.resolve(conn, name),
             ClientMessage::WatchAll => self.watch_all(conn),
             ClientMessage::Find { id, name, skill } => {
@@ -55,11 +57,37 @@ impl Registry {
         }
     }
 
-    fn publish(&mut self, conn: ConnId, name: &Name, skills: Vec<SkillSpec>) {
+    /// Whether an agent may say so much of itself so soon again; if not, it is told.
+    pub(super) fn may_say(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        agent: AgentId,
+        bytes: usize,
+    ) -> bool {
+        let may = self.agents.pay_saying(now, &agent, bytes);
+        if !may {
+            let text = "this agent changes what it says of itself too often";
+            let error = Fault::new(Code::RateLimited, text).with_hint("say all of it at once");
+            self.send(vec![conn], ServerMessage::Error { error });
+        }
+        may
+    }
+
+    fn publish(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        (name, agent): (&Name, AgentId),
+        skills: Vec<SkillSpec>,
+    ) {
         let bytes = match check_skills(&skills) {
             Ok(bytes) => bytes,
             Err(error) => return self.complain(conn, error.fault()),
         };
+        if !self.may_say(now, conn, agent, bytes) {
+            return;
+        }
         match self.agents.set_skills(name, skills, bytes) {
             Ok(false) => {}
             Ok(true) => {
@@ -78,9 +106,18 @@ impl Registry {
     }
 
     /// Lets through to an agent only whom it wants to hear of.
-    fn obey(&mut self, conn: ConnId, name: &Name, rules: PeerRules) {
+    fn obey(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        (name, agent): (&Name, AgentId),
+        rules: PeerRules,
+    ) {
         if let Err(fault) = check_rules(&rules) {
             return self.complain(conn, fault);
+        }
+        if !self.may_say(now, conn, agent, size_of(&rules)) {
+            return;
         }
         match self.agents.set_rules(name, rules) {
             Ok(false) => {}

@@ -177,3 +177,27 @@ fn a_long_answer_comes_in_parts_and_the_last_says_so() {
     let (last, rest) = parts.split_last().expect("a part");
     assert!(!last.1 && rest.iter().all(|(_, more)| *more));
 }
+
+#[test]
+fn an_agent_that_changes_its_skills_without_end_is_not_told_on_to_everybody_who_watches_it() {
+    let mut bench = Bench::new();
+    bench.connect(1, login("flood", 1, 1));
+    bench.connect(2, login("b", 2, 1));
+    bench.say(2, ClientMessage::WatchAll);
+    let mut flip = |bench: &mut Bench, n: usize| {
+        let skills = vec![skill(["one", "two"][n % 2])];
+        error_of(&bench.say(1, ClientMessage::Skills { skills }), 1)
+    };
+    let each = SAYING_EVERY + SAYING_KIB_EVERY;
+    let most = usize::try_from(SAYINGS_BURST.as_nanos() / each.as_nanos()).expect("few");
+    for n in 0..most {
+        assert_eq!(flip(&mut bench, n), None);
+    }
+    assert_eq!(flip(&mut bench, most), Some(Code::RateLimited));
+    // It is none of its new connections' matter, and it passes.
+    bench.close(1);
+    bench.connect(1, login("flood", 1, 1));
+    assert_eq!(flip(&mut bench, most), Some(Code::RateLimited));
+    bench.pass(each);
+    assert_eq!(flip(&mut bench, most), None);
+}

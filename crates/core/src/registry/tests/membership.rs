@@ -172,6 +172,21 @@ fn an_invite_admits_as_many_as_its_count_and_those_again_also_after_a_restart() 
 }
 
 #[test]
+fn an_invite_gives_a_member_one_name_also_to_two_logins_at_once() {
+    let mut bench = Bench::new();
+    let invite = invitation(1);
+    bench.outcome = None;
+    bench.connect(1, invited("a", 1, &invite));
+    let at_once = bench.connect(2, invited("b", 1, &invite));
+    assert_eq!(error_of(&at_once, 2), Some(Code::InviteExhausted));
+    bench.outcome = Some(Ok(()));
+    assert!(is_welcome(&bench.answer_all(Ok(())), 1));
+    let later = bench.connect(3, invited("b", 1, &invite));
+    assert_eq!(error_of(&later, 3), Some(Code::InviteExhausted));
+    assert!(is_welcome(&bench.connect(4, invited("a", 1, &invite)), 4));
+}
+
+#[test]
 fn of_two_that_use_the_last_place_of_an_invite_at_once_one_gets_it() {
     let mut bench = Bench::new();
     bench.outcome = None;
