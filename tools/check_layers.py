@@ -27,7 +27,7 @@ ALLOWED = {
     "waymesh-registry": {"waymesh-proto", "waymesh-core", "waymesh-net", "waymesh-trust"},
     "waymesh-authority": {"waymesh-proto", "waymesh-trust"},
     "waymesh-bench": {"waymesh-proto", "waymesh-node", "waymesh-registry", "waymesh-authority", "waymesh-trust"},
-    "waymesh-lab": {"waymesh-proto", "waymesh-core", "waymesh-net"},
+    "waymesh-lab": {"waymesh-proto", "waymesh-core", "waymesh-net", "waymesh-trust"},
     "waymesh": {"waymesh-proto", "waymesh-net", "waymesh-trust", "waymesh-node", "waymesh-registry", "waymesh-bench",
                 "waymesh-authority"},
 }
@@ -37,7 +37,7 @@ ALLOWED = {
 ALLOWED_IN_TESTS = {
     "waymesh-node": {"waymesh-registry", "waymesh-authority"},
     "waymesh-registry": {"waymesh-node", "waymesh-authority"},
-    "waymesh-lab": {"waymesh-trust", "waymesh-authority"},
+    "waymesh-lab": {"waymesh-authority"},
     "waymesh": {"waymesh-core"},
 }
 

@@ -1,12 +1,19 @@
-//! `waymesh-lab`: runs the simulated world from the command line.
+//! `waymesh-lab`: runs the simulated world, and trouble with real processes, from the
+//! command line.
 
+mod kill;
 mod runner;
+mod stage;
+mod trouble;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use anyhow::{Context, Result};
 
 use clap::{Args, Parser, Subcommand};
 
-/// Tests the cores of waymesh in a world of their own.
+/// Tests the cores of waymesh in a world of their own, and its processes in trouble.
 #[derive(Debug, Parser)]
 #[command(name = "waymesh-lab")]
 struct Cli {
@@ -18,6 +25,10 @@ struct Cli {
 enum Verb {
     /// Plays seeded schedules against the reference model; stops at the first violation.
     World(WorldArgs),
+    /// Kills real processes under a load of mailbox messages; fails when one is lost.
+    Kill(kill::Args),
+    /// Brings real processes into trouble of other kinds; fails when it does harm.
+    Trouble(trouble::Args),
 }
 
 #[derive(Debug, Args)]
@@ -42,8 +53,15 @@ struct WorldArgs {
     trace: bool,
 }
 
-fn main() -> ExitCode {
-    let Verb::World(args) = Cli::parse().verb;
+fn main() -> Result<ExitCode> {
+    match Cli::parse().verb {
+        Verb::World(args) => Ok(world(&args)),
+        Verb::Kill(args) => kill::run(&args),
+        Verb::Trouble(args) => trouble::run(&args),
+    }
+}
+
+fn world(args: &WorldArgs) -> ExitCode {
     runner::run(&runner::Order {
         first: args.seed.unwrap_or(args.first),
         schedules: args.schedules,
@@ -53,4 +71,15 @@ fn main() -> ExitCode {
         keep_going: args.keep_going,
         trace: args.trace && args.schedules == 1,
     })
+}
+
+/// The binary whose processes are to run: the named one, or the one beside this program.
+fn binary(named: Option<&Path>) -> Result<PathBuf> {
+    match named {
+        Some(path) => Ok(path.to_owned()),
+        None => {
+            let own = std::env::current_exe().context("finding this program")?;
+            Ok(own.with_file_name("waymesh"))
+        }
+    }
 }
