@@ -25,6 +25,9 @@ pub(crate) struct Visitor {
     /// Every origin of this registry under which the connection may have been
     /// made: a login must name one of them.
     pub(crate) origins: Arc<[Origin]>,
+    /// The SHA-256 of the key that TLS was spoken with to whoever connected
+    /// here; `None` without TLS, which another program may speak for the registry.
+    pub(crate) tls_key: Option<[u8; 32]>,
 }
 
 /// Something that a carrier brought from the node.

@@ -63,16 +63,19 @@ pub(crate) struct Front {
     pub(crate) proofs: Proofs,
     members: Rates<AgentId>,
     sources: Rates<Source>,
+    tls_key: Option<[u8; 32]>,
     next_conn: AtomicU64,
 }
 
 impl Front {
-    /// What the handlers need at their start. `nonce_key` is 32 random bytes.
+    /// What the handlers need at their start. `tls_key` is the SHA-256 of the key
+    /// that the port speaks TLS with, if it does; `nonce_key` is 32 random bytes.
     pub(crate) fn new(
         identity: Arc<Identity>,
         origins: Origins,
         driver: mpsc::Sender<Input>,
         metrics: Arc<Metrics>,
+        tls_key: Option<[u8; 32]>,
         nonce_key: &[u8; 32],
     ) -> Self {
         Self {
@@ -84,6 +87,7 @@ impl Front {
             proofs: Proofs::new(nonce_key, Instant::now()),
             members: agents::rates(),
             sources: Rates::new(SOURCE_RATE),
+            tls_key,
             next_conn: AtomicU64::new(0),
         }
     }
@@ -95,6 +99,7 @@ impl Front {
             address: ends.peer.ip().to_canonical(),
             key,
             origins: own.origins(),
+            tls_key: self.tls_key,
         }
     }
 
@@ -222,6 +227,7 @@ mod tests {
             Origins::new(None, true, listening),
             driver,
             Arc::default(),
+            None,
             &[2; 32],
         )
     }

@@ -67,6 +67,7 @@ impl Registry {
             origins,
             engine.inputs(),
             Arc::clone(&metrics),
+            credentials.map(Credentials::key_hash),
             &rand::random(),
         );
         let sessions = Arc::clone(&front.sessions);

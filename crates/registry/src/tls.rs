@@ -64,7 +64,15 @@ impl TlsError {
 #[derive(Debug)]
 pub(crate) struct Credentials {
     config: Arc<ServerConfig>,
-    pin: Option<[u8; 32]>,
+    key_hash: [u8; 32],
+    signed_by: Signer,
+}
+
+/// Who has signed a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signer {
+    Itself,
+    Authority,
 }
 
 impl Credentials {
@@ -97,7 +105,7 @@ impl Credentials {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, TlsError> {
-        let pin = pin_of(&chain)?;
+        let (key_hash, signed_by) = judge(&chain)?;
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -105,12 +113,21 @@ impl Credentials {
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         let config = Arc::new(config);
-        Ok(Self { config, pin })
+        Ok(Self {
+            config,
+            key_hash,
+            signed_by,
+        })
     }
 
     /// The pin that nodes need; `None` when the certificate comes from an authority.
-    pub(crate) const fn pin(&self) -> Option<[u8; 32]> {
-        self.pin
+    pub(crate) fn pin(&self) -> Option<[u8; 32]> {
+        (self.signed_by == Signer::Itself).then_some(self.key_hash)
+    }
+
+    /// The SHA-256 of the public key, whoever has signed the certificate.
+    pub(crate) const fn key_hash(&self) -> [u8; 32] {
+        self.key_hash
     }
 
     /// What does the handshakes.
@@ -139,16 +156,23 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-/// The pin of a certificate that nobody else has signed: alone, and its own issuer.
-fn pin_of(chain: &[CertificateDer<'static>]) -> Result<Option<[u8; 32]>, rustls::Error> {
-    let [alone] = chain else { return Ok(None) };
-    let parsed = webpki::EndEntityCert::try_from(alone)
-        .map_err(|_| rustls::CertificateError::BadEncoding)?;
-    if parsed.issuer() != parsed.subject() {
-        return Ok(None);
-    }
+/// The hash of a certificate's key, and who has signed it: itself when it is
+/// alone and its own issuer.
+fn judge(chain: &[CertificateDer<'static>]) -> Result<([u8; 32], Signer), rustls::Error> {
+    let leaf = chain
+        .first()
+        .ok_or(rustls::Error::NoCertificatesPresented)?;
+    let parsed =
+        webpki::EndEntityCert::try_from(leaf).map_err(|_| rustls::CertificateError::BadEncoding)?;
+    let mut key_hash = [0; 32];
     let hash = digest(&SHA256, &parsed.subject_public_key_info());
-    Ok(hash.as_ref().try_into().ok())
+    key_hash.copy_from_slice(hash.as_ref());
+    let is_alone = chain.len() == 1 && parsed.issuer() == parsed.subject();
+    let signed_by = match is_alone {
+        true => Signer::Itself,
+        false => Signer::Authority,
+    };
+    Ok((key_hash, signed_by))
 }
 
 #[cfg(test)]
@@ -223,7 +247,8 @@ mod tests {
         let path = files.write("signed.pem", "CERTIFICATE", &[signed.der()]);
         let (given, errors) = Credentials::from_files(&path, &key_path);
         assert!(errors.is_empty(), "{errors:?}");
-        assert_eq!(given.expect("credentials").pin(), None);
+        let given = given.expect("credentials");
+        assert_eq!((given.pin(), Some(given.key_hash())), (None, pin(&own)));
     }
 
     #[test]

@@ -46,6 +46,7 @@ async fn ask(house: &House, who: &Member, code: Option<PairingCode>) -> Raw {
         mesh: mesh_key(),
         registry: house.registry.key(),
         nonce: raw.challenge.nonce,
+        tls_key: None,
     };
     let request = join::request(&who.keypair, &ask, None, now_ms()).expect("a request");
     let invite = None;

@@ -25,6 +25,8 @@ pub(super) struct Entry<'a> {
     identity: &'a Identity,
     /// The only key that may come in here.
     key: Option<AgentId>,
+    /// What this side of TLS was spoken with, if this registry speaks it.
+    tls_key: Option<[u8; 32]>,
     member: Option<Arc<Verified>>,
 }
 
@@ -41,6 +43,7 @@ impl<'a> Entry<'a> {
             gate,
             identity,
             key: visitor.key,
+            tls_key: visitor.tls_key,
             member: None,
         })
     }
@@ -90,6 +93,7 @@ impl<'a> Entry<'a> {
         let Gate { mesh, nonce, .. } = &self.gate;
         verified
             .check_here(mesh, &registry, nonce, clock.unix_ms)
+            .and_then(|()| verified.check_tls(self.tls_key.as_ref()))
             .map_err(|error| error.fault())?;
         let delegation = ask.invite.as_ref().map(|d| verify_delegation(d, mesh));
         let delegation = delegation.transpose().map_err(|error| error.fault())?;
