@@ -139,6 +139,13 @@ impl Inbound {
         }
     }
 
+    /// The life that sends is over: what has come of it in pieces stays in pieces.
+    pub fn end(&mut self) {
+        for seq in self.partials.keys().copied().collect::<Vec<_>>() {
+            self.forget_partial(seq);
+        }
+    }
+
     /// Whether a message of so many bytes may come in although no window was
     /// granted for it, as the mailbox hands it out. Answers have always room.
     pub fn has_room(&self, bytes: usize) -> bool {

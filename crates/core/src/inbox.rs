@@ -111,11 +111,16 @@ impl Inbox {
     }
 
     /// A peer has a new life: of what waits from earlier ones only the newest
-    /// `keep` bytes stay. Gives how many messages made room.
-    pub(crate) fn evict_orphans(&mut self, peer: PeerKey, life: Incarnation, keep: u64) -> usize {
-        let before = self.waiting.len();
+    /// `keep` bytes stay. Gives the messages that made room.
+    pub(crate) fn evict_orphans(
+        &mut self,
+        peer: PeerKey,
+        life: Incarnation,
+        keep: u64,
+    ) -> Vec<Arrived> {
         let mut room = keep;
-        let mut kept = VecDeque::with_capacity(before);
+        let mut kept = VecDeque::with_capacity(self.waiting.len());
+        let mut evicted = Vec::new();
         while let Some(arrived) = self.waiting.pop_back() {
             let bytes = arrived.envelope.payload.bytes.len() as u64;
             // What came by mailbox is bounded there, and stays until it is taken.
@@ -124,13 +129,14 @@ impl Inbox {
             if orphan && bytes > room {
                 room = 0;
                 self.lossy_waiting -= usize::from(!arrived.stream.class().is_reliable());
+                evicted.push(arrived);
                 continue;
             }
             room -= if orphan { bytes } else { 0 };
             kept.push_front(arrived);
         }
         self.waiting = kept;
-        before - self.waiting.len()
+        evicted
     }
 
     /// The next message for the owner, if it may have one more.

@@ -404,7 +404,12 @@ impl Outbound {
             previous,
             lowest,
             life_ms: entry.map_or(0, |e| left(e.expires)),
-            wait_ms: entry.map_or(0, |e| if previous == 0 { 0 } else { left(e.wait_until) }),
+            wait_ms: entry.map_or(0, |e| match previous {
+                0 => 0,
+                _ if self.stream.class().is_reliable() => left(e.wait_until),
+                // Nobody tells what became of it, so it is not waited for for long.
+                _ => left(e.wait_until).min(LOSSY_WAIT_MAX_MS),
+            }),
         }
     }
 
@@ -468,6 +473,10 @@ impl Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an acknowledgement of a message that was never sent")]
 pub struct AckOutOfRange;
+
+/// How long a receiver waits for a lost predecessor of a lossy message that went into the
+/// mailbox, milliseconds. Chosen: one that is only late is there by then.
+const LOSSY_WAIT_MAX_MS: u64 = 2_000;
 
 /// How many later messages of an unordered lossy stream may overtake one. Chosen:
 /// more than a link holds at a time.

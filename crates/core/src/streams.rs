@@ -203,7 +203,8 @@ impl Streams {
         let Some(old) = old.filter(|old| *old != life) else {
             return false;
         };
-        let inbound = std::mem::take(&mut self.inbound);
+        let mut inbound = std::mem::take(&mut self.inbound);
+        inbound.values_mut().for_each(Inbound::end);
         if !inbound.is_empty() {
             self.past.insert(old, inbound);
         }

@@ -31,7 +31,7 @@ use waymesh_trust::keys::Keypair;
 use crate::membership::Membership;
 use crate::sealing_keys::{self, SealingLook, StoredKey};
 
-pub(crate) use file::replace_unsynced;
+pub(crate) use file::replace;
 use file::{private_file, read_seed, replace};
 
 const KEY_FILE: &str = "identity.key";

@@ -12,8 +12,8 @@
 //!          ◀──────── written up to ticket ──┘
 //! ```
 //!
-//! The files outlive the process, not the crash of the machine: after that,
-//! what the mailbox hands out again is given again, marked as redelivered.
+//! A mark is on disk when its number is told, so not even a crash of the machine
+//! makes an ordered stream wait for what was consumed and deleted.
 
 mod shelf;
 

@@ -273,7 +273,7 @@ impl Mesh {
 
     /// A peer has a new life: nobody waits for the calls of its earlier ones,
     /// and of its earlier messages only so many are kept.
-    pub(super) fn drop_orphans(&mut self, key: PeerKey, life: Incarnation) {
+    pub(super) fn drop_orphans(&mut self, now: Instant, key: PeerKey, life: Incarnation) {
         let orphan = |a: &Arrived| a.peer == key && a.incarnation != life;
         let mut orphans = Vec::new();
         for skill in self.skills.values_mut() {
@@ -283,12 +283,11 @@ impl Mesh {
             skill.waiting = kept;
             orphans.extend(dropped);
         }
+        orphans.extend(self.inbox.evict_orphans(key, life, WINDOW_MAX_BYTES));
         self.counters.orphans_dropped += orphans.len() as u64;
         for arrived in orphans {
-            self.release_item(key, (arrived.incarnation, arrived.stream, arrived.seq));
+            self.refuse(now, &arrived, Code::StaleIncarnation);
         }
-        let evicted = self.inbox.evict_orphans(key, life, WINDOW_MAX_BYTES);
-        self.counters.orphans_dropped += evicted as u64;
     }
 
     pub(super) fn answer_unknown_skill(

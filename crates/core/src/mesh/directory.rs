@@ -79,6 +79,8 @@ impl Mesh {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.sessions.forgive();
                 peer.mail.forgive();
+                // Nothing is posted before it is known which life the peer has now.
+                peer.mail.can_seal = false;
                 peer.streams.handle_unhanded();
                 if peer.link.is_none() {
                     peer.streams.repeat_acks(now);
@@ -103,6 +105,7 @@ impl Mesh {
         if record.agent_id == self.config.agent_id {
             return;
         }
+        self.free_name(&record.name, record.agent_id);
         let wanted = self.config.topology == Topology::FullMesh;
         let key = match self.by_name.get(&record.name).copied() {
             Some(key) => key,
@@ -178,6 +181,18 @@ impl Mesh {
             }
         }
         self.settle(now, key);
+    }
+
+    /// A name whose agent was revoked is free for another: that is no change without a reason.
+    pub(super) fn free_name(&mut self, name: &Name, id: AgentId) {
+        let old = self.by_name.get(name).and_then(|key| self.peers.get(key));
+        let is_revoked = |fault: &Fault| fault.code == Code::Revoked;
+        if old
+            .is_some_and(|old| old.id != Some(id) && old.distrust.as_ref().is_some_and(is_revoked))
+        {
+            self.pins.remove(name);
+            self.add_peer(name);
+        }
     }
 
     /// Whether the key is the one that the name had before; a new name takes it.

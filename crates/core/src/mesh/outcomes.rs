@@ -150,7 +150,7 @@ impl Mesh {
             return;
         };
         self.lose_calls(now, key, Some(incarnation), "it restarted");
-        self.drop_orphans(key, incarnation);
+        self.drop_orphans(now, key, incarnation);
         for call in self
             .works
             .of(|work| work.peer == key && work.incarnation != incarnation)

@@ -265,7 +265,7 @@ impl World {
             return;
         };
         self.hosts[at].skills_came_and_went = true;
-        self.hosts[at].marks.close(self.now);
+        self.hosts[at].marks.close();
         let goodbyes = self.hosts[at]
             .mesh
             .as_mut()

@@ -31,9 +31,6 @@ pub(super) const HOSTS_MAX: usize = 8;
 /// The first port of a fake pair; see the fake network.
 const FIRST_PORT: u16 = 1_024;
 
-/// What a machine that dies has not written to its disk, though it was told to.
-const UNSYNCED: Duration = Duration::from_secs(1);
-
 /// Before the incarnations of all lives.
 const FIRST_INCARNATION: u64 = 1_800_000_000_000;
 
@@ -234,10 +231,7 @@ impl World {
         let Some(life) = self.forget_node(at) else {
             return;
         };
-        // One in five times the machine dies with it.
-        let machine = self.dice.one_of_thousand(200);
-        let loses = if machine { UNSYNCED } else { Duration::ZERO };
-        self.hosts[at].marks.kill(self.now, loses);
+        self.hosts[at].marks.kill();
         self.net.crash(self.now, node_of(life));
     }
 

@@ -118,7 +118,7 @@ impl World {
             return;
         }
         let host = &mut self.hosts[life.host];
-        host.marks.finish(self.now);
+        host.marks.finish();
         let room = &mut host.session.mailroom;
         while let Some((_, settle)) = room
             .waiting

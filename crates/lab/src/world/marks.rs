@@ -2,14 +2,12 @@
 //! kept over its node's lives. Writing takes a while, and what is not written
 //! when the node is killed is lost.
 
-use std::time::{Duration, Instant};
-
 use waymesh_core::app::Mark;
 
 /// The marks of one host.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    written: Vec<(Instant, Mark)>,
+    written: Vec<Mark>,
     pending: Vec<(u64, Mark)>,
     last: u64,
     /// How far a write that is under way will get.
@@ -35,13 +33,13 @@ impl Marks {
     }
 
     /// The write that was begun is done.
-    pub(super) fn finish(&mut self, now: Instant) {
+    pub(super) fn finish(&mut self) {
         let Some(done) = self.writing.take() else {
             return;
         };
         self.done = done;
         let written = self.pending.extract_if(.., |(ticket, _)| *ticket <= done);
-        self.written.extend(written.map(|(_, mark)| (now, mark)));
+        self.written.extend(written.map(|(_, mark)| mark));
     }
 
     pub(super) const fn is_written(&self, ticket: u64) -> bool {
@@ -49,24 +47,22 @@ impl Marks {
     }
 
     /// The node stops and writes everything first.
-    pub(super) fn close(&mut self, now: Instant) {
+    pub(super) fn close(&mut self) {
         self.writing = Some(self.last);
-        self.finish(now);
+        self.finish();
     }
 
-    /// The node is killed; with the machine, what was written just now is lost too.
-    pub(super) fn kill(&mut self, now: Instant, loses: Duration) {
+    /// The node is killed: what was not written is lost.
+    pub(super) fn kill(&mut self) {
         self.pending.clear();
         self.writing = None;
         self.done = self.last;
-        self.written
-            .retain(|(at, _)| loses.is_zero() || *at + loses < now);
     }
 
     /// All marks that are written, one a stream.
     pub(super) fn known(&self) -> Vec<Mark> {
         let mut known: Vec<Mark> = Vec::new();
-        for (_, mark) in &self.written {
+        for mark in &self.written {
             let same = |old: &&mut Mark| {
                 (old.from, old.incarnation, old.stream)
                     == (mark.from, mark.incarnation, mark.stream)

@@ -20,22 +20,7 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
 
 /// Writes beside the file and renames, so that a crash of any kind leaves the
 /// old or the new; what is written is on disk.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_beside(path, bytes, |file| file.sync_all())?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
-}
-
-/// Writes beside the file and renames, so that the death of this process
-/// leaves the old or the new. A crash of the machine may lose it.
-pub(crate) fn replace_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_beside(path, bytes, |_| Ok(()))
-}
-
-fn write_beside(
-    path: &Path,
-    bytes: &[u8],
-    sync: impl FnOnce(&File) -> io::Result<()>,
-) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -44,8 +29,9 @@ fn write_beside(
         .mode(0o600)
         .open(&beside)?;
     file.write_all(bytes)?;
-    sync(&file)?;
-    fs::rename(&beside, path)
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Makes renames in a directory durable.

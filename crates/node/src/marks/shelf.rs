@@ -13,7 +13,7 @@ use waymesh_proto::ids::{AgentId, Incarnation};
 use waymesh_proto::limits::{CLOCK_LEEWAY_MS, TTL_MAX_MS};
 use waymesh_proto::seqset::SeqSet;
 
-use crate::home::{HomeError, replace_unsynced};
+use crate::home::{HomeError, replace};
 
 const FOLDER: &str = "marks";
 const ENDING: &str = "json";
@@ -200,7 +200,7 @@ fn read_all(folder: &Path) -> io::Result<BTreeMap<AgentId, Lives>> {
 
 fn write_one(path: &Path, lives: &Lives) -> io::Result<()> {
     let json = serde_json::to_vec(lives)?;
-    replace_unsynced(path, &json)
+    replace(path, &json)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
