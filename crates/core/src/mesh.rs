@@ -395,8 +395,8 @@ impl Mesh {
             return false;
         };
         self.counters.peers_forgotten += 1;
-        if let Some(peer) = self.peers.remove(&key) {
-            self.by_name.remove(&peer.name);
+        if self.peers.remove(&key).is_some() {
+            self.by_name.retain(|_, of| *of != key);
             self.by_id.retain(|_, of| *of != key);
             self.timers.retain(|(_, of)| *of != key);
         }

@@ -195,6 +195,11 @@ impl Members {
         Ok(())
     }
 
+    /// Whether a member was revoked itself: its name is free for another.
+    pub(crate) fn is_revoked(&self, id: AgentId) -> bool {
+        self.revocations.names(id)
+    }
+
     fn revoked(&self, new: Vec<(Target, Revocation)>) -> RegistryEvent {
         let by_invite = |member: &Verified| self.revocations.hit(member);
         let mut ids = self.with(|memory| {

@@ -187,20 +187,24 @@ impl Node {
         let pins: Book<Vec<(Name, AgentId)>> = Book::open(Arc::clone(&home), PINS_FILE)?;
         let members = Arc::new(Members::open(&home)?);
         let marks = Arc::new(MarkBook::open(&home)?);
+        let revocations = match &standing {
+            Standing::Member(membership) | Standing::Entering(membership) => {
+                members.begin(membership.mesh)
+            }
+            Standing::Applying(_) => Vec::new(),
+        };
+        // The name of who was revoked may be another's by now.
+        let mut pinned = pins.read(Clone::clone);
+        pinned.retain(|(_, id)| !members.is_revoked(*id));
         let mesh = MeshConfig {
             agent_id,
             name: config.name,
             incarnation,
             topology: config.topology,
-            pins: pins.read(Clone::clone),
+            pins: pinned,
             policy: config.policy,
             marks: marks.known().to_vec(),
-            revocations: match &standing {
-                Standing::Member(membership) | Standing::Entering(membership) => {
-                    members.begin(membership.mesh)
-                }
-                Standing::Applying(_) => Vec::new(),
-            },
+            revocations,
         };
         let hello = hello(&info, &standing, now_ms);
         let registry = registry::spawn(LinkConfig {

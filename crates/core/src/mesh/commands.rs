@@ -159,7 +159,9 @@ impl Mesh {
                 );
             }
             Command::ListPeers { id } => {
-                let peers = self.peers.values().map(|peer| peer.status()).collect();
+                // Whoever was revoked may have left its name to another.
+                let named = self.by_name.values().filter_map(|key| self.peers.get(key));
+                let peers = named.map(|peer| peer.status()).collect();
                 self.tell(client, Event::Peers { id, peers });
             }
             Command::FindAgents { id, name, skill } => self.find(client, id, name, skill),

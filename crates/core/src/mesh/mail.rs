@@ -377,7 +377,7 @@ impl Mesh {
             !matches!(
                 command,
                 RegistryCommand::Post(_)
-                    | RegistryCommand::Settle { .. }
+                    | RegistryCommand::Settle { mark: None, .. }
                     | RegistryCommand::Resume
                     | RegistryCommand::Withdraw { .. }
             )

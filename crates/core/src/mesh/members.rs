@@ -25,6 +25,7 @@ impl Mesh {
             Some(key) => key,
             None if !self.has_place(&member.name) => return None,
             None => {
+                self.free_name(&member.name, member.id);
                 let key = self.peer_named(&member.name);
                 if !self.accept_identity(now, key, member.id) {
                     return None;

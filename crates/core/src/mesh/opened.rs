@@ -171,8 +171,9 @@ impl Mesh {
         })
     }
 
+    /// A mark is to be written whether the registry is there to hear of it or not.
     fn answer_item(&mut self, item: ItemId, from: AgentId, outcome: Outcome, mark: Option<Mark>) {
-        if self.registry_up {
+        if self.registry_up || mark.is_some() {
             self.registry_commands.push_back(RegistryCommand::Settle {
                 item,
                 from,

@@ -16,7 +16,8 @@ pub(super) const KNOWN_MAX: usize = PEERS_MAX;
 #[derive(Debug)]
 struct Known {
     member: Arc<Verified>,
-    sealing: Result<SealTo, SealError>,
+    /// `None` until it shows one.
+    sealing: Option<Result<SealTo, SealError>>,
     /// The position in the order of meetings.
     met: u64,
 }
@@ -37,6 +38,14 @@ impl Acquaintances {
         &mut self,
         shown: Arc<Verified>,
         sealing: Result<SealTo, SealError>,
+    ) -> Arc<Verified> {
+        self.remember(shown, Some(sealing))
+    }
+
+    fn remember(
+        &mut self,
+        shown: Arc<Verified>,
+        sealing: Option<Result<SealTo, SealError>>,
     ) -> Arc<Verified> {
         let id = shown.agent_id;
         let before = self.known.remove(&id);
@@ -66,9 +75,10 @@ impl Acquaintances {
     }
 
     /// A member has shown its certificate alone. Gives the one that counts.
+    /// Who is met so must be found too when its invite is revoked.
     pub(super) fn note(&mut self, shown: Arc<Verified>) -> Arc<Verified> {
         let Some(known) = self.known.get_mut(&shown.agent_id) else {
-            return shown;
+            return self.remember(shown, None);
         };
         known.member = newer_certificate(Arc::clone(&known.member), shown);
         Arc::clone(&known.member)
@@ -78,7 +88,7 @@ impl Acquaintances {
     /// showed; `None` for whom was never met.
     pub(super) fn seal_to(&self, id: &AgentId, now_ms: u64) -> Option<Result<SealTo, SealError>> {
         let known = self.known.get(id)?;
-        let seal_to = match &known.sealing {
+        let seal_to = match known.sealing.as_ref()? {
             Ok(seal_to) => *seal_to,
             Err(error) => return Some(Err(error.clone())),
         };
@@ -106,12 +116,12 @@ fn newer_certificate(old: Arc<Verified>, new: Arc<Verified>) -> Arc<Verified> {
 }
 
 fn newer_key(
-    old: Result<SealTo, SealError>,
-    new: Result<SealTo, SealError>,
-) -> Result<SealTo, SealError> {
+    old: Option<Result<SealTo, SealError>>,
+    new: Option<Result<SealTo, SealError>>,
+) -> Option<Result<SealTo, SealError>> {
     match (old, new) {
-        (Ok(old), Ok(new)) if old.issued_ms > new.issued_ms => Ok(old),
-        (Ok(old), Err(_)) => Ok(old),
+        (Some(Ok(old)), Some(Ok(new))) if old.issued_ms > new.issued_ms => Some(Ok(old)),
+        (Some(Ok(old)), None | Some(Err(_))) => Some(Ok(old)),
         (_, new) => new,
     }
 }

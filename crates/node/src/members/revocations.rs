@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use waymesh_proto::control::MeshKey;
+use waymesh_proto::ids::AgentId;
 use waymesh_proto::membership::Revocation;
 use waymesh_trust::certificate::Verified;
 use waymesh_trust::revocation::{self, RevocationError, Target};
@@ -92,6 +93,11 @@ impl Revocations {
             targets.contains_key(&Target::Member(member.agent_id))
                 || invited.is_some_and(|invite| targets.contains_key(&invite))
         })
+    }
+
+    /// Whether one of them is of this member.
+    pub(super) fn names(&self, id: AgentId) -> bool {
+        self.with(|targets| targets.contains_key(&Target::Member(id)))
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut BTreeMap<Target, Revocation>) -> R) -> R {

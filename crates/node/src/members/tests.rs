@@ -236,6 +236,7 @@ async fn who_was_revoked_is_not_believed_any_more_in_this_life_and_the_next() {
     members.close().await;
     let members = open(&dir);
     assert_eq!(code(members.meet(&bob.record(), NOW_MS)), Code::Revoked);
+    assert!(members.is_revoked(bob.id()) && !members.is_revoked(me()));
 }
 
 #[tokio::test]
@@ -275,6 +276,12 @@ async fn with_an_invite_go_all_whom_it_has_admitted_this_node_too() {
     };
     let record = bob.record_with(admit("bob", bob.id()), bob.statement(20, NOW_MS));
     members.meet(&record, NOW_MS).expect("a good record");
+    // Of somebody who has only made an offer the registry may never have told.
+    let carol = Keypair::from_seed(&[5; 32]).agent_id();
+    let shown = certificate::verify(&admit("carol", carol), &mesh().mesh_key(), NOW_MS);
+    let shown = Arc::new(shown.expect("a certificate"));
+    members.with(|memory| memory.known.note(shown));
+    assert!(members.seal_to(&carol, NOW_MS).is_none());
     let own = certificate::verify(&admit("me", me()), &mesh().mesh_key(), NOW_MS);
     members.set_own(&own.expect("a certificate"));
     assert_eq!(members.check_own(), Ok(()));
@@ -283,7 +290,7 @@ async fn with_an_invite_go_all_whom_it_has_admitted_this_node_too() {
     let Some(RegistryEvent::Revoked { ids, .. }) = event else {
         panic!("{event:?}")
     };
-    let mut gone = vec![bob.id(), me()];
+    let mut gone = vec![bob.id(), carol, me()];
     gone.sort_unstable();
     assert_eq!(ids, gone);
     let fault = members.check_own().expect_err("revoked");

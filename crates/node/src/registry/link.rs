@@ -178,7 +178,7 @@ impl Link {
             seen: &mut self.seen,
         };
         let joining = joiner.join(&self.target, &mut self.passed, &self.news);
-        let joined = offline(commands, &self.news, &self.counters, joining).await;
+        let joined = offline(commands, &self.news, &self.counters, &self.marks, joining).await;
         self.pin_what_was_seen();
         let membership = joined.map_err(Trouble::Final)??;
         self.settle_in(membership);
@@ -252,7 +252,7 @@ impl Link {
         };
         let (target, members, weights) = (&self.target, &self.members, self.weights());
         let login = login::log_in(target, &mut self.passed, own, saying, weights, members);
-        let login = offline(commands, &self.news, &self.counters, login).await;
+        let login = offline(commands, &self.news, &self.counters, &self.marks, login).await;
         login.map_err(Trouble::Final)?
     }
 
@@ -295,7 +295,7 @@ impl Link {
             return Ok(());
         };
         let sleep = tokio::time::sleep_until(at.into());
-        offline(commands, &self.news, &self.counters, sleep).await
+        offline(commands, &self.news, &self.counters, &self.marks, sleep).await
     }
 }
 
@@ -308,11 +308,13 @@ fn unusable(error: &CertificateError) -> Trouble {
 }
 
 /// Runs a future while the registry is away: what core wants is answered or
-/// dropped meanwhile, because core asks again after `Connected`.
+/// dropped meanwhile, because core asks again after `Connected`. Marks are
+/// written: an application has what they mark.
 async fn offline<T>(
     commands: &mut mpsc::Receiver<RegistryCommand>,
     news: &mpsc::Sender<News>,
     counters: &Counters,
+    marks: &MarkBook,
     future: impl Future<Output = T>,
 ) -> Result<T, Ended> {
     tokio::pin!(future);
@@ -327,6 +329,9 @@ async fn offline<T>(
                         return Err(Ended::ByDriver);
                     }
                 }
+                Some(RegistryCommand::Settle {
+                    mark: Some(mark), ..
+                }) => _ = marks.add(mark),
                 Some(_) => counters.commands_offline.add(),
             },
         }

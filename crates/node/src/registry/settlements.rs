@@ -13,8 +13,9 @@ use waymesh_proto::limits::MAILBOX_MAX_ITEMS;
 
 use crate::marks::{MarkBook, Ticket};
 
-/// Items that may wait for their mark to be written; one more is not settled
-/// on this connection, and comes again on the next. Chosen: a whole mailbox.
+/// Items that may wait for their mark to be written, and as many to be told;
+/// one more is not settled on this connection, and comes again on the next.
+/// Chosen: a whole mailbox.
 const WAITING_MAX: usize = MAILBOX_MAX_ITEMS;
 
 /// Items that were not settled, because too many waited.
@@ -43,7 +44,8 @@ impl<'a> Settlements<'a> {
     /// Takes a settlement in.
     ///
     /// # Errors
-    /// The mark is being written, but the registry will not be told of it.
+    /// The mark, if there is one, is being written, but the registry will not
+    /// be told of it: it pushes more than it may and does not read.
     pub(super) fn add(
         &mut self,
         (item, from): (ItemId, AgentId),
@@ -56,6 +58,9 @@ impl<'a> Settlements<'a> {
             outcome,
         };
         let Some(mark) = mark else {
+            if self.ready.len() >= WAITING_MAX {
+                return Err(TooMany);
+            }
             self.ready.push_back(settle);
             return Ok(());
         };
@@ -176,6 +181,18 @@ mod tests {
             assert_eq!(settlements.add(item(n), Outcome::Taken, mark()), Ok(()));
         }
         let refused = settlements.add(item(WAITING_MAX), Outcome::Taken, mark());
+        assert_eq!(refused, Err(TooMany));
+        book.close().await;
+    }
+
+    #[tokio::test]
+    async fn as_many_as_the_limit_wait_to_be_told_to_a_registry_that_does_not_read() {
+        let (_dir, book) = book();
+        let mut settlements = Settlements::new(&book);
+        for n in 0..WAITING_MAX {
+            assert_eq!(settlements.add(item(n), Outcome::Unreadable, None), Ok(()));
+        }
+        let refused = settlements.add(item(WAITING_MAX), Outcome::Unreadable, None);
         assert_eq!(refused, Err(TooMany));
         book.close().await;
     }

@@ -64,7 +64,7 @@ counters! {
     items_opened;
     /// Items of the mailbox that could not be opened, or not by their sender.
     items_refused;
-    /// Items that the registry was not told of, because too many waited for their marks.
+    /// Items that the registry was not told of, because too many waited for their marks or to be told.
     items_unsettled;
     /// Revocations that the mesh has not signed.
     revocations_forged;

@@ -313,6 +313,27 @@ fn after_a_restart_only_what_was_not_acknowledged_comes_again_and_is_marked() {
 }
 
 #[test]
+fn what_is_acknowledged_while_the_registry_is_away_does_not_come_again_after_a_restart() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.claim(1);
+    for bytes in 1..=3 {
+        lab.send(0, "b", Class::Control, bytes);
+    }
+    let messages = lab.messages(1);
+    lab.consume(1, messages[0].3);
+    lab.hosts[1]
+        .mesh
+        .handle_registry(lab.now, RegistryEvent::Disconnected);
+    lab.consume(1, messages[1].3);
+    lab.hosts[0].record.online = false;
+    lab.revive(1);
+    lab.push();
+    lab.run();
+    let seen: Vec<usize> = lab.messages(1).iter().map(|m| m.0).collect();
+    assert_eq!(seen, [3]);
+}
+
+#[test]
 fn messages_of_a_sender_that_restarted_are_delivered_all_the_same() {
     let mut lab = Lab::without_links(&["a", "b"]);
     lab.send(0, "b", Class::Control, 1);
@@ -569,6 +590,29 @@ fn a_revoked_peer_loses_its_link_at_once_and_others_hear_of_it() {
     assert_eq!(fault.code, Code::Revoked);
     assert!(lab.hosts[2].mesh.poll_heard_revocation().is_some());
     assert!(lab.hosts[2].mesh.poll_heard_revocation().is_none());
+}
+
+#[test]
+fn the_name_of_a_revoked_peer_is_free_for_another_and_of_nobody_else() {
+    let mut lab = Lab::with_mailbox(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    lab.call(0, "b", "add", false);
+    let mut other = record("b", 9);
+    other.agent_id = AgentId::from_bytes([66; 32]);
+    let (now, a) = (lab.now, &mut lab.hosts[0].mesh);
+    a.handle_registry(now, told(other.clone()));
+    let known = a.by_name[&other.name];
+    assert_ne!(a.peers[&known].id, Some(other.agent_id));
+    let ids = vec![lab.hosts[1].record.agent_id];
+    let revocations = Vec::new();
+    let event = RegistryEvent::Revoked { ids, revocations };
+    let a = &mut lab.hosts[0].mesh;
+    a.handle_registry(now, event);
+    a.handle_registry(now, told(other.clone()));
+    let known = a.by_name[&other.name];
+    assert_eq!(a.peers[&known].id, Some(other.agent_id));
+    assert_eq!(a.peers[&known].distrust, None);
+    assert_eq!(a.pins[&other.name], other.agent_id);
 }
 
 #[test]

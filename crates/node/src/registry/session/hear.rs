@@ -156,10 +156,10 @@ impl Session<'_> {
             .tell(Subject::Item, distrust.code(), distrust);
         if let Ok(header) = ItemHeader::decode(&item.header) {
             let outcome = mail::answer(distrust);
-            // Without a mark it always finds a place.
-            let _ = self
-                .settlements
-                .add((header.item, header.from), outcome, None);
+            let place = (header.item, header.from);
+            if self.settlements.add(place, outcome, None).is_err() {
+                self.desk.counters.items_unsettled.add();
+            }
         }
         self.tell_distrust(distrust).await
     }
