@@ -32,7 +32,7 @@ use crate::membership::Membership;
 use crate::sealing_keys::{self, SealingLook, StoredKey};
 
 pub(crate) use file::replace;
-use file::{private_file, read_seed, replace};
+use file::{private_file, read_seed};
 
 const KEY_FILE: &str = "identity.key";
 const NEXT_KEY_FILE: &str = "identity.next";

@@ -6,8 +6,7 @@
 //! code, it asks to join and waits for an admin.
 
 mod invitation;
-
-use std::fmt;
+mod tls;
 
 use serde::{Deserialize, Serialize};
 use waymesh_proto::control::{MeshKey, Origin};
@@ -19,6 +18,8 @@ use waymesh_trust::invite::{Applicant, InviteSecret};
 use waymesh_trust::rotation::Rotation;
 
 pub use invitation::Invitation;
+pub(crate) use tls::RegistryTls;
+pub use tls::TlsPin;
 
 use crate::home::Home;
 
@@ -39,37 +40,6 @@ pub struct Membership {
     pub registry: Origin,
     /// The registry's TLS key, when no authority vouches for it.
     pub tls_pin: Option<TlsPin>,
-}
-
-/// The SHA-256 of a registry's TLS public key (SPKI), written in hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TlsPin(pub [u8; 32]);
-
-impl fmt::Debug for TlsPin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TlsPin({self})")
-    }
-}
-
-impl fmt::Display for TlsPin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
-    }
-}
-
-impl Serialize for TlsPin {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for TlsPin {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
-        let pin = bytes.and_then(|bytes| bytes.try_into().ok()).map(Self);
-        pin.ok_or_else(|| serde::de::Error::custom("not a SHA-256 in hexadecimal"))
-    }
 }
 
 /// What a node starts with.
@@ -97,17 +67,14 @@ pub(crate) struct Application {
     pub(crate) invitation: Invitation,
     /// Where the registry is.
     pub(crate) registry: Origin,
+    /// What it knows of the registry's TLS key.
+    pub(crate) tls: RegistryTls,
 }
 
 impl Application {
     /// The mesh to join, where the node was told of it.
     pub(crate) fn mesh(&self) -> Option<MeshKey> {
         self.invitation.invite().map(|invite| invite.mesh)
-    }
-
-    /// The registry's TLS key, where the node was told of it.
-    pub(crate) fn tls_pin(&self) -> Option<TlsPin> {
-        self.invitation.invite()?.tls_pin.map(TlsPin)
     }
 }
 
@@ -120,17 +87,11 @@ impl Standing {
         }
     }
 
-    /// Whether the node was told nothing of the registry but where it is: then
-    /// a person compares what it shows.
-    pub(crate) fn is_blind(&self) -> bool {
-        matches!(self, Self::Applying(application) if application.mesh().is_none())
-    }
-
-    /// The registry's TLS key, where the node was told of it.
-    pub(crate) fn tls_pin(&self) -> Option<TlsPin> {
+    /// What the node knows of the registry's TLS key.
+    pub(crate) fn tls(&self) -> RegistryTls {
         match self {
-            Self::Member(membership) | Self::Entering(membership) => membership.tls_pin,
-            Self::Applying(application) => application.tls_pin(),
+            Self::Member(membership) | Self::Entering(membership) => membership.tls_pin.into(),
+            Self::Applying(application) => application.tls,
         }
     }
 }
@@ -162,6 +123,7 @@ pub(crate) fn standing(
         (None, _) => None,
     };
     let invitation = invitation.ok_or_else(invite_required)?;
+    let tls = registry_tls(&invitation, past.as_ref());
     let rotations = past.map_or(Ok(Vec::new()), |member| {
         certificate::rotations(&member.certificate).map_err(|error| error.fault())
     })?;
@@ -176,12 +138,23 @@ pub(crate) fn standing(
         rotations,
         invitation,
         registry,
+        tls,
     };
     match application.invitation.invite() {
         Some(invite) if invite.grant.pre_approved => {
             enter(home, invite, &application, now_ms).map(Standing::Entering)
         }
         _ => Ok(Standing::Applying(Box::new(application))),
+    }
+}
+
+/// What a node knows of the registry's TLS key before it asks to join. Six
+/// digits say nothing of it, but whoever was a member has met the registry.
+fn registry_tls(invitation: &Invitation, past: Option<&Membership>) -> RegistryTls {
+    match (invitation, past) {
+        (Invitation::Invite(invite), _) => invite.tls_pin.map(TlsPin).into(),
+        (Invitation::Code(_), Some(past)) => past.tls_pin.into(),
+        (Invitation::Code(_), None) => RegistryTls::FirstUse,
     }
 }
 
@@ -256,7 +229,7 @@ fn enter(
         mesh: invite.mesh,
         certificate,
         registry: application.registry.clone(),
-        tls_pin: application.tls_pin(),
+        tls_pin: application.tls.pin(),
     })
 }
 

@@ -166,8 +166,8 @@ impl Node {
         let url = config.registry.as_deref().map(origin).transpose()?;
         let standing = standing(&home, &config.name, config.invite, url, now_ms)
             .map_err(StartError::Membership)?;
-        let trust = trust(config.ca.as_deref())?;
-        let target = target(&standing, &trust, &config.proxies, home.keypair())?;
+        let authorities = authorities(config.ca.as_deref())?;
+        let target = target(&standing, &authorities, &config.proxies, home.keypair())?;
         let incarnation = home.next_incarnation(now_ms)?;
         let agent_id = home.agent_id();
         let sealing = SealingKeys::open(Arc::clone(&home), now_ms)?;
@@ -209,7 +209,7 @@ impl Node {
         let hello = hello(&info, &standing, now_ms);
         let registry = registry::spawn(LinkConfig {
             target,
-            trust,
+            authorities,
             standing,
             home,
             incarnation,
@@ -375,8 +375,8 @@ fn origin(url: &str) -> Result<Origin, StartError> {
     })
 }
 
-/// Whom TLS trusts beside the registry's own key.
-fn trust(ca: Option<&Path>) -> Result<TlsTrust, StartError> {
+/// Whom TLS trusts to vouch for the registry.
+fn authorities(ca: Option<&Path>) -> Result<TlsTrust, StartError> {
     let Some(path) = ca else {
         return Ok(TlsTrust::default());
     };
@@ -391,15 +391,11 @@ fn trust(ca: Option<&Path>) -> Result<TlsTrust, StartError> {
 /// Where the registry is, and whom to believe that it is there.
 fn target(
     standing: &Standing,
-    trust: &TlsTrust,
+    authorities: &TlsTrust,
     proxies: &ProxyEnvironment,
     keypair: &Keypair,
 ) -> Result<Target, StartError> {
-    let trust = match standing.tls_pin() {
-        Some(pin) => trust.clone().with_pin(pin.0),
-        None if standing.is_blind() => trust.clone().with_first_use(),
-        None => trust.clone(),
-    };
+    let trust = standing.tls().trust(authorities.clone());
     let target = Target::new(standing.registry().clone(), &trust, proxies);
     let target = target.map_err(|error| StartError::Registry(error.fault()))?;
     let keypair = keypair.clone();

@@ -62,8 +62,8 @@ const LINK_TO_DRIVER_CAP: usize = 256;
 pub(crate) struct LinkConfig {
     /// Where the registry is and how it is reached.
     pub(crate) target: Target,
-    /// Whom TLS trusts beside the registry's own key.
-    pub(crate) trust: TlsTrust,
+    /// Whom TLS trusts to vouch for the registry.
+    pub(crate) authorities: TlsTrust,
     /// What the node starts with.
     pub(crate) standing: Standing,
     /// Where its key and membership are.

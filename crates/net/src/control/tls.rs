@@ -138,7 +138,7 @@ impl Distrust {
         );
         let hint = match self.pin {
             Some(pin) => format!(
-                "{shown}, the invite pins {}; ask for a new invite, or give --ca FILE if your network intercepts TLS",
+                "{shown}, and {} is pinned, by the invite or since the first connection; ask for a new invite, or give --ca FILE if your network intercepts TLS",
                 HEXLOWER.encode(&pin)
             ),
             None => format!(

@@ -80,7 +80,7 @@ fn a_pre_approved_invite_makes_a_certificate_that_is_kept_by_nobody_yet() {
     let case = case();
     let standing = case.standing(Some(invite(9, true)), NOW_MS).expect("leave");
     assert_eq!(standing.registry().as_str(), "https://mesh.example");
-    assert_eq!(standing.tls_pin(), Some(TlsPin([5; 32])));
+    assert_eq!(standing.tls(), RegistryTls::Pinned(TlsPin([5; 32])));
     let Standing::Entering(membership) = standing else {
         panic!("{standing:?}")
     };
@@ -114,6 +114,30 @@ fn any_other_invite_and_a_pairing_code_make_an_application() {
     let url = Some("http://127.0.0.1:1".parse().expect("an origin"));
     let asked = standing(&case.home, &name("alice"), paired(), url, NOW_MS);
     assert!(matches!(asked, Ok(Standing::Applying(_))));
+}
+
+#[test]
+fn six_digits_trust_a_registry_on_first_use_only_where_the_node_never_met_one() {
+    let tls = |case: &Case, invitation, now_ms| {
+        let url = Some("https://mesh.example".parse().expect("an origin"));
+        let standing = standing(&case.home, &name("alice"), invitation, url, now_ms);
+        standing.expect("leave").tls()
+    };
+    let digits = || Some("123456".parse().expect("a code"));
+    let known = RegistryTls::Pinned(TlsPin([5; 32]));
+    let case = case();
+    assert_eq!(tls(&case, digits(), NOW_MS), RegistryTls::FirstUse);
+    assert_eq!(tls(&case, Some(invite(9, false)), NOW_MS), known);
+    let mut membership = case.join();
+    let over_ms = NOW_MS + 91 * DAY_MS;
+    for now_ms in [NOW_MS, over_ms] {
+        assert_eq!(tls(&case, digits(), now_ms), known);
+    }
+    membership.tls_pin = None;
+    case.home.store_membership(&membership).expect("room");
+    for now_ms in [NOW_MS, over_ms] {
+        assert_eq!(tls(&case, digits(), now_ms), RegistryTls::Vouched);
+    }
 }
 
 #[test]

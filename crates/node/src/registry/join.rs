@@ -18,7 +18,7 @@ use super::News;
 use super::dialog::{Dialog, Passed, out_of_order};
 use super::trouble::{Ended, Trouble};
 use crate::client::unix_ms;
-use crate::membership::{Application, Membership, TlsPin};
+use crate::membership::{Application, Membership, RegistryTls};
 
 /// Silence after which the registry is gone; it pings twice as often.
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
@@ -35,14 +35,14 @@ pub struct PendingJoin {
     pub fingerprint: String,
 }
 
-/// What a registry showed at the first attempt to a node that was told of
-/// neither: it must show the same from then on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What is known of a registry since it has said its first word: it must show
+/// the same from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// The mesh.
-    pub(super) mesh: Option<MeshKey>,
-    /// The SHA-256 of its TLS key, where nobody vouches for that.
-    pub(super) tls_key: Option<[u8; 32]>,
+    /// The mesh that it serves.
+    pub(super) mesh: MeshKey,
+    /// Its TLS key.
+    pub(super) tls: RegistryTls,
 }
 
 /// Who wants to join, and what it has seen so far.
@@ -50,7 +50,7 @@ pub(super) struct Seen {
 pub(super) struct Joiner<'a> {
     pub(super) keypair: &'a Keypair,
     pub(super) application: &'a Application,
-    pub(super) seen: &'a mut Seen,
+    pub(super) seen: &'a mut Option<Seen>,
 }
 
 impl Joiner<'_> {
@@ -67,9 +67,12 @@ impl Joiner<'_> {
         news: &mpsc::Sender<News>,
     ) -> Result<Membership, Trouble> {
         let (mut dialog, challenge) = Dialog::open(target, passed).await?;
-        self.seen.tls_key = self.seen.tls_key.or(dialog.first_use_key());
-        self.check_mesh(&challenge)?;
-        dialog.say(&self.request(&challenge)?).await?;
+        let seen = *self.seen.get_or_insert(Seen {
+            mesh: challenge.mesh,
+            tls: self.application.tls.after_first_use(dialog.first_use_key()),
+        });
+        self.check_mesh(seen, &challenge)?;
+        dialog.say(&self.request(seen, &challenge)?).await?;
         loop {
             match dialog.hear(SILENCE_MAX).await? {
                 ServerMessage::Pending { request } => {
@@ -78,7 +81,7 @@ impl Joiner<'_> {
                     told.map_err(|_| Trouble::Final(Ended::ByDriver))?;
                 }
                 ServerMessage::Approved { certificate } => {
-                    let membership = self.accept(certificate, &challenge);
+                    let membership = self.accept(certificate, seen);
                     dialog.close().await;
                     return membership.map_err(Trouble::from_fault);
                 }
@@ -89,11 +92,8 @@ impl Joiner<'_> {
     }
 
     /// The mesh must be the invite's, or the one that was seen first.
-    fn check_mesh(&mut self, challenge: &Challenge) -> Result<(), Trouble> {
-        let named = self.application.mesh();
-        let expected = *named
-            .as_ref()
-            .unwrap_or(self.seen.mesh.get_or_insert(challenge.mesh));
+    fn check_mesh(&self, seen: Seen, challenge: &Challenge) -> Result<(), Trouble> {
+        let expected = self.application.mesh().unwrap_or(seen.mesh);
         if challenge.mesh == expected {
             return Ok(());
         }
@@ -106,8 +106,12 @@ impl Joiner<'_> {
         )))
     }
 
-    fn request(&self, challenge: &Challenge) -> Result<ClientMessage, Trouble> {
+    fn request(&self, seen: Seen, challenge: &Challenge) -> Result<ClientMessage, Trouble> {
         let application = self.application;
+        let trusted = match application.tls {
+            RegistryTls::FirstUse => seen.tls.pin(),
+            RegistryTls::Pinned(_) | RegistryTls::Vouched => None,
+        };
         let ask = Ask {
             name: application.name.clone(),
             agent_id: application.agent_id,
@@ -115,7 +119,7 @@ impl Joiner<'_> {
             mesh: challenge.mesh,
             registry: challenge.registry,
             nonce: challenge.nonce,
-            tls_key: self.seen.tls_key,
+            tls_key: trusted.map(|pin| pin.0),
         };
         let invite = application.invitation.invite();
         let key = invite.map(|invite| &invite.keypair);
@@ -136,8 +140,8 @@ impl Joiner<'_> {
     }
 
     /// Checks that the certificate is what was asked for.
-    fn accept(&self, certificate: Certificate, challenge: &Challenge) -> Result<Membership, Fault> {
-        let mesh = challenge.mesh;
+    fn accept(&self, certificate: Certificate, seen: Seen) -> Result<Membership, Fault> {
+        let mesh = seen.mesh;
         let verified = certificate::verify(&certificate, &mesh, unix_ms());
         let verified = verified.map_err(|error| error.fault())?;
         if !self.is_mine(&verified) {
@@ -151,7 +155,7 @@ impl Joiner<'_> {
             mesh,
             certificate,
             registry: self.application.registry.clone(),
-            tls_pin: self.seen.tls_key.map(TlsPin).or(self.application.tls_pin()),
+            tls_pin: seen.tls.pin(),
         })
     }
 

@@ -25,7 +25,7 @@ use crate::client::unix_ms;
 use crate::home::Home;
 use crate::marks::MarkBook;
 use crate::members::Members;
-use crate::membership::{Application, Membership, Standing};
+use crate::membership::{Application, Membership, RegistryTls, Standing};
 use crate::sealing_keys::SealingKeys;
 
 /// How long a session must last before its end counts as a new trouble, and
@@ -44,9 +44,10 @@ pub(super) struct Link {
     sealing: SealingKeys,
     members: Arc<Members>,
     marks: Arc<MarkBook>,
-    /// Whom TLS trusts beside the registry's own key.
-    trust: TlsTrust,
-    seen: Seen,
+    /// Whom TLS trusts to vouch for the registry.
+    authorities: TlsTrust,
+    /// What is known of the registry since the node has asked to join.
+    seen: Option<Seen>,
     /// Whether this process has been logged in: links may exist that no
     /// stranger on the registry's port may end.
     has_logged_in: bool,
@@ -75,8 +76,8 @@ impl Link {
             sealing: config.sealing,
             members: config.members,
             marks: config.marks,
-            trust: config.trust,
-            seen: Seen::default(),
+            authorities: config.authorities,
+            seen: None,
             has_logged_in: false,
             passed: Passed::default(),
             signals: Signals::default(),
@@ -179,21 +180,23 @@ impl Link {
         };
         let joining = joiner.join(&self.target, &mut self.passed, &self.news);
         let joined = offline(commands, &self.news, &self.counters, &self.marks, joining).await;
-        self.pin_what_was_seen();
+        if application.tls == RegistryTls::FirstUse {
+            self.end_first_use()?;
+        }
         let membership = joined.map_err(Trouble::Final)??;
         self.settle_in(membership);
         Ok(())
     }
 
-    /// A TLS key that was trusted on first use is the only one from then on.
-    fn pin_what_was_seen(&mut self) {
-        let Some(key) = self.seen.tls_key else {
-            return;
-        };
-        match self.target.trusting(&self.trust.clone().with_pin(key)) {
-            Ok(target) => self.target = target,
-            Err(error) => tracing::error!(%error, "the registry's TLS key cannot be pinned"),
+    /// Whoever the registry was at the first connection, by a key that was
+    /// trusted on first use or by an authority's word, is it from then on.
+    fn end_first_use(&mut self) -> Result<(), Trouble> {
+        if let Some(seen) = self.seen {
+            let trust = seen.tls.trust(self.authorities.clone());
+            let target = self.target.trusting(&trust);
+            self.target = target.map_err(|error| Trouble::fatal(error.fault()))?;
         }
+        Ok(())
     }
 
     /// The node is a member from now on, in its later lives too.

@@ -105,13 +105,27 @@ async fn six_digits_lead_to_a_request_and_are_worth_nothing_to_the_next() {
     connected(&mut link).await;
 }
 
-#[tokio::test]
-async fn the_tls_key_that_was_shown_with_six_digits_is_the_registrys_from_then_on() {
+/// A registry with a TLS key of its own, and a newcomer that asks it with six digits.
+async fn met_first() -> (TempDir, Registry, Seat) {
     let dir = tempfile::tempdir().expect("a directory");
     let registry = registry_with(&dir, any_port(), Some(Tls::SelfSigned)).await;
     let code = pairing_code(&dir).await;
     let mut alice = Seat::with("alice", Some(Invitation::Code(code)));
     alice.registry = Some(registry.url().to_string());
+    (dir, registry, alice)
+}
+
+/// Another registry of the mesh at the same address: with the same key, but for TLS.
+async fn usurped(dir: &TempDir, registry: Registry) -> Registry {
+    let addr = registry.local_addr();
+    registry.stop().await;
+    std::fs::remove_file(dir.path().join("data/tls.key")).expect("a key");
+    registry_with(dir, addr, Some(Tls::SelfSigned)).await
+}
+
+#[tokio::test]
+async fn the_tls_key_that_was_shown_with_six_digits_is_the_registrys_from_then_on() {
+    let (dir, registry, mut alice) = met_first().await;
     let mut link = alice.open();
     pending(&mut link).await;
     let asked = join::verify(&waiting(&dir).await.join_request).expect("a request");
@@ -120,6 +134,31 @@ async fn the_tls_key_that_was_shown_with_six_digits_is_the_registrys_from_then_o
     connected(&mut link).await;
     let membership = alice.home.membership().expect("a home").expect("a member");
     assert_eq!(membership.tls_pin.map(|pin| pin.0), registry.tls_pin());
+    let _usurper = usurped(&dir, registry).await;
+    untrusted(&mut link).await;
+    link.close().await;
+    alice.incarnation += 1;
+    untrusted(&mut alice.open()).await;
+}
+
+/// Waits until the node takes nobody at the registry's address for the registry.
+async fn untrusted(link: &mut RegistryLink) {
+    until(link, |news| match news {
+        News::Away(fault) => (fault.code == Code::UntrustedTls).then_some(()),
+        News::Event(RegistryEvent::Connected) => panic!("another registry was believed"),
+        _ => None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_comes_between_while_an_admin_is_waited_for_is_noticed() {
+    let (dir, registry, mut alice) = met_first().await;
+    let mut link = alice.open();
+    pending(&mut link).await;
+    let _usurper = usurped(&dir, registry).await;
+    assert_eq!(fatal(&mut link).await, Code::UntrustedTls);
+    assert_eq!(alice.home.membership().expect("a home"), None);
 }
 
 #[tokio::test]

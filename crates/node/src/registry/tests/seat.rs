@@ -136,15 +136,11 @@ impl Seat {
     pub(super) fn open(&mut self) -> RegistryLink {
         let standing = self.standing();
         let origin = standing.registry().clone();
-        let trust = match standing.tls_pin() {
-            Some(pin) => TlsTrust::default().with_pin(pin.0),
-            None if standing.is_blind() => TlsTrust::default().with_first_use(),
-            None => TlsTrust::default(),
-        };
+        let trust = standing.tls().trust(TlsTrust::default());
         let target = Target::new(origin, &trust, &ProxyEnvironment::default());
         spawn(LinkConfig {
             target: target.expect("a target"),
-            trust: TlsTrust::default(),
+            authorities: TlsTrust::default(),
             standing,
             home: Arc::clone(&self.home),
             incarnation: Incarnation::new(self.incarnation),
