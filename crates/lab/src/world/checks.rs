@@ -72,7 +72,8 @@ impl World {
             .letters
             .check_settled(now, since, DELIVERY_BOUND, lives, |from, to| {
                 // What a hostile registry said was stored comes over a link, or not at all.
-                let believed = self.office.is_hostile() && !self.may_link(from, to);
+                let unlinked = !self.may_link(from, to) || self.is_poisoned();
+                let believed = self.office.is_hostile() && unlinked;
                 self.reads(to) && self.model.members.is_sound(from, to) && !believed
             })?;
         self.check_stored_arrived(since)?;
