@@ -70,6 +70,8 @@ pub(super) struct Session<'a> {
     lanes: Lanes,
     posts: Posts,
     settlements: Settlements<'a>,
+    /// There is room for what was put off; to be said after that it was.
+    resumes: bool,
     assembly: Assembly,
     finds: Finds,
     statement: SealingStatement,
@@ -107,6 +109,7 @@ impl<'a> Session<'a> {
             desk,
             lanes,
             posts: Posts::default(),
+            resumes: false,
             assembly: Assembly::default(),
             finds: Finds::default(),
             complaints: Complaints::default(),
@@ -140,6 +143,8 @@ impl<'a> Session<'a> {
         let mut keys_checked = heard;
         loop {
             let (texts, items) = (&self.lanes.texts, &self.lanes.items);
+            let settlements = &mut self.settlements;
+            let resumes = self.resumes;
             let outcome = tokio::select! {
                 command = next_command(texts, commands), if self.posts.has_room() => match command {
                     Some(command) => self.handle_command(command).await,
@@ -154,7 +159,12 @@ impl<'a> Session<'a> {
                     }
                 }
                 () = room(items), if !self.posts.is_empty() => self.post().await,
-                () = async { self.settlements.wait().await; room(texts).await } => self.settle(),
+                () = async {
+                    if !resumes {
+                        settlements.wait().await;
+                    }
+                    room(texts).await;
+                } => self.settle(),
                 () = self.finds.wait() => self.expire_finds().await,
                 () = tokio::time::sleep_until(keys_checked + KEYS_CHECK) => {
                     keys_checked = Instant::now();
@@ -220,7 +230,10 @@ impl<'a> Session<'a> {
                 }
                 return Ok(());
             }
-            RegistryCommand::Resume => ClientMessage::Resume,
+            RegistryCommand::Resume => {
+                self.resumes = true;
+                return Ok(());
+            }
             RegistryCommand::Withdraw { item } => {
                 if self.posts.withdraw(item) {
                     return Ok(());
@@ -272,10 +285,15 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Says one thing: what became of items, or when all of that is said, that
+    /// there is room again. Overtaken by that, an item that was put off would
+    /// wait for the next time.
     fn settle(&mut self) -> Outcome {
         let items = self.settlements.take();
         if !items.is_empty() {
             self.say(&ClientMessage::Settled { items });
+        } else if std::mem::take(&mut self.resumes) {
+            self.say(&ClientMessage::Resume);
         }
         Ok(())
     }

@@ -178,6 +178,23 @@ async fn what_was_taken_does_not_come_again_and_its_mark_is_written_before() {
 }
 
 #[tokio::test]
+async fn what_is_put_off_comes_again_however_soon_there_is_room() {
+    let mut pair = pair().await;
+    order(&mut pair.to_alice, post(&pair.bob, 1, vec![7; 10])).await;
+    for _ in 0..20 {
+        let opened = pushed(&mut pair.to_bob).await;
+        let later = RegistryCommand::Settle {
+            item: opened.item,
+            from: pair.alice.id(),
+            outcome: Outcome::Later,
+            mark: None,
+        };
+        order(&mut pair.to_bob, later).await;
+        order(&mut pair.to_bob, RegistryCommand::Resume).await;
+    }
+}
+
+#[tokio::test]
 async fn a_letter_to_who_was_away_comes_when_it_is_back() {
     let mut all = pair().await;
     all.to_bob.close().await;
