@@ -154,7 +154,10 @@ pub(super) fn play(binary: &Path) -> Result<Outcome> {
 
     let _absent = stage.register_node("absent", Reach::Mailbox)?;
     let mut taker = stage.attach("absent")?;
-    let came = take_all(&mut taker).context("with room again, taking what was stored")?;
+    let came = match take_all(&mut taker) {
+        Ok(came) => came,
+        Err(error) => bail!("with room again: {error:#}; {}", sender.summary(&absent)?),
+    };
     sender.send(LATE, &present, 10, LONG)?;
     receiver
         .until(|event| matches!(event, Event::Message { .. }))
@@ -222,18 +225,37 @@ impl Sender {
         self.states.values().filter(|seen| **seen == state).count() as u64
     }
 
+    /// What the sender knows, for whoever looks into a failure.
+    fn summary(&mut self, to: &Name) -> Result<String> {
+        let reason = self.reason(to)?;
+        let told = |state| {
+            let mut ids = self.states.iter().filter(move |(_, seen)| **seen == state);
+            (ids.next().map(|(id, _)| *id), ids.count() + 1)
+        };
+        let [queued, stored, delivered] =
+            [SendState::Queued, SendState::Stored, SendState::Delivered].map(told);
+        Ok(format!(
+            "first and count of queued {queued:?}, stored {stored:?}, delivered {delivered:?}; {reason}"
+        ))
+    }
+
+    /// What the node says of a peer.
+    fn reason(&mut self, to: &Name) -> Result<String> {
+        self.asked += 1;
+        let id = self.asked;
+        self.program.mouth.tell(Some(id.into()), Verb::ListPeers)?;
+        let answer = self.hear_until(|event| matches!(event, Event::PeerList { .. }))?;
+        let Event::PeerList { peers, .. } = answer else {
+            bail!("no list of peers");
+        };
+        let peer = peers.into_iter().find(|peer| peer.agent == *to);
+        Ok(peer.map(|peer| peer.reason).unwrap_or_default())
+    }
+
     /// Waits until the node says that the mailbox does not take what is sent to a peer.
     fn refusal(&mut self, to: &Name) -> Result<String> {
         loop {
-            self.asked += 1;
-            let id = self.asked;
-            self.program.mouth.tell(Some(id.into()), Verb::ListPeers)?;
-            let answer = self.hear_until(|event| matches!(event, Event::PeerList { .. }))?;
-            let Event::PeerList { peers, .. } = answer else {
-                continue;
-            };
-            let peer = peers.into_iter().find(|peer| peer.agent == *to);
-            let reason = peer.map(|peer| peer.reason).unwrap_or_default();
+            let reason = self.reason(to)?;
             if reason.contains("did not take") {
                 return Ok(reason);
             }
