@@ -26,6 +26,10 @@ Examples:
   waymesh invite --name carol --role ops         only carol, and only once an admin approves
   waymesh invite --code                          six digits to read out; an admin approves
 
+Six digits name nobody: a node that joins by them trusts the registry that it finds at the
+URL, pins its TLS key, and is refused when that key is not the registry's. Who else answers
+there shows other fingerprints: compare those of the mesh and of the node before approving.
+
 The node takes it with --invite @bob.invite. An invite is a secret: whoever has it may
 join as it allows. waymesh revoke --invite ID takes it back, with whom it let in by itself.
 The first invite makes the authority, which holds the key of the mesh: keep it safe.";

@@ -29,6 +29,8 @@ Examples:
 
 An invite is needed once; it is a secret, and everybody on a machine sees what stands on
 a command line (ps): give it as @FILE, as - for standard input, or in WAYMESH_INVITE.
+With six digits the registry's TLS key is trusted at first sight and pinned from then on:
+compare both fingerprints that the node shows with those that the admin sees.
 
 A rule is NAME, role:ROLE or * for anybody, and /SKILL behind it for that skill alone.
 What is denied is denied; where anything is allowed, all else is denied.
