@@ -327,6 +327,8 @@ pub enum RegistryCommand {
         /// To be written down before the registry is told.
         mark: Option<Mark>,
     },
+    /// Write down what was consumed; there is nothing to tell the registry.
+    Mark(Mark),
     /// Items that were put off may come again.
     Resume,
     /// An own item need not be delivered any more.

@@ -90,6 +90,8 @@ pub struct Inbound {
     /// Ordered streams: the last one released.
     last_released: u64,
     held: BTreeMap<u64, Held>,
+    /// Bytes of those.
+    held_bytes: u64,
     partials: BTreeMap<u64, Partial>,
     ready: VecDeque<Released>,
     sizes: BTreeMap<u64, u64>,
@@ -114,6 +116,7 @@ impl Inbound {
             consumed: SeqSet::default(),
             last_released: 0,
             held: BTreeMap::new(),
+            held_bytes: 0,
             partials: BTreeMap::new(),
             ready: VecDeque::new(),
             sizes: BTreeMap::new(),
@@ -147,14 +150,27 @@ impl Inbound {
     }
 
     /// Whether a message of so many bytes may come in although no window was
-    /// granted for it, as the mailbox hands it out. Answers have always room.
-    pub fn has_room(&self, bytes: usize) -> bool {
+    /// granted for it, as the mailbox hands it out. Answers have always room. What others
+    /// wait for is not kept out by them: else all would wait for ever.
+    pub fn has_room(&self, header: &Header, bytes: usize) -> bool {
         let most = match self.stream {
             Stream::Replies => WINDOW_MAX_BYTES + WINDOW_SLACK_BYTES / 2,
             _ => self.window_bytes,
         };
-        let messages = (self.sizes.len() as u64) < WINDOW_MAX_MESSAGES;
-        self.sizes.is_empty() || (messages && self.unconsumed_bytes + bytes as u64 <= most)
+        let (held, held_bytes) = if self.is_next(header) {
+            (self.held.len(), self.held_bytes)
+        } else {
+            (0, 0)
+        };
+        let messages = self.sizes.len() - held;
+        let taken = self.unconsumed_bytes - held_bytes;
+        messages == 0 || ((messages as u64) < WINDOW_MAX_MESSAGES && taken + bytes as u64 <= most)
+    }
+
+    /// Whether nothing that is alive comes before the message but what is here.
+    fn is_next(&self, header: &Header) -> bool {
+        let known = self.last_released.max(header.lowest - 1);
+        (known + 1..=header.previous).all(|seq| self.consumed.contains(seq))
     }
 
     /// Whether the application has the message, or will not get it.
@@ -324,6 +340,7 @@ impl Inbound {
                 wait_until: now + life(header.wait_ms),
                 released,
             };
+            self.held_bytes += held.released.envelope.len() as u64;
             self.held.insert(header.seq, held);
             self.release_in_order(now, 0);
             if gap {
@@ -352,6 +369,7 @@ impl Inbound {
             }
             if let Some((seq, held)) = self.held.pop_first() {
                 let mut released = held.released;
+                self.held_bytes -= released.envelope.len() as u64;
                 released.missing = (seq - 1).saturating_sub(self.last_released);
                 self.last_released = seq;
                 self.ready.push_back(released);

@@ -70,9 +70,16 @@ impl Mail {
         self.backoff.reset();
     }
 
-    /// An item's message waits for the application.
-    pub(crate) fn hold(&mut self, life: Incarnation, stream: Stream, seq: u64, item: ItemId) {
-        self.held.insert((life, stream, seq), item);
+    /// An item's message waits for the application. Gives another item that it came in before.
+    pub(crate) fn hold(
+        &mut self,
+        life: Incarnation,
+        stream: Stream,
+        seq: u64,
+        item: ItemId,
+    ) -> Option<ItemId> {
+        let old = self.held.insert((life, stream, seq), item);
+        old.filter(|old| *old != item)
     }
 
     /// Whether a message came in an item that is still held.

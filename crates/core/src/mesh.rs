@@ -45,7 +45,7 @@ use crate::policy::Policy;
 pub use commands::LOSSY_MESSAGE_MAX_BYTES;
 pub use frames::Outgoing;
 pub use mail::{POSTS_MAX, POSTS_MAX_BYTES};
-pub use members::EXPIRY_NOTICE;
+pub use members::{EXPIRY_NOTICE, Heard};
 
 /// Peers that a node knows at a time, misspelt names included; one more is
 /// refused with `queue_full`. Chosen: ten times the largest mesh that is meant.
@@ -110,8 +110,8 @@ pub struct Mesh {
     membership_ends: Option<Instant>,
     expiry_told: bool,
     is_over: bool,
-    revocations: BTreeSet<Revocation>,
-    heard_revocations: VecDeque<Revocation>,
+    revocations: members::Revocations,
+    heard_revocations: VecDeque<Heard>,
     posts: mail::Posts,
     /// The registry was told to push something again later.
     put_off: bool,
@@ -160,7 +160,7 @@ impl Mesh {
     pub fn new(config: MeshConfig, seed: u64) -> Self {
         Self {
             pins: config.pins.iter().cloned().collect(),
-            revocations: config.revocations.iter().cloned().collect(),
+            revocations: members::Revocations::new(&config.revocations),
             config,
             rng: SmallRng::seed_from_u64(seed),
             registry_up: false,

@@ -1,13 +1,11 @@
 //! One peer: who it is, how it is reached, what waits for it.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use waymesh_proto::api::{PeerState, PeerStatus, Transport};
 use waymesh_proto::error::Fault;
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
 use waymesh_proto::link::{CandidatePair, Path};
-use waymesh_proto::membership::Revocation;
 
 use crate::app::{ClientId, Member};
 use crate::liveness::Liveness;
@@ -43,8 +41,10 @@ pub(crate) struct Link {
     pub(crate) echoes: Vec<u64>,
     pub(crate) last_used: Instant,
     pub(crate) setup: Duration,
-    /// Revocations that the peer is still to be told.
-    pub(crate) gossip: VecDeque<Revocation>,
+    /// How many of the known revocations the peer has been told on this link.
+    pub(crate) told_revocations: usize,
+    /// Revocations that it told and that do not hold.
+    pub(crate) false_revocations: u32,
 }
 
 /// A client that waits for a link or for a round trip.

@@ -322,7 +322,7 @@ impl Streams {
         let Some(inbound) = self.inbound_of(life, header.stream) else {
             return Ok(Receipt::NoRoom);
         };
-        if !inbound.has(header.seq) && !inbound.has_room(envelope.len()) {
+        if !inbound.has(header.seq) && !inbound.has_room(header, envelope.len()) {
             return Ok(Receipt::NoRoom);
         }
         inbound.handle_message(now, header, envelope)?;

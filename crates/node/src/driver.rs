@@ -270,15 +270,16 @@ impl Driver {
                 None => break,
             }
         }
-        while let Some(revocation) = self.mesh.poll_heard_revocation() {
-            match self.members.handle_revocation(&revocation) {
+        while let Some(heard) = self.mesh.poll_heard_revocation() {
+            match self.members.handle_revocation(&heard.revocation) {
                 Ok(Some(event)) => {
                     self.hear_event(now, event);
                     self.members.check_own()?;
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::debug!(code = %error.code(), %error, "a peer tells a revocation that is none")
+                    tracing::debug!(code = %error.code(), %error, "a peer tells a revocation that is none");
+                    self.mesh.handle_false_revocation(now, heard.link);
                 }
             }
         }

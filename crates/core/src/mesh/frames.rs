@@ -8,6 +8,7 @@ use waymesh_proto::ids::{Incarnation, LinkId};
 use waymesh_proto::limits::{FRAME_MAX_BYTES, TOKEN_MAX_BYTES};
 
 use super::Mesh;
+use super::members::Revocations;
 use crate::peer::{Peer, PeerKey};
 
 /// Least room in which a frame is begun, bytes: all that is not a message fits.
@@ -35,7 +36,8 @@ impl Mesh {
         while let Some(key) = self.ready.pop_front() {
             let me = self.config.incarnation;
             let peer = self.peers.get_mut(&key);
-            let frame = peer.and_then(|peer| next_frame(peer, me, now, &room));
+            let told = &self.revocations;
+            let frame = peer.and_then(|peer| next_frame(peer, (me, told), now, &room));
             if let Some(frame) = frame {
                 self.ready.push_back(key);
                 return Some(frame);
@@ -54,7 +56,7 @@ impl Mesh {
 
 fn next_frame(
     peer: &mut Peer,
-    me: Incarnation,
+    (me, revocations): (Incarnation, &Revocations),
     now: Instant,
     room: &impl Fn(LinkId) -> usize,
 ) -> Option<Outgoing> {
@@ -66,7 +68,7 @@ fn next_frame(
     let due = !link.said_hello
         || link.probe.is_some()
         || !link.echoes.is_empty()
-        || !link.gossip.is_empty()
+        || !revocations.after(link.told_revocations).is_empty()
         || peer.streams.ack_due().is_some_and(|due| due <= now);
     if data.is_none() && !due {
         return None;
@@ -91,8 +93,9 @@ fn next_frame(
             writer.put(&Section::Echo(token));
         }
         while writer.len() + TOKEN_MAX_BYTES < GOSSIP_MAX_BYTES
-            && let Some(revocation) = link.gossip.pop_front()
+            && let Some(revocation) = revocations.after(link.told_revocations).first()
         {
+            link.told_revocations += 1;
             writer.put(&Section::Revoked(revocation.as_str().as_bytes()));
         }
         peer.streams.put_acks(&mut writer);

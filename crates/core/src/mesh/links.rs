@@ -119,7 +119,6 @@ impl Mesh {
             self.close(id);
             return;
         };
-        let gossip = self.revocations.iter().cloned().collect();
         let mut liveness = Liveness::new(now);
         let probe = Some(liveness.probe(now));
         let replaced = peer.link.replace(Link {
@@ -131,7 +130,8 @@ impl Mesh {
             probe,
             echoes: Vec::new(),
             last_used: now,
-            gossip,
+            told_revocations: 0,
+            false_revocations: 0,
             setup: now.saturating_duration_since(peer.wanted_since.take().unwrap_or(since)),
         });
         peer.eager_at = None;
@@ -263,7 +263,10 @@ impl Mesh {
                 self.drop_link(now, key, &format!("the peer closed it: {code}"), true);
                 return false;
             }
-            Section::Revoked(text) => self.hear_revocation(text),
+            Section::Revoked(text) => {
+                let id = link.id;
+                self.hear_revocation(id, text);
+            }
             Section::Message(..)
             | Section::Chunk(..)
             | Section::Ack(_)

@@ -1,10 +1,11 @@
 //! Who may be trusted for how long: certificates that end, revocations, and
 //! peers whose papers do not hold.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use waymesh_proto::error::{Code, Fault};
-use waymesh_proto::ids::{AgentId, Name};
+use waymesh_proto::ids::{AgentId, LinkId, Name};
 use waymesh_proto::membership::Revocation;
 
 use super::{Mesh, faults};
@@ -13,6 +14,55 @@ use crate::peer::{Peer, PeerKey};
 
 /// How long before its end the own certificate is announced to be ending.
 pub const EXPIRY_NOTICE: Duration = Duration::from_secs(24 * 3_600);
+
+/// False revocations after which a peer's link is closed. Chosen: one of an
+/// authority that was set up anew is no attack, a flood is.
+const FALSE_MAX: u32 = 8;
+
+/// A revocation that a peer told, not verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The link on which it came.
+    pub link: LinkId,
+    /// Its text.
+    pub revocation: Revocation,
+}
+
+/// The revocations that hold, in the order in which they became known: each
+/// link remembers how many of them its peer has been told.
+#[derive(Debug, Default)]
+pub(super) struct Revocations {
+    list: Vec<Revocation>,
+    known: BTreeSet<Revocation>,
+}
+
+impl Revocations {
+    pub(super) fn new(known: &[Revocation]) -> Self {
+        let mut revocations = Self::default();
+        for revocation in known {
+            revocations.add(revocation.clone());
+        }
+        revocations
+    }
+
+    /// False when it is known already.
+    fn add(&mut self, revocation: Revocation) -> bool {
+        let is_new = self.known.insert(revocation.clone());
+        if is_new {
+            self.list.push(revocation);
+        }
+        is_new
+    }
+
+    fn contains(&self, revocation: &Revocation) -> bool {
+        self.known.contains(revocation)
+    }
+
+    /// Those that a peer has not been told that knows so many.
+    pub(super) fn after(&self, told: usize) -> &[Revocation] {
+        self.list.get(told..).unwrap_or_default()
+    }
+}
 
 /// Revocations that wait to be verified; more are dropped, since the registry
 /// and other peers have them too. Chosen.
@@ -85,41 +135,58 @@ impl Mesh {
 
     /// Tells a revocation to every linked peer, once.
     fn pass_on(&mut self, revocation: Revocation) {
-        if !self.revocations.insert(revocation.clone()) {
+        if !self.revocations.add(revocation) {
             return;
         }
-        let linked: Vec<PeerKey> = self.by_link.values().copied().collect();
-        for key in linked {
-            let peer = self.peers.get_mut(&key);
-            if let Some(link) = peer.and_then(|peer| peer.link.as_mut()) {
-                link.gossip.push_back(revocation.clone());
-                self.enqueue(key);
-            }
+        for key in self.by_link.values().copied().collect::<Vec<_>>() {
+            self.enqueue(key);
         }
     }
 
     /// A peer tells of a revocation; the program verifies it.
-    pub(super) fn hear_revocation(&mut self, text: &[u8]) {
+    pub(super) fn hear_revocation(&mut self, link: LinkId, text: &[u8]) {
         let text = std::str::from_utf8(text).unwrap_or_default();
         let Ok(revocation) = text.parse::<Revocation>() else {
             self.counters.bad_frames += 1;
             return;
         };
         if !self.revocations.contains(&revocation) && self.heard_revocations.len() < HEARD_MAX {
-            self.heard_revocations.push_back(revocation);
+            self.heard_revocations.push_back(Heard { link, revocation });
         }
     }
 
-    /// A revocation that a peer told, to be verified and given back as
-    /// [`crate::app::RegistryEvent::Revoked`] if it holds.
-    pub fn poll_heard_revocation(&mut self) -> Option<Revocation> {
+    /// A revocation that a peer told, to be verified: given back as
+    /// [`crate::app::RegistryEvent::Revoked`] if it holds, else told to
+    /// [`Mesh::handle_false_revocation`].
+    pub fn poll_heard_revocation(&mut self) -> Option<Heard> {
         self.heard_revocations.pop_front()
+    }
+
+    /// A revocation that came over a link does not hold; a peer that goes on so loses its link.
+    pub fn handle_false_revocation(&mut self, now: Instant, link: LinkId) {
+        self.counters.abuses += 1;
+        let Some(key) = self.by_link.get(&link).copied() else {
+            return;
+        };
+        let peer = self.peers.get_mut(&key).and_then(|peer| peer.link.as_mut());
+        let Some(link) = peer.filter(|present| present.id == link) else {
+            return;
+        };
+        link.false_revocations += 1;
+        if link.false_revocations > FALSE_MAX {
+            self.drop_link(now, key, "the peer told false revocations", true);
+            self.settle(now, key);
+        }
     }
 
     pub(super) fn handle_membership(&mut self, now: Instant, expires: Instant) {
         self.membership_ends = Some(expires);
         self.expiry_told = false;
         self.check_membership(now);
+        // What waited for a membership may go now.
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.settle(now, key);
+        }
     }
 
     /// When [`Mesh::check_membership`] has something to do.

@@ -34,8 +34,10 @@ impl Mesh {
         let taken = self.take_frame(now, key, &opened);
         let (outcome, done) = match taken {
             Some((stream, seq, Receipt::Waits)) => {
-                if let Some(peer) = self.peers.get_mut(&key) {
-                    peer.mail.hold(life, stream, seq, item);
+                let peer = self.peers.get_mut(&key);
+                let other = peer.and_then(|peer| peer.mail.hold(life, stream, seq, item));
+                if let Some(other) = other {
+                    self.answer_item(other, from, Outcome::Taken, None);
                 }
                 (Outcome::Kept, None)
             }
@@ -151,12 +153,21 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let (Some(item), Some(from)) = (peer.mail.release(life, stream, seq), peer.id) else {
-            return;
-        };
-        let mark = self.mark(key, life, stream);
-        self.answer_item(item, from, Outcome::Taken, mark);
-        if std::mem::take(&mut self.put_off) {
+        let (item, from) = (peer.mail.release(life, stream, seq), peer.id);
+        match (item, from) {
+            (Some(item), Some(from)) => {
+                let mark = self.mark(key, life, stream);
+                self.answer_item(item, from, Outcome::Taken, mark);
+            }
+            // A copy may lie in the mailbox that this life never hears of.
+            _ if !self.registry_up && stream.class().is_reliable() => {
+                let mark = self.mark(key, life, stream);
+                let command = mark.map(RegistryCommand::Mark);
+                self.registry_commands.extend(command);
+            }
+            _ => {}
+        }
+        if self.registry_up && std::mem::take(&mut self.put_off) {
             self.registry_commands.push_back(RegistryCommand::Resume);
         }
     }

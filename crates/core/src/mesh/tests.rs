@@ -216,6 +216,7 @@ impl Lab {
             } => {
                 self.settled(at, item, outcome, mark);
             }
+            RegistryCommand::Mark(mark) => self.keep(mark),
             RegistryCommand::Resume => self.resume(at),
             RegistryCommand::Withdraw { item } => self.withdraw(item),
             RegistryCommand::Skills(_)

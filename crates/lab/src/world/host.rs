@@ -341,9 +341,9 @@ impl World {
                     format!("{at} asks {}", telling::registry_command(&command))
                 });
                 self.tell_registry(life, command)?;
-            } else if let Some(revocation) = mesh.poll_heard_revocation() {
+            } else if let Some(heard) = mesh.poll_heard_revocation() {
                 self.counts.gossip += 1;
-                self.hear_revocation(life, &revocation);
+                self.hear_revocation(life, &heard.revocation);
             } else {
                 return Ok(any);
             }

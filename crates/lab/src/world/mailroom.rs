@@ -104,6 +104,12 @@ impl World {
         }
     }
 
+    /// Writes down what was consumed without an item.
+    pub(super) fn keep_mark(&mut self, at: usize, mark: Mark) {
+        self.hosts[at].marks.add(mark);
+        self.write_marks(at);
+    }
+
     fn write_marks(&mut self, at: usize) {
         if self.hosts[at].marks.begin().is_some()
             && let Some(life) = self.model.lives.current(at)

@@ -203,6 +203,10 @@ impl World {
                 self.settle(life.host, settlement(item, from, outcome), mark);
                 return Ok(());
             }
+            RegistryCommand::Mark(mark) => {
+                self.keep_mark(life.host, mark);
+                return Ok(());
+            }
             RegistryCommand::Resume => {
                 // What was put off is told to have been before it may come again.
                 self.tell_settled(life);

@@ -332,9 +332,12 @@ async fn offline<T>(
                         return Err(Ended::ByDriver);
                     }
                 }
-                Some(RegistryCommand::Settle {
-                    mark: Some(mark), ..
-                }) => _ = marks.add(mark),
+                Some(
+                    RegistryCommand::Settle {
+                        mark: Some(mark), ..
+                    }
+                    | RegistryCommand::Mark(mark),
+                ) => _ = marks.add(mark),
                 Some(_) => counters.commands_offline.add(),
             },
         }

@@ -230,6 +230,11 @@ impl<'a> Session<'a> {
                 }
                 return Ok(());
             }
+            RegistryCommand::Mark(mark) => {
+                // Nobody waits for it to be written.
+                let _ = self.desk.marks.add(mark);
+                return Ok(());
+            }
             RegistryCommand::Resume => {
                 self.resumes = true;
                 return Ok(());

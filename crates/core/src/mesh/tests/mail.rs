@@ -114,6 +114,10 @@ impl Lab {
         }
     }
 
+    pub(super) fn keep(&mut self, mark: Mark) {
+        self.mailbox.marks.push(mark);
+    }
+
     pub(super) fn settled(
         &mut self,
         _at: usize,
@@ -502,6 +506,58 @@ fn an_application_that_never_attaches_bounds_what_the_node_takes_from_the_mailbo
         lab.pass(SECOND / 100);
     }
     assert_eq!((seen, put_off(&lab)), (8, 0));
+}
+
+#[test]
+fn what_others_wait_for_is_let_in_although_they_fill_the_window() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.claim(1);
+    for bytes in [100_000, 400_000, 400_000, 200_000, 400_000] {
+        lab.send(0, "b", Class::Control, bytes);
+    }
+    // The first comes last, as when it was put off and the others were not.
+    let items: Vec<Item> = lab.mailbox.items.iter().cloned().collect();
+    let mut late = Lab::without_links(&["a", "b"]);
+    late.claim(1);
+    let order = [1, 2, 3, 4, 0].map(|at| items[at].clone());
+    for item in order {
+        let from = &late.hosts[0].record;
+        let opened = Opened {
+            item: item.post.item,
+            from: member(from),
+            from_incarnation: item.life,
+            to_incarnation: None,
+            dwell: Duration::ZERO,
+            again: false,
+            frame: item.post.frame,
+        };
+        let now = late.now;
+        late.hosts[1]
+            .mesh
+            .handle_registry(now, RegistryEvent::Item(opened));
+    }
+    late.run();
+    let lengths: Vec<usize> = late.messages(1).iter().map(|m| m.0).collect();
+    assert_eq!(lengths, [100_000, 400_000, 400_000, 200_000]);
+}
+
+#[test]
+fn what_a_link_delivers_while_the_registry_is_away_is_marked() {
+    let mut lab = Lab::with_mailbox(&["a", "b"]);
+    lab.send(0, "b", Class::Events, 1);
+    lab.claim(1);
+    lab.pass(SECOND);
+    let now = lab.now;
+    lab.hosts[1]
+        .mesh
+        .handle_registry(now, RegistryEvent::Disconnected);
+    lab.mailbox.marks.clear();
+    lab.send(0, "b", Class::Control, 5);
+    let messages = lab.messages(1);
+    let last = messages.last().expect("the message");
+    lab.consume(1, last.3);
+    let consumed = |mark: &Mark| mark.stream == Stream::Control && mark.consumed.contains(1);
+    assert!(lab.mailbox.marks.iter().any(consumed));
 }
 
 #[test]
