@@ -516,7 +516,7 @@ fn what_others_wait_for_is_let_in_although_they_fill_the_window() {
         lab.send(0, "b", Class::Control, bytes);
     }
     // The first comes last, as when it was put off and the others were not.
-    let items: Vec<Item> = lab.mailbox.items.iter().cloned().collect();
+    let items = lab.mailbox.items.clone();
     let mut late = Lab::without_links(&["a", "b"]);
     late.claim(1);
     let order = [1, 2, 3, 4, 0].map(|at| items[at].clone());
@@ -538,7 +538,8 @@ fn what_others_wait_for_is_let_in_although_they_fill_the_window() {
     }
     late.run();
     let lengths: Vec<usize> = late.messages(1).iter().map(|m| m.0).collect();
-    assert_eq!(lengths, [100_000, 400_000, 400_000, 200_000]);
+    // As much as an owner has in hand at a time.
+    assert_eq!(lengths, [100_000, 400_000, 400_000]);
 }
 
 #[test]
