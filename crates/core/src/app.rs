@@ -424,6 +424,9 @@ pub enum RegistryEvent {
     Distrusted {
         /// The name.
         name: Name,
+        /// Whose papers they are, where that is known: the name may be
+        /// another's by now.
+        id: Option<AgentId>,
         /// What happened.
         fault: Fault,
     },

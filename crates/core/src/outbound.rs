@@ -102,6 +102,8 @@ pub struct Outbound {
     closed: Vec<(ItemId, Copy)>,
     /// The life of the peer that the present link is with.
     life: Option<Incarnation>,
+    /// The message that the peer was last told again to wait for nothing before.
+    nudged: Option<(Option<Incarnation>, u64)>,
     deadlines: BTreeSet<(Instant, u64)>,
     bytes: usize,
     window_messages: u64,
@@ -125,6 +127,7 @@ impl Outbound {
             parked: BTreeSet::new(),
             closed: Vec::new(),
             life: None,
+            nudged: None,
             deadlines: BTreeSet::new(),
             bytes: 0,
             window_messages: WINDOW_INITIAL_MESSAGES,
@@ -285,7 +288,7 @@ impl Outbound {
     /// # Errors
     ///
     /// The peer acknowledged a sequence number that was never used.
-    pub fn handle_ack(&mut self, ack: &Ack) -> Result<Vec<Ending>, AckOutOfRange> {
+    pub fn handle_ack(&mut self, now: Instant, ack: &Ack) -> Result<Vec<Ending>, AckOutOfRange> {
         let highest = |set: &SeqSet| set.ranges().last().map_or(set.cumulative(), |(_, end)| end);
         if highest(&ack.received).max(highest(&ack.consumed)) > self.last_seq {
             return Err(AckOutOfRange);
@@ -334,6 +337,7 @@ impl Outbound {
                 }
             }
         }
+        self.nudge(now, ack);
         Ok(settled)
     }
 

@@ -241,7 +241,7 @@ impl Streams {
             }
             Section::Ack(ack) => {
                 if let Some(outbound) = self.outbound.get_mut(&ack.stream) {
-                    let settled = outbound.handle_ack(ack)?;
+                    let settled = outbound.handle_ack(now, ack)?;
                     self.note_settled(ack.stream, settled);
                 }
             }

@@ -144,7 +144,7 @@ impl Pair {
         for section in sections {
             match section {
                 Section::Ack(ack) => {
-                    let settled = self.sender.handle_ack(&ack).expect("in range");
+                    let settled = self.sender.handle_ack(self.now, &ack).expect("in range");
                     self.verdicts
                         .extend(settled.iter().map(|e| (e.id, e.verdict)));
                 }

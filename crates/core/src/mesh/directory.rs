@@ -39,7 +39,9 @@ impl Mesh {
             RegistryEvent::Connected => self.handle_connected(now),
             RegistryEvent::Disconnected => self.handle_disconnected(),
             RegistryEvent::Record { record, member } => self.handle_record(now, record, &member),
-            RegistryEvent::Distrusted { name, fault } => self.handle_distrusted(now, &name, fault),
+            RegistryEvent::Distrusted { name, id, fault } => {
+                self.handle_distrusted(now, &name, id, fault);
+            }
             RegistryEvent::Unknown { name } => self.handle_unknown(now, &name),
             RegistryEvent::Found { id, outcome } => {
                 if let Some(client) = self.finds.remove(&id) {

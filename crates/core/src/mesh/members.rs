@@ -89,8 +89,15 @@ impl Mesh {
         Some(key)
     }
 
-    /// What somebody of this name says of itself does not hold.
-    pub(super) fn handle_distrusted(&mut self, now: Instant, name: &Name, fault: Fault) {
+    /// What somebody of this name says of itself does not hold. Of another
+    /// than the peer that has the name now, it means nothing.
+    pub(super) fn handle_distrusted(
+        &mut self,
+        now: Instant,
+        name: &Name,
+        id: Option<AgentId>,
+        fault: Fault,
+    ) {
         self.counters.distrusted += 1;
         let Some(key) = self.by_name.get(name).copied() else {
             return;
@@ -98,6 +105,9 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
+        if id.is_some() && peer.id.is_some() && id != peer.id {
+            return;
+        }
         if peer.member.as_ref().is_some_and(|m| m.expires > now) && fault.code != Code::Revoked {
             // Its own word was good before; whoever says otherwise now may not be it.
             return;

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use waymesh_proto::frame::Header;
+use waymesh_proto::frame::{Ack, Header};
 use waymesh_proto::ids::{Incarnation, ItemId, MessageId};
 
 use super::{Ending, Entry, Outbound, Turn, Verdict, turn_of};
@@ -82,6 +82,31 @@ impl Outbound {
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.park_at = Some(at);
             self.parked.insert((at, seq));
+        }
+    }
+
+    /// What comes by mailbox says what was alive when it was posted. Where the peer holds
+    /// the first message for others that are settled by now, it is told so once, with the
+    /// same message under a new item.
+    pub(super) fn nudge(&mut self, now: Instant, ack: &Ack) {
+        let Some((seq, entry)) = self.entries.first_key_value() else {
+            return;
+        };
+        let (seq, ordered) = (*seq, self.stream.class().is_ordered());
+        let is_held = ack.received.contains(seq) && ack.received.cumulative() + 1 < seq;
+        let known = Some((self.life, seq));
+        if !ordered || !is_held || self.nudged == known || entry.posting == Posting::No {
+            return;
+        }
+        self.nudged = known;
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            let item = std::mem::replace(&mut entry.posting, Posting::No).item();
+            self.closed.extend(item.map(|item| (item, Copy::Collected)));
+            self.unposted.insert(mail_turn(ordered, seq, entry));
+            if let Some(at) = entry.park_at.replace(now) {
+                self.parked.remove(&(at, seq));
+            }
+            self.parked.insert((now, seq));
         }
     }
 

@@ -1,15 +1,14 @@
 //! What admins may have the registry do, and what they are answered.
 
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use waymesh_proto::control::{MeshKey, PAIRING_CODE_LIFE_MS, PairingCode};
+use waymesh_proto::control::{MemberRecord, MeshKey, PAIRING_CODE_LIFE_MS, PairingCode};
 use waymesh_proto::membership::Certificate;
 use waymesh_proto::{AgentId, Code, Fault, Name, RequestId};
 
 use super::{
-    Decision, Effect, PAGE_MAX_AGENTS, Page, Query, REVOCATIONS_MAX, Registry, StoredJoin,
-    StoredRevocation, Ticket, Waits, Write,
+    Decision, Effect, PAGE_MAX_AGENTS, PAGE_MAX_BYTES, Query, REVOCATIONS_MAX, Registry,
+    StoredJoin, StoredRevocation, Ticket, Waits, Write,
 };
 
 /// One order, numbered by the program; never reused.
@@ -60,8 +59,13 @@ pub enum Order {
 pub enum Reply {
     /// It is done and durable.
     Done,
-    /// One page of the agents.
-    Agents(Page),
+    /// One page of the agents and what proves them.
+    Agents {
+        /// The agents.
+        agents: Vec<MemberRecord>,
+        /// The name after which the next page begins; `None` at the end.
+        next: Option<Name>,
+    },
     /// Who waits to join, the longest waiting first; `waited` is up to now.
     Pending(Vec<StoredJoin>),
     /// A new pairing code.
@@ -75,8 +79,8 @@ impl Registry {
         let outcome = match order {
             Order::Found { mesh } => self.found(ticket, mesh),
             Order::Agents(query) => {
-                let limit = NonZeroUsize::new(PAGE_MAX_AGENTS).unwrap_or(NonZeroUsize::MIN);
-                Ok(Some(Reply::Agents(self.find(&query, limit))))
+                let (agents, next) = self.agents.page(&query, PAGE_MAX_AGENTS, PAGE_MAX_BYTES);
+                Ok(Some(Reply::Agents { agents, next }))
             }
             Order::Pending => Ok(Some(Reply::Pending(self.joins.pending(now)))),
             Order::Approve {

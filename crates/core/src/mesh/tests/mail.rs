@@ -338,6 +338,40 @@ fn what_is_acknowledged_while_the_registry_is_away_does_not_come_again_after_a_r
 }
 
 #[test]
+fn nothing_waits_long_for_a_message_that_expired_while_the_receiver_was_away() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.claim(1);
+    lab.send(0, "b", Class::Control, 1);
+    let first = lab.messages(1)[0].3;
+    lab.set_online(1, false);
+    let id = lab.id();
+    let command = Command::Send {
+        id,
+        to: "b".parse().expect("a name"),
+        class: Class::Control,
+        priority: Priority::Normal,
+        ttl: SECOND,
+        storing: Storing::default(),
+        payload: Payload::json("12"),
+    };
+    lab.command(0, command);
+    lab.send(0, "b", Class::Control, 3);
+    lab.consume(1, first);
+    lab.pass(5 * SECOND);
+    let expired = lab
+        .mailbox
+        .items
+        .iter()
+        .position(|i| i.post.life_ms == 1_000);
+    lab.mailbox.items.remove(expired.expect("the item"));
+    lab.revive(1);
+    lab.set_online(1, true);
+    lab.pass(SECOND);
+    let lengths: Vec<usize> = lab.messages(1).iter().map(|m| m.0).collect();
+    assert_eq!(lengths, [3]);
+}
+
+#[test]
 fn messages_of_a_sender_that_restarted_are_delivered_all_the_same() {
     let mut lab = Lab::without_links(&["a", "b"]);
     lab.send(0, "b", Class::Control, 1);
