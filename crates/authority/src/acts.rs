@@ -17,6 +17,7 @@ use waymesh_trust::{Keypair, fingerprint};
 use crate::audit::{Act, Entry, Log};
 use crate::directory::Directory;
 use crate::error::AuthorityError;
+use crate::shown::{self, SHOWN_FILE, Seen, Shown};
 
 /// For how long the registry may extend a new member's certificate when the
 /// admin does not say, milliseconds: 90 days. Chosen.
@@ -27,7 +28,7 @@ pub const RENEW_DEFAULT_MS: u64 = 90 * 24 * 3_600_000;
 pub struct Authority {
     mesh: Keypair,
     log: Log,
-    _directory: Directory,
+    directory: Directory,
 }
 
 /// What an invite is to allow, and where it leads.
@@ -106,7 +107,7 @@ impl Authority {
         Ok(Self {
             mesh,
             log,
-            _directory: directory,
+            directory,
         })
     }
 
@@ -165,6 +166,50 @@ impl Authority {
         };
         self.log.append(&self.mesh, act, now_ms)?;
         Ok(secret)
+    }
+
+    /// Remembers what an admin is shown of those who wait, in place of what was
+    /// shown before; of the first [`SHOWN_MAX`](crate::SHOWN_MAX) alone.
+    ///
+    /// # Errors
+    /// A request does not hold, or the directory cannot be written.
+    pub fn remember_shown(
+        &mut self,
+        waiting: &[(&RequestId, &JoinRequest)],
+    ) -> Result<(), AuthorityError> {
+        let shown = waiting.iter().map(|(request, join)| {
+            let joiner = join::verify(join)?;
+            Ok(Shown::new(request, &joiner, join))
+        });
+        let shown: Result<Vec<_>, AuthorityError> = shown.collect();
+        shown::remember(&self.directory.file(SHOWN_FILE), shown?)
+    }
+
+    /// Compares what waits under a request with what an admin was shown there.
+    ///
+    /// # Errors
+    /// The request does not hold, or the directory cannot be read.
+    pub fn seen(&self, request: &RequestId, join: &JoinRequest) -> Result<Seen, AuthorityError> {
+        let now = Shown::new(request, &join::verify(join)?, join);
+        shown::compare(&self.directory.file(SHOWN_FILE), &now)
+    }
+
+    /// Whom it has let in under a name itself and not revoked, in the order of
+    /// their approvals. Whom an invite let in at once is not known to it.
+    pub fn approved(&self, name: &Name) -> Vec<AgentId> {
+        let mut members: Vec<AgentId> = Vec::new();
+        for entry in self.entries() {
+            match &entry.act {
+                Act::Approve {
+                    name: given,
+                    agent_id,
+                    ..
+                } if given == name && !members.contains(agent_id) => members.push(*agent_id),
+                Act::RevokeMember { agent_id, .. } => members.retain(|member| member != agent_id),
+                _ => {}
+            }
+        }
+        members
     }
 
     /// Makes the certificate of a joiner that an admin has agreed to.

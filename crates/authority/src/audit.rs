@@ -4,8 +4,9 @@
 //! so no line can be changed, left out or put in between. The head has the
 //! number of lines and the hash of the last one, signed by the mesh key, so
 //! that no line can be taken from the end either. A line is written and synced
-//! first, the head after it: a crash may leave the log one line ahead, or with
-//! a part of a line that never took effect, and nothing else.
+//! first, the head after it, and only then is the act handed out. So a crash may
+//! leave a whole line behind the head or a part of one, and nothing else; as
+//! anybody could have written it and nothing came of it, it is dropped.
 
 mod log;
 mod verify;
@@ -17,7 +18,7 @@ use waymesh_proto::control::{MeshKey, Origin};
 use waymesh_proto::{AgentId, InviteId, Name, RequestId, Role};
 
 pub(crate) use log::Log;
-pub use verify::{AuditError, verify_audit};
+pub use verify::{Audit, AuditError, verify_audit};
 
 /// What the signature of the head covers before the number of lines (8 bytes,
 /// big-endian) and the hash of the last one.
@@ -102,6 +103,12 @@ pub enum Act {
         agent_id: AgentId,
         /// The name that the admin revoked it by.
         name: Option<Name>,
+    },
+    /// A line behind the signed head was dropped: what a crash has left of an act
+    /// that was not done, or what somebody else has written.
+    Dropped {
+        /// SHA-256 of the line, in hexadecimal.
+        sha256: String,
     },
     /// An invite was revoked, and with it whom it has admitted by itself.
     RevokeInvite {

@@ -10,6 +10,7 @@
 //!   mesh.key           0600   the seed of the mesh key, 32 bytes
 //!   audit.log          0600   every act, a line of JSON each, chained by hashes
 //!   audit.head         0600   how far the log goes, signed by the mesh key
+//!   pending.shown      0600   the requests to join that the admin was shown last
 //!   authority.lock     0600   held while it is open
 //! ```
 //!
@@ -22,10 +23,12 @@ mod acts;
 mod audit;
 mod directory;
 mod error;
+mod shown;
 #[cfg(test)]
 mod tests;
 
 pub use acts::{Approval, Authority, NewInvite, RENEW_DEFAULT_MS};
-pub use audit::{Act, AuditError, Entry, verify_audit};
+pub use audit::{Act, Audit, AuditError, Entry, verify_audit};
 pub use directory::LOCK_WAIT;
 pub use error::AuthorityError;
+pub use shown::{SHOWN_MAX, Seen};

@@ -282,6 +282,8 @@ fn with_history() -> (TempDir, Authority, String) {
 fn the_log_has_every_act_and_verifies() {
     let (dir, authority, log) = with_history();
     let entries = verify_audit(dir.path(), &authority.mesh_key()).expect("untouched");
+    assert_eq!(entries.unsigned, None);
+    let entries = entries.entries;
     assert_eq!(entries, authority.entries());
     assert_eq!((entries.len(), log.lines().count()), (5, 5));
     let times: Vec<_> = entries.iter().map(|entry| entry.time_ms - NOW_MS).collect();
@@ -362,7 +364,7 @@ fn a_changed_last_line_and_a_forged_head_show() {
 }
 
 #[test]
-fn what_a_crash_has_left_undone_is_done_at_the_next_start() {
+fn what_a_crash_has_left_undone_is_dropped_at_the_next_start() {
     let (dir, authority, log) = with_history();
     let mesh = authority.mesh_key();
     drop(authority);
@@ -371,20 +373,138 @@ fn what_a_crash_has_left_undone_is_done_at_the_next_start() {
 
     // Killed while it wrote a line: the act never took effect.
     fs::write(&log_path, format!("{log}{{\"seq\":6,\"ti")).expect("a write");
-    assert_eq!(verify_audit(dir.path(), &mesh).map(|e| e.len()), Ok(5));
+    let length = verify_audit(dir.path(), &mesh).map(|audit| audit.entries.len());
+    assert_eq!(length, Ok(5));
     let mut authority = Authority::open(dir.path(), NOW_MS).expect("a crash is no edit");
     assert_eq!(fs::read_to_string(&log_path).expect("a log"), log);
 
-    // Killed between a line and the head.
+    // Killed between a line and the head: nothing was handed out.
     authority
         .revoke_member(alice().agent_id(), None, NOW_MS)
         .expect("done");
     drop(authority);
     fs::write(&head_path, head).expect("a write");
-    assert_eq!(verify_audit(dir.path(), &mesh).map(|e| e.len()), Ok(6));
-    drop(Authority::open(dir.path(), NOW_MS).expect("a crash is no edit"));
-    let head = fs::read_to_string(&head_path).expect("a head");
-    assert!(head.contains("\"lines\":6"), "{head}");
+    let audit = verify_audit(dir.path(), &mesh).expect("a crash is no edit");
+    assert_eq!(audit.entries.len(), 5);
+    assert!(matches!(
+        audit.unsigned.map(|entry| entry.act),
+        Some(Act::RevokeMember { .. })
+    ));
+    let authority = Authority::open(dir.path(), NOW_MS).expect("a crash is no edit");
+    let revoked: Vec<_> = authority.revocations();
+    assert_eq!(revoked.len(), 1, "that of the invite");
+    let last = authority.entries().last().expect("a note");
+    assert!(matches!(last.act, Act::Dropped { .. }), "{last:?}");
+    let audit = verify_audit(dir.path(), &mesh).expect("it holds");
+    assert_eq!((audit.entries.len(), audit.unsigned), (6, None));
+}
+
+#[test]
+fn a_line_that_somebody_else_wrote_behind_the_head_is_never_signed() {
+    let (dir, authority, log) = with_history();
+    let mesh = authority.mesh_key();
+    let mut forged = authority.entries().last().expect("an entry").clone();
+    drop(authority);
+    let last = log.lines().last().expect("a line");
+    forged.seq = 6;
+    forged.prev = waymesh_trust::keys::sha256_hex(last.as_bytes());
+    forged.act = Act::RevokeMember {
+        agent_id: alice().agent_id(),
+        name: None,
+    };
+    let line = serde_json::to_string(&forged).expect("JSON");
+    let log_path = dir.path().join("audit.log");
+    fs::write(&log_path, format!("{log}{line}\n")).expect("a write");
+    let audit = verify_audit(dir.path(), &mesh).expect("the head holds");
+    assert_eq!(
+        (audit.entries.len(), audit.unsigned),
+        (5, Some(forged.clone()))
+    );
+    let authority = Authority::open(dir.path(), NOW_MS).expect("the head holds");
+    assert!(!authority.entries().contains(&forged));
+    assert_eq!(
+        authority.entries().last().map(|entry| &entry.act),
+        Some(&Act::Dropped {
+            sha256: waymesh_trust::keys::sha256_hex(line.as_bytes())
+        })
+    );
+    // Two lines are more than any crash leaves.
+    drop(authority);
+    let log = fs::read_to_string(&log_path).expect("a log");
+    let last = log.lines().last().expect("a line");
+    forged.seq = 7;
+    forged.prev = waymesh_trust::keys::sha256_hex(last.as_bytes());
+    let seventh = serde_json::to_string(&forged).expect("JSON");
+    forged.seq = 8;
+    forged.prev = waymesh_trust::keys::sha256_hex(seventh.as_bytes());
+    let eighth = serde_json::to_string(&forged).expect("JSON");
+    fs::write(&log_path, format!("{log}{seventh}\n{eighth}\n")).expect("a write");
+    assert_eq!(verify_audit(dir.path(), &mesh), Err(AuditError::Edited(7)));
+}
+
+#[test]
+fn what_was_shown_of_a_request_is_told_from_anything_else() {
+    let dir = folder();
+    let mut authority = found(dir.path());
+    let id = request_id();
+    let (join, other) = (
+        join_request(&authority, "alice", None),
+        join_request(&authority, "carol", None),
+    );
+    let seen = |authority: &Authority, join| authority.seen(&id, join).expect("it reads");
+    assert_eq!(seen(&authority, &join), Seen::Never);
+    authority.remember_shown(&[(&id, &join)]).expect("kept");
+    assert_eq!(seen(&authority, &join), Seen::Same);
+    assert_eq!(seen(&authority, &other), Seen::Other);
+    let path = dir.path().join("pending.shown");
+    let mode = fs::metadata(&path).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // Shown twice, as two.
+    let both = [(&id, &join), (&id, &other)];
+    authority.remember_shown(&both).expect("kept");
+    assert_eq!(seen(&authority, &join), Seen::Other);
+    assert_eq!(seen(&authority, &other), Seen::Other);
+
+    // What was shown before is not what the admin looks at now.
+    authority.remember_shown(&[]).expect("kept");
+    assert_eq!(seen(&authority, &join), Seen::Never);
+    fs::write(&path, "[{").expect("a write");
+    assert_eq!(seen(&authority, &join), Seen::Never, "damaged");
+}
+
+#[test]
+fn as_many_requests_are_remembered_as_may_wait_and_no_more() {
+    let dir = folder();
+    let mut authority = found(dir.path());
+    let join = join_request(&authority, "alice", None);
+    let ids: Vec<RequestId> = (0..=SHOWN_MAX)
+        .map(|n| format!("{n:063}").parse().expect("a request id"))
+        .collect();
+    let shown: Vec<_> = ids.iter().map(|id| (id, &join)).collect();
+    authority.remember_shown(&shown).expect("kept");
+    let seen = |n: usize| authority.seen(&ids[n], &join).expect("it reads");
+    assert_eq!(seen(SHOWN_MAX - 1), Seen::Same);
+    assert_eq!(seen(SHOWN_MAX), Seen::Never);
+}
+
+#[test]
+fn whom_it_has_approved_under_a_name_it_knows_until_they_are_revoked() {
+    let dir = folder();
+    let mut authority = found(dir.path());
+    let join = join_request(&authority, "alice", None);
+    assert!(authority.approved(&name("alice")).is_empty());
+    for _ in 0..2 {
+        authority
+            .approve(&approval(&request_id(), &join), NOW_MS)
+            .expect("done");
+    }
+    assert_eq!(authority.approved(&name("alice")), [alice().agent_id()]);
+    assert!(authority.approved(&name("carol")).is_empty());
+    authority
+        .revoke_member(alice().agent_id(), None, NOW_MS)
+        .expect("done");
+    assert!(authority.approved(&name("alice")).is_empty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use tokio::time::timeout;
 use waymesh_authority::Authority;
 use waymesh_proto::api::AgentRecord;
-use waymesh_proto::control::{MeshKey, Origin, PairingCode};
+use waymesh_proto::control::{MemberRecord, MeshKey, Origin, PairingCode};
 use waymesh_proto::ids::{Name, RequestId};
 use waymesh_proto::membership::{Certificate, Revocation};
 use waymesh_proto::{Code, Fault};
@@ -99,6 +99,12 @@ impl Admin {
 
     /// The agents, all or those with a name.
     pub(crate) async fn agents(&mut self, name: Option<Name>) -> Result<Vec<AgentRecord>, Fault> {
+        let members = self.members(name).await?;
+        Ok(members.into_iter().map(|member| member.agent).collect())
+    }
+
+    /// The agents, all or those with a name, and what proves them.
+    pub(crate) async fn members(&mut self, name: Option<Name>) -> Result<Vec<MemberRecord>, Fault> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let name = name.clone();

@@ -115,6 +115,7 @@ fn every_act_is_in_the_log_and_an_edit_of_it_shows() {
     let bob = mesh.joining("bob", &invite);
     let request = bob.told("pending")["request"].clone();
     let request = request.as_str().expect("an id");
+    mesh.admin(&["pending"]);
     mesh.admin(&["approve", request]).done();
     bob.told("registered");
     mesh.admin(&["revoke", "bob"]).done();

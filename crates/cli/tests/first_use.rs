@@ -245,6 +245,7 @@ fn a_proxy_may_speak_tls_for_the_registry_and_its_key_is_pinned() {
     let mesh = Relayed::start(None);
     let bob = mesh.join();
     let told = bob.told("pending");
+    mesh.at("registry", &["pending"]);
     mesh.at("registry", &["approve", text(&told["request"])])
         .done();
     bob.told("registered");

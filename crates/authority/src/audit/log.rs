@@ -22,14 +22,16 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log of a directory and begins it if there is none. What a
-    /// crash has left undone is done.
+    /// Opens the log of a directory and begins it if there is none. A line that
+    /// the head does not cover is dropped, and that is written down: its act was
+    /// not handed out, and nothing tells whether the authority wrote it.
     pub(crate) fn open(dir: &Path, mesh: &Keypair, now_ms: u64) -> Result<Self, AuthorityError> {
         let checked = check(dir, &mesh.mesh_key())?;
         let path = dir.join(LOG_FILE);
         let open = || -> io::Result<File> {
             let file = owner_only().append(true).create(true).open(&path)?;
             file.set_len(checked.whole_bytes as u64)?;
+            file.sync_all()?;
             sync_parent(&path)?;
             Ok(file)
         };
@@ -44,8 +46,9 @@ impl Log {
         if log.entries.is_empty() {
             let mesh_key = mesh.mesh_key();
             log.append(mesh, Act::Begin { mesh: mesh_key }, now_ms)?;
-        } else if checked.head_behind {
-            log.write_head(mesh)?;
+        }
+        if let Some((_, sha256)) = checked.unsigned {
+            log.append(mesh, Act::Dropped { sha256 }, now_ms)?;
         }
         Ok(log)
     }

@@ -57,25 +57,52 @@ pub(super) fn head_bytes(lines: u64, hash: &str) -> Vec<u8> {
     bytes
 }
 
+/// A log that holds, up to its signed head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The acts, oldest first.
+    pub entries: Vec<Entry>,
+    /// A line behind the head, which the mesh key has not signed. A crash leaves
+    /// it, or whoever can write the file: the act in it has not been done, and
+    /// whoever opens the authority next drops it.
+    pub unsigned: Option<Entry>,
+}
+
 /// A log that holds.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     pub(super) entries: Vec<Entry>,
-    /// The hash of the last line.
+    /// The hash of the last signed line.
     pub(super) hash: String,
-    /// Bytes of all whole lines; what is behind them never took effect.
+    /// Bytes of all signed lines; what is behind them never took effect.
     pub(super) whole_bytes: usize,
-    /// Whether the head lacks the last line: the crash came before it was written.
-    pub(super) head_behind: bool,
+    /// The line behind the head, and its hash.
+    pub(super) unsigned: Option<(Entry, String)>,
+    /// Bytes of the last line.
+    last_bytes: usize,
 }
 
-/// Checks the audit log of an authority's directory and gives its entries,
+impl Checked {
+    /// Takes the last line from those that are signed.
+    fn part_with_last(&mut self) {
+        if let Some(last) = self.entries.pop() {
+            let hash = std::mem::replace(&mut self.hash, last.prev.clone());
+            self.whole_bytes -= self.last_bytes;
+            self.unsigned = Some((last, hash));
+        }
+    }
+}
+
+/// Checks the audit log of an authority's directory and gives what is in it,
 /// without opening the authority.
 ///
 /// # Errors
 /// The first line that was changed, left out, put in or cut off.
-pub fn verify_audit(dir: &Path, mesh: &MeshKey) -> Result<Vec<Entry>, AuditError> {
-    check(dir, mesh).map(|checked| checked.entries)
+pub fn verify_audit(dir: &Path, mesh: &MeshKey) -> Result<Audit, AuditError> {
+    check(dir, mesh).map(|checked| Audit {
+        entries: checked.entries,
+        unsigned: checked.unsigned.map(|(entry, _)| entry),
+    })
 }
 
 pub(super) fn check(dir: &Path, mesh: &MeshKey) -> Result<Checked, AuditError> {
@@ -107,13 +134,10 @@ pub(super) fn check(dir: &Path, mesh: &MeshKey) -> Result<Checked, AuditError> {
             expected: expected.lines,
         });
     }
-    checked.head_behind = lines == expected.lines + 1;
-    let at_head = if checked.head_behind {
-        checked.entries.last().map(|last| last.prev.as_str())
-    } else {
-        Some(checked.hash.as_str())
-    };
-    if lines > expected.lines + 1 || at_head != Some(expected.hash.as_str()) {
+    if lines == expected.lines + 1 {
+        checked.part_with_last();
+    }
+    if lines > expected.lines + 1 || checked.hash != expected.hash {
         return Err(AuditError::Edited(expected.lines + 1));
     }
     Ok(checked)
@@ -135,7 +159,8 @@ fn chain(text: &[u8]) -> Result<Checked, AuditError> {
             return Err(AuditError::Edited(seq));
         }
         checked.hash = hash(line);
-        checked.whole_bytes += line.len() + 1;
+        checked.last_bytes = line.len() + 1;
+        checked.whole_bytes += checked.last_bytes;
         checked.entries.push(entry);
     }
     Ok(checked)

@@ -18,7 +18,8 @@ Examples:
   waymesh audit --json | jq -r 'select(.act == \"invite\") | .invite'
 
 Every line has the hash of the one before it, and the end is signed by the mesh key: a
-log that was changed or cut is told as an error.";
+log that was changed or cut is told as an error. A line behind that end is shown as not
+signed: its act was not done, and the next act drops it.";
 
 /// Show and check every invite, approval, rejection and revocation there was
 #[derive(Debug, clap::Args)]
@@ -37,15 +38,22 @@ struct Line {
     time: String,
     #[serde(flatten)]
     entry: Entry,
+    /// Whether the mesh key vouches for it; if not, the act was not done.
+    signed: bool,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let mut admin = Admin::of(context).await?;
     let status = admin.status().await?;
     let (dir, mesh) = admin.authority_of(&status, args.authority.authority_dir)?;
-    let entries = verify_audit(&dir, &mesh)
+    let audit = verify_audit(&dir, &mesh)
         .map_err(|error| waymesh_authority::AuthorityError::from(error).fault())?;
-    let log = Log(entries.into_iter().map(Line::new).collect());
+    let signed = audit.entries.into_iter().map(|entry| (entry, true));
+    let unsigned = audit.unsigned.map(|entry| (entry, false));
+    let lines = signed.chain(unsigned);
+    let log = Log(lines
+        .map(|(entry, signed)| Line::new(entry, signed))
+        .collect());
     if context.out.is_json() {
         log.0.iter().for_each(|line| context.out.tell(line));
     } else {
@@ -55,10 +63,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
 }
 
 impl Line {
-    fn new(entry: Entry) -> Self {
+    fn new(entry: Entry, signed: bool) -> Self {
         Self {
             time: iso(entry.time_ms),
             entry,
+            signed,
         }
     }
 
@@ -67,7 +76,10 @@ impl Line {
         vec![
             self.entry.seq.to_string(),
             self.time.clone(),
-            act.to_owned(),
+            match self.signed {
+                true => act.to_owned(),
+                false => format!("not signed, not done: {act}"),
+            },
             whom,
             more,
         ]
@@ -124,6 +136,7 @@ fn words(act: &Act) -> (&'static str, String, String) {
         Act::RevokeMember { agent_id, name } => {
             ("revoke", or_dash(name.as_ref()), agent_id.to_string())
         }
+        Act::Dropped { sha256 } => ("drop", String::new(), format!("unsigned line {sha256}")),
         Act::RevokeInvite { invite } => ("revoke invite", invite.to_string(), String::new()),
     }
 }

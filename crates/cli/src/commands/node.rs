@@ -254,7 +254,7 @@ impl Pending {
 impl Tell for Pending {
     fn text(&self, _: Look) -> String {
         format!(
-            "{} waits for an admin to run: waymesh approve {}\n  \
+            "{} waits for an admin to run: waymesh pending, then waymesh approve {}\n  \
              this node  {}\n  the mesh   {}\n\
              waymesh pending must show the admin the same two fingerprints",
             self.name, self.request, self.fingerprint, self.mesh_fingerprint

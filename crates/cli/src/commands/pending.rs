@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
-use waymesh_proto::Fault;
 use waymesh_proto::ids::{AgentId, InviteId, Name, RequestId};
-use waymesh_registry::admin::PendingJoin;
+use waymesh_proto::{Code, Fault};
+use waymesh_registry::admin::{PendingJoin, Status};
 use waymesh_trust::{fingerprint, join};
 
 use super::Context;
+use super::invite::AuthorityArgs;
 use crate::Outcome;
 use crate::admin::Admin;
 use crate::clock::spoken;
@@ -21,12 +22,16 @@ Examples:
   waymesh pending --json | jq -r .request
 
 Before you approve, compare both fingerprints with those that the node shows: its own,
-and that of the mesh.";
+and that of the mesh. What is shown here is remembered beside the mesh key, and waymesh
+approve lets nobody else in under the same request.";
 
 /// List who waits to be let in
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(flatten)]
+    authority: AuthorityArgs,
+}
 
 /// One request is one line of JSON; for people all are one table.
 #[derive(Debug, Serialize)]
@@ -57,12 +62,16 @@ enum With {
     Code,
 }
 
-pub(crate) async fn run(_: Args, context: &Context) -> Result<Outcome, Fault> {
+pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let mut admin = Admin::of(context).await?;
-    let mesh = admin.status().await?.mesh;
-    let mesh_fingerprint = mesh.map(|mesh| fingerprint(mesh.as_bytes()));
+    let status = admin.status().await?;
+    let mesh_fingerprint = status.mesh.map(|mesh| fingerprint(mesh.as_bytes()));
+    let joins = admin.pending().await?;
+    if status.mesh.is_some() {
+        remember(&admin, &status, args, &joins)?;
+    }
     let mut waiting = Vec::new();
-    for join in admin.pending().await? {
+    for join in joins {
         waiting.push(Waiting::new(join, mesh_fingerprint.clone())?);
     }
     if context.out.is_json() {
@@ -74,6 +83,26 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<Outcome, Fault> {
         });
     }
     Ok(Outcome::Done)
+}
+
+/// Where the authority is elsewhere, approving takes the fingerprint.
+fn remember(
+    admin: &Admin,
+    status: &Status,
+    args: Args,
+    joins: &[PendingJoin],
+) -> Result<(), Fault> {
+    let mut authority = match admin.authority(status, args.authority.authority_dir) {
+        Err(fault) if fault.code == Code::NoAuthority => return Ok(()),
+        authority => authority?,
+    };
+    let shown: Vec<_> = joins
+        .iter()
+        .map(|join| (&join.request, &join.join_request))
+        .collect();
+    authority
+        .remember_shown(&shown)
+        .map_err(|error| error.fault())
 }
 
 impl Waiting {

@@ -1,9 +1,11 @@
 //! `waymesh revoke`: ends a membership or takes an invite back, for ever.
 
 use serde::Serialize;
-use waymesh_authority::Authority;
+use waymesh_authority::{Act, Authority};
+use waymesh_proto::control::MemberRecord;
 use waymesh_proto::ids::{AgentId, InviteId, Name};
 use waymesh_proto::{Code, Fault};
+use waymesh_trust::certificate;
 
 use super::Context;
 use super::invite::AuthorityArgs;
@@ -56,10 +58,12 @@ struct Revoked {
 impl Tell for Revoked {
     fn text(&self, _: Look) -> String {
         match (&self.name, &self.agent_id, &self.invite) {
-            (Some(name), _, _) => format!("{name} is no member any more"),
+            (Some(name), Some(agent_id), _) => {
+                format!("{name} (agent id {agent_id}) is no member any more")
+            }
             (None, Some(agent_id), _) => format!("{agent_id} is no member any more"),
             (None, None, Some(invite)) => format!("nobody joins by the invite {invite} any more"),
-            (None, None, None) => String::new(),
+            (Some(_), None, _) | (None, None, None) => String::new(),
         }
     }
 }
@@ -67,11 +71,15 @@ impl Tell for Revoked {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let mut admin = Admin::of(context).await?;
     let status = admin.status().await?;
+    let mut claimed = Vec::new();
+    if let Some(name) = &args.target.name {
+        claimed = admin.members(Some(name.clone())).await?;
+    }
+    let mut authority: Authority = admin.authority(&status, args.authority.authority_dir)?;
     let agent_id = match (&args.target.name, args.target.agent_id) {
-        (Some(name), _) => Some(id_of(&mut admin, name).await?),
+        (Some(name), _) => Some(id_of(&authority, &claimed, name)?),
         (None, agent_id) => agent_id,
     };
-    let mut authority: Authority = admin.authority(&status, args.authority.authority_dir)?;
     let (name, invite) = (args.target.name, args.target.invite);
     let now_ms = unix_ms();
     let revocation = match (agent_id, invite) {
@@ -90,12 +98,42 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
     Ok(Outcome::Done)
 }
 
-async fn id_of(admin: &mut Admin, name: &Name) -> Result<AgentId, Fault> {
-    let agents = admin.agents(Some(name.clone())).await?;
-    let found = agents.into_iter().find(|agent| agent.name == *name);
-    found.map(|agent| agent.agent_id).ok_or_else(|| {
-        let message = format!("no member of the name {name} was ever here");
-        Fault::new(Code::UnknownPeer, message)
-            .with_hint("waymesh agents lists the members; --agent-id revokes one that never came")
-    })
+/// Whose name it is, by what the authority itself has approved and, for whom an
+/// invite let in, by certificates: never by the registry's word alone, which
+/// could have somebody else revoked.
+fn id_of(authority: &Authority, claimed: &[MemberRecord], name: &Name) -> Result<AgentId, Fault> {
+    let mut found = authority.approved(name);
+    let mesh = authority.mesh_key();
+    for member in claimed {
+        match certificate::verify_renewable(&member.certificate, &mesh, unix_ms()) {
+            Ok(proven) if proven.name != *name || found.contains(&proven.agent_id) => {}
+            // The name has gone on to somebody else since.
+            Ok(proven) if !found.is_empty() && is_revoked(authority, proven.agent_id) => {}
+            Ok(proven) => found.push(proven.agent_id),
+            Err(error) => tracing::debug!(%error, "a certificate of the registry does not hold"),
+        }
+    }
+    match found[..] {
+        [agent_id] => Ok(agent_id),
+        [] => Err(nobody(name)),
+        _ => Err(several(name, &found)),
+    }
+}
+
+fn is_revoked(authority: &Authority, member: AgentId) -> bool {
+    let mut acts = authority.entries().iter().map(|entry| &entry.act);
+    acts.any(|act| matches!(act, Act::RevokeMember { agent_id, .. } if *agent_id == member))
+}
+
+fn nobody(name: &Name) -> Fault {
+    let message = format!("no member is known to have had the name {name}");
+    Fault::new(Code::UnknownPeer, message)
+        .with_hint("waymesh agents lists the members; --agent-id revokes one that never came")
+}
+
+fn several(name: &Name, found: &[AgentId]) -> Fault {
+    let ids: Vec<_> = found.iter().map(ToString::to_string).collect();
+    let message = format!("several were let in as {name}: {}", ids.join(", "));
+    Fault::new(Code::Usage, message)
+        .with_hint("revoke each that is meant with --agent-id; waymesh audit tells who is who")
 }

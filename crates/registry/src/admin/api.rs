@@ -6,8 +6,7 @@
 //! [`Order`] by the rules: running, as `Input::Admin` of the driver.
 
 use serde::{Deserialize, Serialize};
-use waymesh_proto::api::AgentRecord;
-use waymesh_proto::control::{MeshKey, Origin, PairingCode, RegistryKey};
+use waymesh_proto::control::{MemberRecord, MeshKey, Origin, PairingCode, RegistryKey};
 use waymesh_proto::membership::{Certificate, Delegation, JoinRequest, Revocation};
 use waymesh_proto::{AgentId, Fault, InviteId, Name, RequestId};
 
@@ -109,8 +108,8 @@ pub enum Reply {
     Status(Status),
     /// One page of the agents.
     Agents {
-        /// The agents, offline ones too.
-        agents: Vec<AgentRecord>,
+        /// The agents, offline ones too, and what proves them.
+        agents: Vec<MemberRecord>,
         /// The name after which the next page begins; `None` at the end.
         next: Option<Name>,
     },

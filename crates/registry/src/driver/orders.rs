@@ -104,10 +104,7 @@ fn verify_revocation(
 pub(super) fn reply(reply: RulesReply) -> Reply {
     match reply {
         RulesReply::Done => Reply::Done,
-        RulesReply::Agents(page) => Reply::Agents {
-            agents: page.agents,
-            next: page.next,
-        },
+        RulesReply::Agents { agents, next } => Reply::Agents { agents, next },
         RulesReply::Pending(joins) => Reply::Pending {
             joins: joins.into_iter().map(pending).collect(),
         },
