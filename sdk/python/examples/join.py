@@ -21,8 +21,8 @@ async def main() -> None:
         @agent.on("pending")
         def ask(event: Event) -> None:
             assert event.pending is not None
-            print(f"approve me with: waymesh approve {event.pending.request}")
-            print(f"if you see the fingerprint {event.pending.fingerprint}")
+            request, fingerprint = event.pending.request, event.pending.fingerprint
+            print(f"approve me with: waymesh approve {request} --fingerprint {fingerprint}")
 
         async with agent:
             joined = await agent.info()

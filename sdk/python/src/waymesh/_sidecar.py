@@ -175,7 +175,7 @@ class Sidecar:
         elif kind == "pending":
             pending = PendingJoin.from_json(event)
             _log.warning(
-                "%s waits for an admin: waymesh approve %s (fingerprint %s, mesh %s)",
+                "%s waits for an admin: waymesh approve %s --fingerprint %s (mesh %s)",
                 event.get("name"),
                 pending.request,
                 pending.fingerprint,

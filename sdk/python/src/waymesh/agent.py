@@ -464,8 +464,8 @@ class Agent:
             return Pending(
                 f"no admin has approved the request {pending.request} of {self._name} "
                 f"within {self._start_timeout} s (fingerprint {pending.fingerprint})",
-                hint=f"run `waymesh approve {pending.request}` beside the registry and start again, "
-                "or start with wait_registered=False",
+                hint=f"run `waymesh approve {pending.request} --fingerprint {pending.fingerprint}` "
+                "beside the registry and start again, or start with wait_registered=False",
             )
         return RegistryUnreachable(
             f"the registry {self._launch.registry or ''} did not answer within {self._start_timeout} s",
