@@ -104,6 +104,8 @@ pub struct Outbound {
     life: Option<Incarnation>,
     /// The message that the peer was last told again to wait for nothing before.
     nudged: Option<(Option<Incarnation>, u64)>,
+    /// What the peer said last that it has.
+    peer_has: SeqSet,
     deadlines: BTreeSet<(Instant, u64)>,
     bytes: usize,
     window_messages: u64,
@@ -128,6 +130,7 @@ impl Outbound {
             closed: Vec::new(),
             life: None,
             nudged: None,
+            peer_has: SeqSet::default(),
             deadlines: BTreeSet::new(),
             bytes: 0,
             window_messages: WINDOW_INITIAL_MESSAGES,
@@ -269,6 +272,7 @@ impl Outbound {
         if self.life.replace(life) == Some(life) {
             return;
         }
+        self.peer_has = SeqSet::default();
         self.window_messages = WINDOW_INITIAL_MESSAGES;
         self.window_bytes = WINDOW_INITIAL_BYTES;
         let ordered = self.stream.class().is_ordered();
@@ -337,7 +341,8 @@ impl Outbound {
                 }
             }
         }
-        self.nudge(now, ack);
+        self.peer_has.clone_from(&ack.received);
+        self.nudge(now);
         Ok(settled)
     }
 
@@ -381,6 +386,9 @@ impl Outbound {
             };
             let entry = self.remove(seq, Copy::Unneeded);
             settled.extend(entry.map(|entry| entry.ending(verdict)));
+        }
+        if !settled.is_empty() {
+            self.nudge(now);
         }
         settled
     }

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use waymesh_proto::frame::{Ack, Header};
+use waymesh_proto::frame::Header;
 use waymesh_proto::ids::{Incarnation, ItemId, MessageId};
 
 use super::{Ending, Entry, Outbound, Turn, Verdict, turn_of};
@@ -88,12 +88,12 @@ impl Outbound {
     /// What comes by mailbox says what was alive when it was posted. Where the peer holds
     /// the first message for others that are settled by now, it is told so once, with the
     /// same message under a new item.
-    pub(super) fn nudge(&mut self, now: Instant, ack: &Ack) {
+    pub(super) fn nudge(&mut self, now: Instant) {
         let Some((seq, entry)) = self.entries.first_key_value() else {
             return;
         };
         let (seq, ordered) = (*seq, self.stream.class().is_ordered());
-        let is_held = ack.received.contains(seq) && ack.received.cumulative() + 1 < seq;
+        let is_held = self.peer_has.contains(seq) && self.peer_has.cumulative() + 1 < seq;
         let known = Some((self.life, seq));
         if !ordered || !is_held || self.nudged == known || entry.posting == Posting::No {
             return;
