@@ -67,6 +67,8 @@ struct Entry {
     in_flight: bool,
     received: bool,
     posting: Posting,
+    /// Whether its sender knows it to be durable.
+    told_stored: bool,
     /// From when on it is to be posted although a link works.
     park_at: Option<Instant>,
     /// An item with it went to the registry, and nobody said what became of it.
@@ -215,6 +217,7 @@ impl Outbound {
             in_flight: false,
             received: false,
             posting: Posting::No,
+            told_stored: false,
             park_at: None,
             uncertain: false,
         };

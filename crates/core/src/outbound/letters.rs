@@ -176,12 +176,13 @@ impl Outbound {
             return None;
         };
         entry.posting = Posting::Stored(item);
+        let is_news = !std::mem::replace(&mut entry.told_stored, true);
         let id = entry.id;
         if !self.stream.class().is_reliable() {
             // Nobody acknowledges it: the mailbox is as far as it is followed.
             self.remove(seq, Copy::Collected);
         }
-        Some(id)
+        is_news.then_some(id)
     }
 
     /// The item was handed to the peer's connection and is not stored.
