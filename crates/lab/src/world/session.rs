@@ -283,7 +283,8 @@ impl World {
         self.counts.distrusted += 1;
         let name = name_of(of);
         let fault = Fault::new(code, format!("the papers of {name} do not hold"));
-        self.tell_node(life, RegistryEvent::Distrusted { name, fault });
+        let id = Some(id_of(of));
+        self.tell_node(life, RegistryEvent::Distrusted { name, id, fault });
     }
 
     /// What the program does before core: only signals that verify, for this
