@@ -196,7 +196,9 @@ async fn a_client_that_does_not_read_is_cut_off_and_does_not_hold_up_others() {
         for change in 0.. {
             let skills = large_skills(&format!("change {change}"));
             changer.say(&ClientMessage::Skills { skills }).await;
-            changer.say(&ClientMessage::Resolve { name: nobody() }).await;
+            changer
+                .say(&ClientMessage::Resolve { name: nobody() })
+                .await;
             match changer.next().await {
                 ServerMessage::Unknown { .. } => {}
                 ServerMessage::Error { error } if error.code == Code::RateLimited => break,

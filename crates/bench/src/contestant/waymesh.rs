@@ -54,9 +54,9 @@ impl Near {
     pub(crate) async fn one_way(&mut self, size: u32, count: u32) -> Result<(), BenchError> {
         let sender = match &mut self.sender {
             Some(sender) => sender,
-            none => none.insert(
-                Crowd::start(&self.settings, &self.registry, 1, When::OnDemand).await?,
-            ),
+            none => {
+                none.insert(Crowd::start(&self.settings, &self.registry, 1, When::OnDemand).await?)
+            }
         };
         let to = &self.echo.names()[0];
         sender.send(to, (size, count), Until::Delivered).await

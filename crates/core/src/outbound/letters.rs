@@ -201,10 +201,6 @@ impl Outbound {
             |(seq, e): (&u64, &Entry)| matches!(e.posting, Posting::Handed(_)).then_some(*seq);
         for seq in self.entries.iter().filter_map(handed).collect::<Vec<_>>() {
             self.handle_lost(seq);
-            if let Some(entry) = self.entries.get_mut(&seq) {
-                // Whoever opens it next may be the life after the one that had it.
-                entry.redelivered = true;
-            }
         }
     }
 

@@ -184,7 +184,7 @@ fn an_agent_that_changes_its_skills_without_end_is_not_told_on_to_everybody_who_
     bench.connect(1, login("flood", 1, 1));
     bench.connect(2, login("b", 2, 1));
     bench.say(2, ClientMessage::WatchAll);
-    let mut flip = |bench: &mut Bench, n: usize| {
+    let flip = |bench: &mut Bench, n: usize| {
         let skills = vec![skill(["one", "two"][n % 2])];
         error_of(&bench.say(1, ClientMessage::Skills { skills }), 1)
     };
