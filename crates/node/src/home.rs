@@ -12,6 +12,7 @@
 //! | `sealing.json` | the private halves of the sealing keys |
 //! | `pins.json` | name to agent id |
 //! | `rotations.json` | agent id to the keys that it has had |
+//! | `lives.json` | agent id to the newest life that was heard of it |
 //! | `revocations.json` | members and invites that are revoked |
 //! | `marks/AGENT_ID.json` | what applications have consumed of that sender |
 
@@ -21,6 +22,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,14 +33,30 @@ use waymesh_trust::keys::Keypair;
 use crate::membership::Membership;
 use crate::sealing_keys::{self, SealingLook, StoredKey};
 
-pub(crate) use file::replace;
-use file::{private_file, read_seed};
+pub(crate) use file::{LEFTOVER, replace};
+use file::{private_file, read_secret, read_seed, remove_leftover};
 
 const KEY_FILE: &str = "identity.key";
 const NEXT_KEY_FILE: &str = "identity.next";
 const INCARNATION_FILE: &str = "incarnation";
 const MEMBERSHIP_FILE: &str = "membership.json";
 const LOCK_FILE: &str = "lock";
+
+/// Files that are replaced whole; marks look after their own.
+const REPLACED: [&str; 9] = [
+    KEY_FILE,
+    NEXT_KEY_FILE,
+    INCARNATION_FILE,
+    MEMBERSHIP_FILE,
+    sealing_keys::FILE,
+    "pins.json",
+    "rotations.json",
+    "lives.json",
+    "revocations.json",
+];
+
+/// Pause after a write that failed. Chosen: a full disk is not emptied sooner.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// An opened and locked data directory.
 #[derive(Debug)]
@@ -115,6 +133,9 @@ impl Home {
             Err(fs::TryLockError::WouldBlock) => return Err(HomeError::InUse(dir.to_owned())),
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
+        for file in REPLACED {
+            remove_leftover(&dir.join(file))?;
+        }
         let membership: Option<Membership> = load(dir, MEMBERSHIP_FILE)?;
         if let Some(membership) = &membership {
             finish_rotation(dir, &membership.key)?;
@@ -157,7 +178,7 @@ impl Home {
     ///
     /// [`HomeError`].
     pub fn peek_sealing(dir: &Path) -> Result<Option<SealingLook>, HomeError> {
-        let keys: Option<Vec<StoredKey>> = load(dir, sealing_keys::FILE)?;
+        let keys: Option<Vec<StoredKey>> = load_secret(dir, sealing_keys::FILE)?;
         Ok(keys.and_then(|keys| keys.last().map(StoredKey::look)))
     }
 
@@ -232,6 +253,15 @@ impl Home {
         load(&self.dir, file)
     }
 
+    /// Reads a file of the directory with secrets in it; `None` when it is not
+    /// there. One that others may read is refused.
+    pub(crate) fn load_secret<T: DeserializeOwned>(
+        &self,
+        file: &str,
+    ) -> Result<Option<T>, HomeError> {
+        load_secret(&self.dir, file)
+    }
+
     /// Replaces a file of the directory; it is on disk when this returns.
     pub(crate) fn store<T: Serialize>(&self, file: &str, value: &T) -> Result<(), HomeError> {
         let path = self.dir.join(file);
@@ -248,12 +278,20 @@ fn load<T: DeserializeOwned>(dir: &Path, file: &str) -> Result<Option<T>, HomeEr
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(HomeError::Io { path, source }),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| HomeError::Damaged {
-            path,
-            why: error.to_string(),
-        })
+    parse(path, &text).map(Some)
+}
+
+fn load_secret<T: DeserializeOwned>(dir: &Path, file: &str) -> Result<Option<T>, HomeError> {
+    let path = dir.join(file);
+    let text = read_secret(&path)?;
+    text.map(|text| parse(path, &text)).transpose()
+}
+
+fn parse<T: DeserializeOwned>(path: PathBuf, text: &[u8]) -> Result<T, HomeError> {
+    serde_json::from_slice(text).map_err(|error| HomeError::Damaged {
+        path,
+        why: error.to_string(),
+    })
 }
 
 fn load_or_make_key(path: &Path) -> Result<Keypair, HomeError> {
@@ -330,6 +368,22 @@ mod tests {
         let _home = Home::open(dir.path()).expect("a home");
         let refused = Home::open(dir.path()).expect_err("in use");
         assert_eq!(Fault::from(refused).code, Code::IdentityInUse);
+    }
+
+    #[test]
+    fn what_a_crash_has_left_of_writing_a_file_is_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let leftover = |file: &str| dir.path().join(file).with_extension(LEFTOVER);
+        for file in REPLACED {
+            fs::write(leftover(file), b"half").expect("a file");
+        }
+        let foreign = leftover("something");
+        fs::write(&foreign, b"of somebody else").expect("a file");
+        let _home = Home::open(dir.path()).expect("a home");
+        for file in REPLACED {
+            assert!(!leftover(file).exists(), "{file}");
+        }
+        assert!(foreign.exists());
     }
 
     #[test]

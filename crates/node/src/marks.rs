@@ -29,15 +29,12 @@ use waymesh_proto::ids::{AgentId, Incarnation};
 use waymesh_proto::seqset::SeqSet;
 
 use crate::client::unix_ms;
-use crate::home::{Home, HomeError};
+use crate::home::{Home, HomeError, RETRY_PAUSE};
 use shelf::Shelf;
 
 /// How long a mark waits for others to be written with. Chosen: as long as an
 /// acknowledgement waits.
 const MARK_DELAY: Duration = Duration::from_millis(5);
-
-/// Pause after a write that failed. Chosen: a full disk is not emptied sooner.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The position of a mark in the order of writing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -90,7 +90,7 @@ impl SealingKeys {
     ///
     /// [`HomeError`].
     pub(crate) fn open(home: Arc<Home>, now_ms: u64) -> Result<Self, HomeError> {
-        let stored: Vec<StoredKey> = home.load(FILE)?.unwrap_or_default();
+        let stored: Vec<StoredKey> = home.load_secret(FILE)?.unwrap_or_default();
         let mut all = Self {
             home,
             keys: stored.iter().map(StoredKey::key).collect(),
@@ -220,5 +220,17 @@ mod tests {
         let _keys = SealingKeys::open(home, NOW_MS).expect("keys");
         let metadata = std::fs::metadata(dir.path().join(FILE)).expect("a file");
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn private_halves_that_others_may_read_are_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, home) = home();
+        drop(SealingKeys::open(Arc::clone(&home), NOW_MS).expect("keys"));
+        let open_to_all = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(dir.path().join(FILE), open_to_all).expect("a file");
+        let refused = SealingKeys::open(home, NOW_MS).expect_err("others may read it");
+        assert!(matches!(refused, HomeError::Damaged { .. }), "{refused}");
+        assert!(Home::peek_sealing(dir.path()).is_err());
     }
 }

@@ -7,6 +7,10 @@ use std::path::Path;
 
 use super::HomeError;
 
+/// The ending of a file that is written beside the one that it replaces; a
+/// crash may leave it behind.
+pub(crate) const LEFTOVER: &str = "new";
+
 /// Opens a file for its owner alone, making it if it is not there.
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
@@ -21,7 +25,7 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
 /// Writes beside the file and renames, so that a crash of any kind leaves the
 /// old or the new; what is written is on disk.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
+    let beside = path.with_extension(LEFTOVER);
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -39,18 +43,25 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Reads the seed of a key; `None` when the file is not there.
+/// Removes what a crash has left of writing a file.
+pub(super) fn remove_leftover(path: &Path) -> Result<(), HomeError> {
+    let path = path.with_extension(LEFTOVER);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(HomeError::Io { path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads a file with a secret in it; `None` when it is not there.
 ///
 /// # Errors
-/// Others may read it, or it is not a seed.
-pub(super) fn read_seed(path: &Path) -> Result<Option<[u8; 32]>, HomeError> {
+/// Others may read it.
+pub(super) fn read_secret(path: &Path) -> Result<Option<Vec<u8>>, HomeError> {
     let failed = |source| HomeError::Io {
         path: path.to_owned(),
         source,
-    };
-    let damaged = |why| HomeError::Damaged {
-        path: path.to_owned(),
-        why,
     };
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -61,13 +72,28 @@ pub(super) fn read_seed(path: &Path) -> Result<Option<[u8; 32]>, HomeError> {
     if mode & 0o077 != 0 {
         let mode = mode & 0o777;
         let why = format!("its mode {mode:03o} lets others read it; chmod 600 it");
-        return Err(damaged(why));
+        return Err(HomeError::Damaged {
+            path: path.to_owned(),
+            why,
+        });
     }
-    let mut seed = Vec::new();
-    file.read_to_end(&mut seed).map_err(failed)?;
-    let len = seed.len();
-    let seed = seed
-        .try_into()
-        .map_err(|_| damaged(format!("it has {len} bytes instead of 32")))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+/// Reads the seed of a key; `None` when the file is not there.
+///
+/// # Errors
+/// Others may read it, or it is not a seed.
+pub(super) fn read_seed(path: &Path) -> Result<Option<[u8; 32]>, HomeError> {
+    let Some(bytes) = read_secret(path)? else {
+        return Ok(None);
+    };
+    let len = bytes.len();
+    let seed = bytes.try_into().map_err(|_| HomeError::Damaged {
+        path: path.to_owned(),
+        why: format!("it has {len} bytes instead of 32"),
+    })?;
     Ok(Some(seed))
 }

@@ -13,7 +13,7 @@ use waymesh_proto::ids::{AgentId, Incarnation};
 use waymesh_proto::limits::{CLOCK_LEEWAY_MS, TTL_MAX_MS};
 use waymesh_proto::seqset::SeqSet;
 
-use crate::home::{HomeError, replace};
+use crate::home::{HomeError, LEFTOVER, replace};
 
 const FOLDER: &str = "marks";
 const ENDING: &str = "json";
@@ -183,9 +183,15 @@ fn read_all(folder: &Path) -> io::Result<BTreeMap<AgentId, Lives>> {
         let sender = path
             .file_stem()
             .and_then(|stem| stem.to_str()?.parse().ok());
-        let (true, Some(sender)) = (is_mark, sender) else {
+        let Some(sender) = sender else {
             continue;
         };
+        if path.extension().is_some_and(|ending| ending == LEFTOVER) {
+            remove(&path)?;
+        }
+        if !is_mark {
+            continue;
+        }
         match serde_json::from_slice(&fs::read(&path)?) {
             Ok(lives) => {
                 senders.insert(sender, lives);
@@ -317,12 +323,16 @@ mod tests {
             .join(FOLDER)
             .join(sender(1).to_string())
             .with_extension(ENDING);
-        fs::write(path, b"{").expect("a file");
+        fs::write(&path, b"{").expect("a file");
+        // Nor does what a crash has left behind.
+        let leftover = path.with_extension(LEFTOVER);
+        fs::write(&leftover, b"{").expect("a file");
         let marks = shelf(&dir, NOW_MS).marks();
         assert_eq!(
             marks.iter().map(|mark| mark.from).collect::<Vec<_>>(),
             [sender(2)]
         );
+        assert!(!leftover.exists());
     }
 
     #[test]
