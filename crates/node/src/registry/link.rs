@@ -158,13 +158,17 @@ impl Link {
     /// TLS proves who the other side is before it says a word, and a newcomer
     /// has nothing to lose.
     fn weights(&self) -> Weights {
-        let final_if = |is_final| match is_final {
-            true => Weight::Final,
-            false => Weight::Passing,
-        };
         Weights {
-            stranger: final_if(!self.has_logged_in),
-            refusal: final_if(!self.is_member() || self.target.origin().is_tls()),
+            stranger: match self.has_logged_in {
+                true => Weight::Passing,
+                false => Weight::Final,
+            },
+            refusal: match (self.is_member(), self.target.origin().is_tls()) {
+                (false, _) => Weight::Final,
+                (true, true) if self.has_logged_in => Weight::Twin,
+                (true, true) => Weight::Final,
+                (true, false) => Weight::Passing,
+            },
         }
     }
 

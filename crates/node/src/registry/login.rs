@@ -18,6 +18,9 @@ use crate::members::Members;
 pub(super) enum Weight {
     /// It does: the user has to know.
     Final,
+    /// Only that another process is this node does: the registry is where it
+    /// should be, and there are links to lose.
+    Twin,
     /// It is tried again: anybody on the registry's port may have said it, and
     /// there are links to lose.
     Passing,
@@ -100,6 +103,7 @@ fn refused(error: Fault, weights: Weights, members: &Members) -> Trouble {
 fn weigh(fault: Fault, weight: Weight) -> Trouble {
     match weight {
         Weight::Final => Trouble::from_fault(fault),
+        Weight::Twin => Trouble::from_fault(fault).on_its_word(),
         Weight::Passing => Trouble::Passing(fault),
     }
 }

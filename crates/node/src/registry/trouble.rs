@@ -52,6 +52,18 @@ impl Trouble {
             _ => Self::Passing(fault),
         }
     }
+
+    /// What is left of it where there are links to lose and only the registry
+    /// says so: that another process is this node, nobody else can know. All
+    /// else is tried again.
+    pub(super) fn on_its_word(self) -> Self {
+        match self {
+            Self::Final(Ended::Fatal(fault)) if fault.code != Code::IdentityInUse => {
+                Self::Passing(fault)
+            }
+            trouble => trouble,
+        }
+    }
 }
 
 impl From<ReceiveError> for Trouble {
