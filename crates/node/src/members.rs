@@ -9,6 +9,7 @@
 mod acquaintances;
 mod distrust;
 mod histories;
+mod lives;
 mod revocations;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,8 @@ use waymesh_trust::{directory, signal};
 use crate::home::{Home, HomeError};
 use acquaintances::Acquaintances;
 pub(crate) use distrust::Distrust;
-use histories::Histories;
+use histories::{Histories, Then};
+use lives::Lives;
 use revocations::Revocations;
 
 /// What is known of the members of one mesh.
@@ -42,6 +44,7 @@ pub(crate) struct Members {
     mesh: OnceLock<MeshKey>,
     revocations: Revocations,
     histories: Histories,
+    lives: Lives,
     memory: Mutex<Memory>,
 }
 
@@ -65,6 +68,7 @@ impl Members {
             mesh: OnceLock::new(),
             revocations: Revocations::open(Arc::clone(home))?,
             histories: Histories::open(Arc::clone(home))?,
+            lives: Lives::open(Arc::clone(home))?,
             memory: Mutex::default(),
         })
     }
@@ -92,6 +96,7 @@ impl Members {
     pub(crate) async fn close(self) {
         self.revocations.close().await;
         self.histories.close().await;
+        self.lives.close().await;
     }
 
     /// Checks a record of the registry's directory and learns from it; gives
@@ -130,6 +135,7 @@ impl Members {
         let (body, sender) =
             self.with(|memory| signal::verify(signal, &self.me, mesh, now_ms, &mut memory.cache))?;
         self.check(&sender, now_ms)?;
+        self.lives.hear(&sender, body.from_incarnation);
         Ok((body, self.with(|memory| memory.known.note(sender))))
     }
 
@@ -149,20 +155,37 @@ impl Members {
         let opened = self
             .with(|memory| sealing::open(item, mesh, keys, &self.me, now_ms, &mut memory.cache))?;
         self.check_revoked(&opened.sender)?;
-        // A letter that was written before the sender changed its key may
-        // arrive after everybody knows the new one.
-        let issued_ms = opened.content.issued_ms;
-        if !self.histories.was_so(&opened.sender, issued_ms) {
-            self.histories.check(&opened.sender, now_ms)?;
-        }
         let (sender, seal_to) = (Arc::clone(&opened.sender), opened.seal_to);
+        let life = opened.content.from_incarnation;
+        // A letter that was written before the sender changed its key may
+        // arrive after everybody knows the new one. The time in it is the
+        // writer's word, who may have stolen the old key since; the lives that
+        // were heard under that key are not.
+        let then = self
+            .histories
+            .look_back(&sender, life, opened.content.issued_ms);
+        match then {
+            Then::Held => {}
+            Then::Present => self.check_keys(&sender, now_ms)?,
+            Then::Unproved => {
+                let name = sender.name.clone();
+                return Err(Distrust::FormerKey { name });
+            }
+        }
+        self.lives.hear(&sender, life);
         let sender = self.with(|memory| memory.known.meet(sender, Ok(seal_to)));
         Ok(Opened { sender, ..opened })
     }
 
-    /// The key to seal messages to a member with, or why there is none.
-    pub(crate) fn seal_to(&self, to: &AgentId, now_ms: u64) -> Option<Result<SealTo, SealError>> {
-        self.with(|memory| memory.known.seal_to(to, now_ms))
+    /// The key to seal messages to a member with, or why there is none; of
+    /// whom was revoked there is none any more.
+    pub(crate) fn seal_to(&self, to: &AgentId, now_ms: u64) -> Option<Result<SealTo, Distrust>> {
+        let (member, seal_to) =
+            self.with(|memory| (memory.known.member(to), memory.known.seal_to(to, now_ms)));
+        if let Err(revoked) = self.check_revoked(member.as_deref()?) {
+            return Some(Err(revoked));
+        }
+        seal_to.map(|seal_to| seal_to.map_err(Distrust::from))
     }
 
     /// Checks a revocation and keeps it; gives what core must hear when it was
@@ -221,13 +244,18 @@ impl Members {
 
     fn check(&self, member: &Verified, now_ms: u64) -> Result<(), Distrust> {
         self.check_revoked(member)?;
-        self.histories.check(member, now_ms)
+        self.check_keys(member, now_ms)
+    }
+
+    fn check_keys(&self, member: &Verified, now_ms: u64) -> Result<(), Distrust> {
+        let life_under = |keys| self.lives.under(&member.agent_id, keys);
+        self.histories.check(member, life_under, now_ms)
     }
 
     fn check_revoked(&self, member: &Verified) -> Result<(), Distrust> {
         if self.revocations.hit(member) {
-            let name = member.name.clone();
-            return Err(Distrust::Revoked { name });
+            let (name, id) = (member.name.clone(), member.agent_id);
+            return Err(Distrust::Revoked { name, id });
         }
         Ok(())
     }

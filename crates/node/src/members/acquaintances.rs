@@ -84,6 +84,11 @@ impl Acquaintances {
         Arc::clone(&known.member)
     }
 
+    /// Who a member is that was met.
+    pub(super) fn member(&self, id: &AgentId) -> Option<Arc<Verified>> {
+        self.known.get(id).map(|known| Arc::clone(&known.member))
+    }
+
     /// The key to seal to a member with, or what is wrong with the one that it
     /// showed; `None` for whom was never met.
     pub(super) fn seal_to(&self, id: &AgentId, now_ms: u64) -> Option<Result<SealTo, SealError>> {

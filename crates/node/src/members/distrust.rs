@@ -1,6 +1,6 @@
 //! Why somebody is not believed, told so that one knows what happened.
 
-use waymesh_proto::{Code, Fault, Name};
+use waymesh_proto::{AgentId, Code, Fault, Name};
 use waymesh_trust::certificate::CertificateError;
 use waymesh_trust::directory::DirectoryError;
 use waymesh_trust::sealing::{OpenError, SealError};
@@ -29,11 +29,23 @@ pub(crate) enum Distrust {
     Revoked {
         /// The member.
         name: Name,
+        /// Its identity: its name may be another's by now.
+        id: AgentId,
     },
     /// The keys are not those that the identity had before, and no statement
     /// of the last one leads to them.
     #[error("{name} shows another key than before, and no statement that it changed it")]
     OtherKeys {
+        /// The member.
+        name: Name,
+        /// Its identity.
+        id: AgentId,
+    },
+    /// A letter under a key that the member has given up, in a life that was
+    /// not heard of under it: anybody who got hold of that key may have
+    /// written it, whatever time it bears.
+    #[error("a letter of {name} is signed with a key that it has given up")]
+    FormerKey {
         /// The member.
         name: Name,
     },
@@ -49,7 +61,7 @@ impl Distrust {
             Self::Signal(error) => error.code(),
             Self::Item(error) => error.code(),
             Self::Revoked { .. } => Code::Revoked,
-            Self::OtherKeys { .. } => Code::IdentityChanged,
+            Self::OtherKeys { .. } | Self::FormerKey { .. } => Code::IdentityChanged,
         }
     }
 
@@ -66,6 +78,8 @@ impl Distrust {
             Self::OtherKeys { .. } => Fault::new(self.code(), self.to_string()).with_hint(
                 "somebody uses an old key of it, or a copy of its data directory from before `waymesh identity rotate`",
             ),
+            Self::FormerKey { .. } => Fault::new(self.code(), self.to_string())
+                .with_hint("if the peer has written it before it changed its key, have it sent again"),
         }
     }
 
@@ -73,7 +87,7 @@ impl Distrust {
     /// not be held against them.
     pub(crate) fn proved_name(&self) -> Option<&Name> {
         match self {
-            Self::Revoked { name } | Self::OtherKeys { name } => Some(name),
+            Self::Revoked { name, .. } | Self::OtherKeys { name, .. } => Some(name),
             Self::Signal(SignalError::Stale { name, .. })
             | Self::Item(
                 OpenError::Stale { name, .. }
@@ -87,6 +101,14 @@ impl Distrust {
                 | CertificateError::NotYetValid { name, .. } => Some(name),
                 _ => None,
             },
+            _ => None,
+        }
+    }
+
+    /// The identity that it is about, where that is proved beside the name.
+    pub(crate) const fn proved_id(&self) -> Option<AgentId> {
+        match self {
+            Self::Revoked { id, .. } | Self::OtherKeys { id, .. } => Some(*id),
             _ => None,
         }
     }

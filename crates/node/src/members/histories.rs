@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use waymesh_core::mesh::PEERS_MAX;
-use waymesh_proto::ids::AgentId;
+use waymesh_proto::ids::{AgentId, Incarnation};
 use waymesh_trust::certificate::Verified;
 use waymesh_trust::rotation::goes_on;
 
@@ -26,8 +26,32 @@ const HISTORIES_MAX: usize = PEERS_MAX;
 struct History {
     /// From the first, which is the agent id, to the present one.
     keys: Vec<AgentId>,
-    /// When the present one was first seen, Unix time in milliseconds.
-    since_ms: u64,
+    /// What is known of earlier keys; at most one a key.
+    #[serde(default)]
+    past: Vec<Past>,
+}
+
+/// What was heard under a key before the next one was seen. Whoever steals the
+/// key later can still write under it, but not as a life that came after.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Past {
+    /// How many keys there were, this one the last.
+    keys: usize,
+    /// The newest life that was heard under it.
+    life: Incarnation,
+    /// When the next key was seen, Unix time in milliseconds.
+    until_ms: u64,
+}
+
+/// What keys mean that something of an earlier time was signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// No earlier ones of the member: they are checked like any.
+    Present,
+    /// They were the member's, in a life that was heard under them.
+    Held,
+    /// They were the member's once; nothing says that it has signed this before it changed them.
+    Unproved,
 }
 
 /// The histories of those who have changed their key. All others have one key,
@@ -45,47 +69,72 @@ impl Histories {
     }
 
     /// Checks that the member's keys go on from those that were seen, and
-    /// remembers them.
+    /// remembers them. `life_under` gives the newest life of the member that
+    /// was heard while it had so many keys.
     ///
     /// # Errors
     /// [`Distrust::OtherKeys`].
-    pub(super) fn check(&self, member: &Verified, now_ms: u64) -> Result<(), Distrust> {
+    pub(super) fn check(
+        &self,
+        member: &Verified,
+        life_under: impl FnOnce(usize) -> Option<Incarnation>,
+        now_ms: u64,
+    ) -> Result<(), Distrust> {
         let seen = self.0.read(|known| {
             let history = known.get(&member.agent_id)?;
             Some((goes_on(&history.keys, &member.keys), history.keys.len()))
         });
         match seen {
             Some((false, _)) => {
-                let name = member.name.clone();
-                return Err(Distrust::OtherKeys { name });
+                let (name, id) = (member.name.clone(), member.agent_id);
+                return Err(Distrust::OtherKeys { name, id });
             }
             Some((true, count)) if count == member.keys.len() => {}
             None if member.keys.len() == 1 => {}
-            _ => self.remember(member, now_ms),
+            seen => {
+                let keys = seen.map_or(1, |(_, count)| count);
+                let past = life_under(keys).map(|life| Past {
+                    keys,
+                    life,
+                    until_ms: now_ms,
+                });
+                self.remember(member, past);
+            }
         }
         Ok(())
     }
 
-    /// Whether these were the member's keys at a time before it was seen to have others.
-    pub(super) fn was_so(&self, member: &Verified, then_ms: u64) -> bool {
+    /// What these keys mean that the member shows with something of an earlier time.
+    pub(super) fn look_back(&self, member: &Verified, life: Incarnation, then_ms: u64) -> Then {
         self.0.read(|known| {
-            known.get(&member.agent_id).is_some_and(|history| {
-                goes_on(&member.keys, &history.keys) && then_ms <= history.since_ms
-            })
+            let Some(history) = known.get(&member.agent_id) else {
+                return Then::Present;
+            };
+            let count = member.keys.len();
+            if count >= history.keys.len() || !goes_on(&member.keys, &history.keys) {
+                return Then::Present;
+            }
+            let held =
+                |past: &Past| past.keys == count && life <= past.life && then_ms <= past.until_ms;
+            match history.past.iter().any(held) {
+                true => Then::Held,
+                false => Then::Unproved,
+            }
         })
     }
 
-    fn remember(&self, member: &Verified, now_ms: u64) {
-        let history = History {
-            keys: member.keys.clone(),
-            since_ms: now_ms,
-        };
+    fn remember(&self, member: &Verified, past: Option<Past>) {
         self.0.change(|known| {
             if known.len() >= HISTORIES_MAX && !known.contains_key(&member.agent_id) {
                 tracing::warn!("too many members have changed their keys to remember another");
                 return false;
             }
-            known.insert(member.agent_id, history);
+            let history = known.entry(member.agent_id).or_insert_with(|| History {
+                keys: Vec::new(),
+                past: Vec::new(),
+            });
+            history.keys.clone_from(&member.keys);
+            history.past.extend(past);
             true
         });
     }
@@ -116,14 +165,14 @@ mod tests {
         let home = Arc::new(Home::open(dir.path()).expect("a home"));
         let histories = Histories::open(home).expect("histories");
         for n in 0..=HISTORIES_MAX {
-            assert_eq!(histories.check(&member(n, 2), 1), Ok(()));
+            assert_eq!(histories.check(&member(n, 2), |_| None, 1), Ok(()));
         }
-        let remembered = |n| histories.check(&member(n, 1), 2).is_err();
+        let remembered = |n| histories.check(&member(n, 1), |_| None, 2).is_err();
         assert!(remembered(0) && remembered(HISTORIES_MAX - 1));
         assert!(!remembered(HISTORIES_MAX));
         // Who is remembered may go on changing its key.
-        assert_eq!(histories.check(&member(0, 3), 3), Ok(()));
-        assert!(histories.check(&member(0, 2), 4).is_err());
+        assert_eq!(histories.check(&member(0, 3), |_| None, 3), Ok(()));
+        assert!(histories.check(&member(0, 2), |_| None, 4).is_err());
         histories.close().await;
     }
 }

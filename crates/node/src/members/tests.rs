@@ -123,6 +123,11 @@ impl Bob {
 
     /// A letter to this node.
     fn letter(&self, issued_ms: u64) -> Item {
+        self.letter_of(Incarnation::new(1), issued_ms)
+    }
+
+    /// A letter to this node of one of his lives.
+    fn letter_of(&self, life: Incarnation, issued_ms: u64) -> Item {
         let my_key = my_key();
         let header = ItemHeader {
             item: ItemId::from_bytes([1; 16]),
@@ -141,7 +146,7 @@ impl Bob {
             expires_ms: NOW_MS + HOUR_MS,
         };
         let content = Content {
-            from_incarnation: Incarnation::new(1),
+            from_incarnation: life,
             to_incarnation: None,
             issued_ms,
             certificate: self.certificate(),
@@ -230,6 +235,8 @@ async fn who_was_revoked_is_not_believed_any_more_in_this_life_and_the_next() {
     assert_eq!(event, Some(expected));
     assert_eq!(members.handle_revocation(&revocation), Ok(None));
     assert_eq!(code(members.meet(&bob.record(), NOW_MS)), Code::Revoked);
+    let seal_to = members.seal_to(&bob.id(), NOW_MS).expect("he was met");
+    assert_eq!(code(seal_to), Code::Revoked);
     let letter = bob.letter(NOW_MS);
     let refused = members.open_item(&letter, &[my_key()], NOW_MS);
     assert_eq!(code(refused), Code::Revoked);
@@ -331,6 +338,9 @@ async fn a_letter_of_before_the_change_is_still_read_and_one_of_after_is_not() {
     let dir = tempfile::tempdir().expect("a directory");
     let members = open(&dir);
     let seen_ms = NOW_MS + 60_000;
+    members
+        .open_item(&Bob::new().letter(NOW_MS), &[my_key()], NOW_MS)
+        .expect("a letter");
     let rotated = Bob::new().rotated(3);
     members
         .meet(&rotated.record(), seen_ms)
@@ -346,6 +356,62 @@ async fn a_letter_of_before_the_change_is_still_read_and_one_of_after_is_not() {
     let fork = Bob::new().rotated(66).letter(NOW_MS + 1_000);
     let refused = members.open_item(&fork, &[my_key()], seen_ms);
     assert_eq!(code(refused), Code::IdentityChanged);
+}
+
+#[tokio::test]
+async fn whoever_steals_a_key_that_was_given_up_can_only_write_as_a_life_that_was_heard_under_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = open(&dir);
+    let life = Incarnation::new;
+    let open_item = |members: &Members, bob: &Bob, of: u64| {
+        let letter = bob.letter_of(life(of), NOW_MS);
+        let opened = members.open_item(&letter, &[my_key()], NOW_MS);
+        opened.map(|opened| opened.content.from_incarnation)
+    };
+    let [first, second, third] = [
+        Bob::new(),
+        Bob::new().rotated(3),
+        Bob::new().rotated(3).rotated(4),
+    ];
+    assert_eq!(open_item(&members, &first, 5), Ok(life(5)));
+    members
+        .meet(&second.record(), NOW_MS)
+        .expect("a good record");
+    assert_eq!(open_item(&members, &second, 7), Ok(life(7)));
+    members
+        .meet(&third.record(), NOW_MS)
+        .expect("a good record");
+    let check = |members: &Members| {
+        for (bob, newest) in [(&first, 5), (&second, 7)] {
+            assert_eq!(open_item(members, bob, newest), Ok(life(newest)));
+            for stolen in [newest + 1, u64::MAX] {
+                let refused = open_item(members, bob, stolen).expect_err("a thief's");
+                assert!(matches!(refused, Distrust::FormerKey { .. }), "{refused}");
+                assert_eq!(refused.code(), Code::IdentityChanged);
+                // What a thief writes is not held against bob.
+                assert_eq!(refused.proved_name(), None);
+            }
+        }
+        assert_eq!(open_item(members, &third, 8), Ok(life(8)));
+    };
+    check(&members);
+    members.close().await;
+    check(&open(&dir));
+}
+
+#[tokio::test]
+async fn of_whom_nothing_was_heard_under_a_key_that_it_gave_up_no_letter_under_it_is_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let members = open(&dir);
+    let bob = Bob::new();
+    // The registry's word on a life proves nothing.
+    members.meet(&bob.record(), NOW_MS).expect("a good record");
+    let rotated = Bob::new().rotated(3);
+    members
+        .meet(&rotated.record(), NOW_MS)
+        .expect("a good record");
+    let refused = members.open_item(&bob.letter(NOW_MS), &[my_key()], NOW_MS);
+    assert!(matches!(refused, Err(Distrust::FormerKey { .. })));
 }
 
 #[tokio::test]

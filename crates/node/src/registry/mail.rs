@@ -145,7 +145,9 @@ fn believable_dwell(told_ms: u64, issued_ms: u64, now_ms: u64) -> u64 {
 /// What the registry is told of an item that is not believed: its sender hears of it.
 pub(super) const fn answer(distrust: &Distrust) -> Outcome {
     match distrust {
-        Distrust::Revoked { .. } | Distrust::OtherKeys { .. } => Outcome::Denied,
+        Distrust::Revoked { .. } | Distrust::OtherKeys { .. } | Distrust::FormerKey { .. } => {
+            Outcome::Denied
+        }
         Distrust::Item(OpenError::NotForMe) => Outcome::Denied,
         _ => Outcome::Unreadable,
     }

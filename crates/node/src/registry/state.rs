@@ -64,6 +64,8 @@ counters! {
     items_opened;
     /// Items of the mailbox that could not be opened, or not by their sender.
     items_refused;
+    /// Items refused because a key that their sender had given up signed them, as a life that was not heard of under it.
+    items_former_key;
     /// Items that the registry was not told of, because too many waited for their marks or to be told.
     items_unsettled;
     /// Revocations that the mesh has not signed.

@@ -2,13 +2,16 @@
 
 use waymesh_node::{Condition, Node, Topology, rotate_identity};
 use waymesh_proto::Code;
+use waymesh_proto::api::PeerState;
 use waymesh_proto::control::ServerMessage;
 use waymesh_proto::envelope::Payload;
 use waymesh_trust::revocation::{Target, revoke};
 
 use crate::forge;
 use crate::registry::{Hostile, Malice, registry_keypair, unix_ms};
-use crate::scene::{Host, PATIENCE, Scene, alice, answered, config, mesh, name, scene, whoami};
+use crate::scene::{
+    Host, PATIENCE, Scene, alice, answered, config, eventually, mesh, name, scene, whoami,
+};
 
 cases! {
     it_revokes_bob_itself => answered(
@@ -56,6 +59,7 @@ cases! {
     );
     it_shows_the_key_that_bob_had_before => old_key();
     it_repeats_the_login => repeated_login();
+    it_refuses_without_proof_who_has_logged_in => bare_refusals();
     it_says_what_no_version_knows => answered(
         Topology::OnDemand,
         Malice::none().greeting(|_, _| Vec::new()).record(|house, record| {
@@ -87,6 +91,42 @@ impl Scene {
             .await;
         answer.map(drop)
     }
+}
+
+/// What it says against alice costs her its connection for a while, and no
+/// link; that she has a twin is for it alone to know.
+async fn bare_refusals() {
+    let mut scene = scene(Topology::OnDemand, Malice::none()).await;
+    let to_bob = name("bob");
+    let linked = scene.alice.agent.connect(&to_bob, PATIENCE).await;
+    linked.expect("a link");
+    let alice = scene.alice.id();
+    let say = |scene: &Scene, code| {
+        let error = waymesh_proto::Fault::new(code, "so says the registry");
+        let error = ServerMessage::Error { error };
+        scene.registry.with(|house| house.tell(alice, &error));
+    };
+    let codes = [
+        Code::Revoked,
+        Code::BadCertificate,
+        Code::CertificateExpired,
+        Code::NameTaken,
+    ];
+    for (said, code) in (1..).zip(codes) {
+        let logins = scene.alice.metrics().registry.logins;
+        say(&scene, code);
+        eventually(|| scene.alice.metrics().registry.failed_attempts >= said).await;
+        let peers = scene.alice.agent.peers().await.expect("peers");
+        let bob = peers.iter().find(|peer| peer.agent == to_bob);
+        assert_eq!(bob.expect("bob").state, PeerState::Linked);
+        eventually(|| scene.alice.metrics().registry.logins > logins).await;
+        scene.call(PATIENCE).await.expect("bob's answer");
+    }
+    scene.check();
+    say(&scene, Code::IdentityInUse);
+    let stopped = tokio::time::timeout(PATIENCE, scene.alice.node.stopped());
+    let fault = stopped.await.expect("in time").expect("a reason");
+    assert_eq!(fault.code, Code::IdentityInUse);
 }
 
 /// Bob knows that mallory was revoked and says it over his link to alice.

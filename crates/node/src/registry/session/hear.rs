@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use waymesh_core::app::{Kept, RegistryEvent};
-use waymesh_proto::Fault;
 use waymesh_proto::control::{
     DecodeError, MemberRecord, Posted, PostedState, Returned, ServerMessage,
 };
+use waymesh_proto::ids::AgentId;
 use waymesh_proto::mailbox::{Item, ItemHeader, Note};
 use waymesh_proto::membership::{Extension, Revocation};
 use waymesh_proto::signaling::SignedSignal;
+use waymesh_proto::{Code, Fault};
 use waymesh_trust::signal::SignalError;
 
 use super::super::mail;
@@ -86,9 +87,11 @@ impl Session<'_> {
             }
             Err(distrust) => {
                 let (name, fault) = (record.agent.name, distrust.fault());
+                let id = distrust.proved_id();
                 self.desk.counters.records_distrusted.add();
                 self.complaints.tell(Subject::Record, fault.code, &fault);
-                self.tell(RegistryEvent::Distrusted { name, fault }).await
+                self.tell(RegistryEvent::Distrusted { name, id, fault })
+                    .await
             }
         }
     }
@@ -108,7 +111,8 @@ impl Session<'_> {
             Err(distrust) => {
                 self.count_signal(&distrust);
                 tracing::debug!(code = %distrust.code(), %distrust, "signal dropped");
-                self.tell_distrust(&distrust).await
+                let sender = signal.decode_body().ok().map(|body| body.from);
+                self.tell_distrust(&distrust, sender).await
             }
         }
     }
@@ -152,25 +156,32 @@ impl Session<'_> {
 
     async fn refuse_item(&mut self, item: &Item, distrust: &Distrust) -> Outcome {
         self.desk.counters.items_refused.add();
+        if matches!(distrust, Distrust::FormerKey { .. }) {
+            self.desk.counters.items_former_key.add();
+        }
         self.complaints
             .tell(Subject::Item, distrust.code(), distrust);
-        if let Ok(header) = ItemHeader::decode(&item.header) {
+        let header = ItemHeader::decode(&item.header).ok();
+        if let Some(header) = &header {
             let outcome = mail::answer(distrust);
             let place = (header.item, header.from);
             if self.settlements.add(place, outcome, None).is_err() {
                 self.desk.counters.items_unsettled.add();
             }
         }
-        self.tell_distrust(distrust).await
+        let sender = header.map(|header| header.from);
+        self.tell_distrust(distrust, sender).await
     }
 
-    /// Tells core whom it is about, where that is proved.
-    async fn tell_distrust(&self, distrust: &Distrust) -> Outcome {
+    /// Tells core whom it is about, where that is proved. Who it says that it
+    /// is from only narrows that down: a name may have had another holder.
+    async fn tell_distrust(&self, distrust: &Distrust, sender: Option<AgentId>) -> Outcome {
         let Some(name) = distrust.proved_name().cloned() else {
             return Ok(());
         };
-        let fault = distrust.fault();
-        self.tell(RegistryEvent::Distrusted { name, fault }).await
+        let (id, fault) = (distrust.proved_id().or(sender), distrust.fault());
+        self.tell(RegistryEvent::Distrusted { name, id, fault })
+            .await
     }
 
     async fn handle_revoked(&mut self, revocations: &[Revocation]) -> Outcome {
@@ -208,14 +219,19 @@ impl Session<'_> {
     }
 
     /// Where the registry cannot go on, it closes next; until then this is only a complaint.
+    /// There are links to lose by now: the registry's word alone does not end
+    /// them. That this node was revoked, it has to prove.
     fn handle_error(&mut self, error: Fault) -> Outcome {
         self.desk.counters.messages_refused.add();
+        if error.code == Code::Revoked {
+            self.desk.members.check_own().map_err(Trouble::fatal)?;
+        }
         match Trouble::from_fault(error) {
             Trouble::Passing(fault) => {
                 self.complaints.tell(Subject::Refusal, fault.code, &fault);
                 Ok(())
             }
-            fatal @ Trouble::Final(_) => Err(fatal),
+            trouble @ Trouble::Final(_) => Err(trouble.on_its_word()),
         }
     }
 }
