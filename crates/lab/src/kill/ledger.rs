@@ -189,11 +189,11 @@ impl Ledger {
         let deadline = Instant::now() + limit;
         let mut book = self.book();
         loop {
-            if is_reached(&book) {
-                return Waited::Reached;
-            }
             if book.counts.violations > 0 {
                 return Waited::Violated;
+            }
+            if is_reached(&book) {
+                return Waited::Reached;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
