@@ -177,6 +177,7 @@ impl Peer {
             rtt_ms: link.and_then(|l| l.liveness.last_rtt()).map(ms),
             setup_ms: link.map(|l| ms(l.setup)),
             reason: self.why(),
+            attempts: None,
         }
     }
 

@@ -45,6 +45,7 @@ use str0m::ice::StunMessage;
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Input, Rtc, RtcConfig};
 use waymesh_proto::class::Class;
+use waymesh_proto::ice::IceServers;
 use waymesh_proto::ids::LinkId;
 use waymesh_proto::limits::FRAME_MAX_BYTES;
 use waymesh_proto::link::{DownReason, LinkCommand, LinkEvent};
@@ -118,6 +119,7 @@ pub enum SendError {
 pub struct Endpoint {
     socket: Socket,
     addresses: Vec<SocketAddr>,
+    servers: IceServers,
     template: RtcConfig,
     peers: HashMap<LinkId, Peer>,
     demux: Demux,
@@ -145,6 +147,7 @@ impl Endpoint {
         Ok(Self {
             socket,
             addresses,
+            servers: IceServers::default(),
             template: template()?,
             peers: HashMap::new(),
             demux: Demux::default(),
@@ -154,6 +157,11 @@ impl Endpoint {
             buffer: Some(Box::new(ReceiveBuffer::new())),
             counters: Counters::default(),
         })
+    }
+
+    /// Which STUN and TURN servers to use from now on, in place of those told before.
+    pub fn set_servers(&mut self, _now: Instant, servers: IceServers) {
+        self.servers = servers;
     }
 
     /// The addresses that this endpoint offers to peers, best first.

@@ -264,6 +264,7 @@ impl Driver {
         for _ in 0..NEWS_A_TURN {
             match self.registry.try_next() {
                 Some(News::Event(event)) => self.hear_event(now, event),
+                Some(News::Servers(servers)) => self.endpoint.set_servers(now, servers),
                 Some(News::Pending(request)) => self.set_condition(Condition::Pending(request)),
                 Some(News::Away(why)) => self.set_condition(Condition::Unregistered(Some(why))),
                 Some(News::Fatal(fault)) => return Err(fault),

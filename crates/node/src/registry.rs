@@ -36,6 +36,7 @@ use tokio::task::JoinHandle;
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
 use waymesh_net::control::{Target, TlsTrust};
 use waymesh_proto::control::PeerRules;
+use waymesh_proto::ice::IceServers;
 use waymesh_proto::{Code, Fault, Incarnation};
 
 use crate::home::Home;
@@ -91,6 +92,8 @@ pub(crate) enum News {
     Event(RegistryEvent),
     /// An admin has to agree to this request.
     Pending(PendingJoin),
+    /// The STUN and TURN servers to use from now on.
+    Servers(IceServers),
     /// The registry is not connected, and is tried again.
     Away(Fault),
     /// The task has ended, because trying again would not help.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{AgentId, Incarnation, Name, Role, SkillName};
-use crate::link::{CandidateKind, LinkProtocol, Path};
+use crate::link::{CandidateKind, LinkProtocol, Path, Tried};
 
 /// A skill as its owner describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +80,65 @@ pub struct PeerStatus {
     pub setup_ms: Option<f64>,
     /// Why the peer is in this state.
     pub reason: String,
+    /// The last attempts to make a link, newest first; `None` unless asked for.
+    pub attempts: Option<Vec<Attempt>>,
+}
+
+/// One attempt to make a link, as `waymesh peers -v` shows it. No key is ever absent; unknown is null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// How long ago it began, milliseconds.
+    pub age_ms: f64,
+    /// From its beginning to its outcome, or up to now, milliseconds.
+    pub took_ms: f64,
+    /// Who began it.
+    pub role: AttemptRole,
+    /// What it was for; of an attempt of the peer's, what it was to this node.
+    pub purpose: AttemptPurpose,
+    /// What came of it.
+    pub outcome: AttemptOutcome,
+    /// The path that it gave.
+    pub path: Option<Path>,
+    /// What happened, in words.
+    pub reason: String,
+    /// What was tried, once net has told.
+    pub tried: Option<Tried>,
+}
+
+/// Who began an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttemptRole {
+    /// This node offered.
+    Offered,
+    /// The peer offered and this node answered.
+    Answered,
+}
+
+/// What an attempt is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttemptPurpose {
+    /// There is no link.
+    Connect,
+    /// The link in use may be dead.
+    Recover,
+    /// The link in use is relayed, and a direct one may work.
+    Upgrade,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttemptOutcome {
+    /// Nothing yet.
+    Trying,
+    /// A link that was used.
+    Linked,
+    /// A link that was not needed: it was no better than the one in use, or another was faster.
+    Unneeded,
+    /// No link.
+    Failed,
 }
 
 /// The protocol of a link.

@@ -16,6 +16,7 @@ pub mod envelope;
 pub mod error;
 pub mod frame;
 pub mod http;
+pub mod ice;
 pub mod ids;
 pub mod ipc;
 pub mod limits;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::class::Class;
+use crate::ice::ServerTried;
 use crate::ids::LinkId;
 
 /// What core wants of the network. Commands for a link that has ended are ignored.
@@ -40,7 +41,7 @@ pub enum LinkCommand {
         /// An SDP `candidate:` attribute value.
         candidate: String,
     },
-    /// End the link. No event follows.
+    /// End the link. No event follows but [`LinkEvent::Tried`], of a link that never came up.
     Close {
         /// The link to end.
         link: LinkId,
@@ -48,7 +49,7 @@ pub enum LinkCommand {
 }
 
 /// What happened on the network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum LinkEvent {
     /// The local offer is ready to be signed and sent.
     Offered {
@@ -94,6 +95,14 @@ pub enum LinkEvent {
         /// The bytes as the peer wrote them; not validated.
         bytes: Vec<u8>,
     },
+    /// What was tried for the link: told once when it comes up, and before the
+    /// end of one that never did, also when it was closed by [`LinkCommand::Close`].
+    Tried {
+        /// The link.
+        link: LinkId,
+        /// What was tried.
+        tried: Box<Tried>,
+    },
     /// There is room again after a refused or short capacity.
     Writable {
         /// The link.
@@ -118,6 +127,7 @@ impl LinkEvent {
             | Self::Up { link, .. }
             | Self::PairChanged { link, .. }
             | Self::Frame { link, .. }
+            | Self::Tried { link, .. }
             | Self::Writable { link }
             | Self::Down { link, .. } => *link,
         }
@@ -164,6 +174,49 @@ pub struct CandidatePair {
     pub local_addr: SocketAddr,
     /// The peer's address.
     pub remote_addr: SocketAddr,
+}
+
+/// What an attempt to make a link consisted of: the record that a failure leaves.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// This node's candidates, as they were found.
+    pub local: Vec<TriedCandidate>,
+    /// The peer's candidates, as they were told or seen.
+    pub remote: Vec<TriedCandidate>,
+    /// The pairs of addresses that were checked.
+    pub pairs: Vec<TriedPair>,
+    /// The STUN and TURN servers that were asked.
+    pub servers: Vec<ServerTried>,
+    /// From the start of the attempt until the DTLS handshake began, milliseconds; `None` if it never did.
+    pub ice_ms: Option<f64>,
+}
+
+/// One candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedCandidate {
+    /// What kind of address it is.
+    pub kind: CandidateKind,
+    /// The address.
+    pub address: SocketAddr,
+}
+
+/// One pair of addresses and what the checks of it gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TriedPair {
+    /// This node's end.
+    pub local: TriedCandidate,
+    /// The peer's end.
+    pub remote: TriedCandidate,
+    /// Checks that were sent.
+    pub sent: u32,
+    /// Checks that were answered.
+    pub answered: u32,
+    /// Checks of the peer that arrived.
+    pub heard: u32,
+    /// The last round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Why nothing could be sent, if so.
+    pub error: Option<String>,
 }
 
 /// What kind of address an ICE candidate is (RFC 8445 §4).

@@ -38,7 +38,7 @@ impl Mesh {
             LinkEvent::Up { pair, .. } => self.handle_up(now, key, link, pair),
             LinkEvent::PairChanged { pair, .. } => self.handle_pair(key, link, pair),
             LinkEvent::Frame { bytes, .. } => self.handle_frame(now, key, link, &bytes),
-            LinkEvent::Writable { .. } => {}
+            LinkEvent::Tried { .. } | LinkEvent::Writable { .. } => {}
             LinkEvent::Down { reason, .. } => self.handle_down(now, key, link, &reason.to_string()),
         }
         self.settle(now, key);

@@ -212,8 +212,9 @@ impl World {
                 self.tell_membership(life);
             }
             ServerMessage::Error { error } => return self.hear_error(life, &error),
-            // Nobody joins in the world.
-            ServerMessage::Challenge(_)
+            // Nobody joins in the world, and its links need no servers.
+            ServerMessage::IceServers(_)
+            | ServerMessage::Challenge(_)
             | ServerMessage::Welcome(_)
             | ServerMessage::Pending { .. }
             | ServerMessage::Approved { .. } => {}

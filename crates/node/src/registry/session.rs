@@ -345,11 +345,12 @@ impl<'a> Session<'a> {
     }
 
     async fn tell(&self, event: RegistryEvent) -> Outcome {
-        self.desk
-            .news
-            .send(News::Event(event))
-            .await
-            .map_err(|_| Trouble::Final(Ended::ByDriver))
+        self.send_news(News::Event(event)).await
+    }
+
+    async fn send_news(&self, news: News) -> Outcome {
+        let sent = self.desk.news.send(news).await;
+        sent.map_err(|_| Trouble::Final(Ended::ByDriver))
     }
 
     async fn handle_received(&mut self, received: Received) -> Outcome {

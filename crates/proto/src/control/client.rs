@@ -34,6 +34,8 @@ pub enum ClientMessage {
         /// The items.
         items: Vec<Settle>,
     },
+    /// The credentials of a TURN server were refused: answered by `ice_servers`.
+    IceServers,
     /// Room again: items that were put off may be pushed again.
     Resume,
     /// An own item that nobody needs any more is not to be delivered.
@@ -160,6 +162,7 @@ impl ClientMessage {
         "sealing",
         "rules",
         "settled",
+        "ice_servers",
         "resume",
         "withdraw",
         "skills",

@@ -6,6 +6,7 @@ use super::decode::{DecodeError, decode};
 use super::keys::{MeshKey, Nonce, RegistryKey, Signature};
 use crate::api::AgentRecord;
 use crate::error::{Code, Fault};
+use crate::ice::IceServers;
 use crate::ids::{AgentId, ItemId, MessageId, Name, RequestId, SessionId};
 use crate::membership::{Certificate, Extension, Revocation, SealingStatement};
 use crate::signaling::SignedSignal;
@@ -33,6 +34,9 @@ pub enum ServerMessage {
         /// Signed by the registry.
         extension: Extension,
     },
+    /// The STUN and TURN servers to use, in place of those told before: after the
+    /// login, before the credentials end, and when the node asks.
+    IceServers(IceServers),
     /// Members and invites that were revoked: all that are known after the
     /// login, if there are any, and new ones as they come.
     Revoked {
@@ -167,6 +171,7 @@ impl ServerMessage {
         "pending",
         "approved",
         "extended",
+        "ice_servers",
         "revoked",
         "posted",
         "returned",

@@ -167,6 +167,7 @@ fn peer() -> impl Strategy<Value = PeerStatus> {
         rtt_ms: Some(0.5),
         setup_ms: None,
         reason,
+        attempts: None,
     })
 }
 

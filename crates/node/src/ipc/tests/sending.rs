@@ -18,6 +18,7 @@ fn peer(agent: &str, state: PeerState) -> PeerStatus {
         rtt_ms: None,
         setup_ms: None,
         reason: "test".into(),
+        attempts: None,
     }
 }
 

@@ -13,8 +13,8 @@ use waymesh_proto::signaling::SignedSignal;
 use waymesh_proto::{Code, Fault};
 use waymesh_trust::signal::SignalError;
 
-use super::super::mail;
 use super::super::trouble::Trouble;
+use super::super::{News, mail};
 use super::complaints::Subject;
 use super::{Outcome, Session};
 use crate::client::unix_ms;
@@ -67,6 +67,7 @@ impl Session<'_> {
             }
             ServerMessage::Revoked { revocations } => self.handle_revoked(&revocations).await,
             ServerMessage::Extended { extension } => self.handle_extended(&extension).await,
+            ServerMessage::IceServers(servers) => self.send_news(News::Servers(servers)).await,
             ServerMessage::Error { error } => self.handle_error(error),
             ServerMessage::Challenge(_)
             | ServerMessage::Welcome(_)
