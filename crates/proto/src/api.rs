@@ -141,6 +141,29 @@ pub enum AttemptOutcome {
     Failed,
 }
 
+/// How much of each peer a list tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// How it is reached now.
+    #[default]
+    Now,
+    /// Also what was tried: [`PeerStatus::attempts`].
+    Attempts,
+}
+
+/// Which way a ping takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// The way that a message would take now.
+    #[default]
+    InUse,
+    /// The link, which is made where there is none.
+    Link,
+    /// The mailbox, also where a link works.
+    Mailbox,
+}
+
 /// The protocol of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
