@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::{AgentRecord, PeerStatus, SendState, SkillSpec};
+use waymesh_proto::api::{AgentRecord, Detail, PeerStatus, SendState, SkillSpec, Via};
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::control::Outcome;
 use waymesh_proto::envelope::{Payload, Priority};
@@ -119,11 +119,15 @@ pub enum Command {
         to: Name,
         /// How long it may take.
         timeout: Duration,
+        /// On which path. One that does not exist is told as `path_unavailable`.
+        via: Via,
     },
     /// Ask for the peers; answered by [`Event::Peers`].
     ListPeers {
         /// The command's id.
         id: MessageId,
+        /// Whether with the last attempts to make links.
+        attempts: Detail,
     },
     /// Ask the registry for agents; answered by [`Event::Agents`].
     FindAgents {

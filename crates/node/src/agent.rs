@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use waymesh_core::app::{Command, Event};
-use waymesh_proto::api::{AgentRecord, PeerStatus, SkillSpec};
+use waymesh_proto::api::{AgentRecord, Detail, PeerStatus, SkillSpec, Via};
 use waymesh_proto::envelope::{Payload, Priority};
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{MessageId, Name, SkillName};
@@ -153,7 +153,18 @@ impl Agent {
     pub async fn ping(&self, to: &Name, timeout: Duration) -> Result<(Path, Duration), Fault> {
         let id = new_id();
         let to = to.clone();
-        match self.ask(id, Command::Ping { id, to, timeout }).await? {
+        match self
+            .ask(
+                id,
+                Command::Ping {
+                    id,
+                    to,
+                    timeout,
+                    via: Via::default(),
+                },
+            )
+            .await?
+        {
             Event::Pong { outcome, .. } => outcome,
             _ => Err(gone()),
         }
@@ -166,7 +177,16 @@ impl Agent {
     /// `shutting_down` when the node is gone.
     pub async fn peers(&self) -> Result<Vec<PeerStatus>, Fault> {
         let id = new_id();
-        match self.ask(id, Command::ListPeers { id }).await? {
+        match self
+            .ask(
+                id,
+                Command::ListPeers {
+                    id,
+                    attempts: Detail::default(),
+                },
+            )
+            .await?
+        {
             Event::Peers { peers, .. } => Ok(peers),
             _ => Err(gone()),
         }

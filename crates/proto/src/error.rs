@@ -151,6 +151,8 @@ codes! {
     ShuttingDown = 3007, "shutting_down", After;
     /// The link carried nothing for long.
     LinkIdle = 3008, "link_idle", Now;
+    /// The path that was asked for does not exist now.
+    PathUnavailable = 3009, "path_unavailable", After;
 
     /// A signature does not verify.
     BadSignature = 4001, "bad_signature", Never;

@@ -149,7 +149,12 @@ impl Mesh {
             Command::Connect { id, to, timeout } => {
                 self.wait_for(now, (client, id), &to, timeout, Wanted::Link);
             }
-            Command::Ping { id, to, timeout } => {
+            Command::Ping {
+                id,
+                to,
+                timeout,
+                via: _,
+            } => {
                 self.wait_for(
                     now,
                     (client, id),
@@ -158,7 +163,7 @@ impl Mesh {
                     Wanted::Echo { token: None },
                 );
             }
-            Command::ListPeers { id } => {
+            Command::ListPeers { id, attempts: _ } => {
                 // Whoever was revoked may have left its name to another.
                 let named = self.by_name.values().filter_map(|key| self.peers.get(key));
                 let peers = named.map(|peer| peer.status()).collect();

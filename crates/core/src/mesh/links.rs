@@ -18,6 +18,10 @@ use crate::session::Step;
 /// How long a link may carry nothing before it is closed (`on_demand` only). Chosen.
 const IDLE_CLOSE: Duration = Duration::from_secs(600);
 
+/// How long a link may take to answer after the network has changed. Chosen: a
+/// path of half a second, with one probe lost.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Mesh {
     /// Something happened on the network.
     pub fn handle_link(&mut self, now: Instant, event: LinkEvent) {
@@ -346,6 +350,20 @@ impl Mesh {
         if peer.lost_at.is_some_and(|at| at <= now) {
             peer.lost_at = None;
             self.handle_lost(now, key, "it left the registry and does not answer");
+        }
+    }
+
+    /// An address or an interface of this host came or went: every link is asked
+    /// at once whether it still works, and attempts that failed are made again.
+    pub fn handle_network_change(&mut self, now: Instant) {
+        for key in self.peers.keys().copied().collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.sessions.forgive();
+                if let Some(link) = &mut peer.link {
+                    link.liveness.handle_doubt(now, NETWORK_PATIENCE);
+                }
+            }
+            self.settle(now, key);
         }
     }
 

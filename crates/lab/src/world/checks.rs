@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use waymesh_core::Topology;
 use waymesh_core::app::Command;
 use waymesh_core::registry::Query;
-use waymesh_proto::api::PeerState;
+use waymesh_proto::api::{Detail, PeerState, Via};
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Priority;
 use waymesh_proto::ids::MessageId;
@@ -303,7 +303,14 @@ impl World {
     fn list_peers(&mut self, at: usize) -> Checked {
         let (now, client, id) = (self.now, self.hosts[at].worker, self.new_id());
         if let Some(mesh) = &mut self.hosts[at].mesh {
-            mesh.handle_command(now, client, Command::ListPeers { id });
+            mesh.handle_command(
+                now,
+                client,
+                Command::ListPeers {
+                    id,
+                    attempts: Detail::Attempts,
+                },
+            );
         }
         self.pump(at)
     }
@@ -353,6 +360,7 @@ impl World {
                         id,
                         to: name_of(b),
                         timeout: ANSWER_BOUND,
+                        via: Via::InUse,
                     });
                     self.health.pings.extend(ping);
                 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use waymesh_core::app::{ClientId, Command, Storing};
-use waymesh_proto::api::SkillSpec;
+use waymesh_proto::api::{SkillSpec, Via};
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::{Payload, Priority};
 use waymesh_proto::ids::{MessageId, SkillName};
@@ -207,6 +207,7 @@ impl World {
                     id,
                     to: name_of(to),
                     timeout,
+                    via: Via::InUse,
                 });
             }
             Job::Find { from } => {

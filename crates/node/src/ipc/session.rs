@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use tokio::sync::watch;
 use waymesh_core::app::{Command, InboundId};
-use waymesh_proto::api::SendState;
+use waymesh_proto::api::{Detail, SendState, Via};
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Fault};
@@ -237,7 +237,13 @@ impl Session {
                     },
                     follow,
                 };
-                (Open::Broadcast(Box::new(spread)), Command::ListPeers { id })
+                (
+                    Open::Broadcast(Box::new(spread)),
+                    Command::ListPeers {
+                        id,
+                        attempts: Detail::default(),
+                    },
+                )
             }
             Verb::Call {
                 to,
@@ -298,8 +304,16 @@ fn single(verb: Verb, id: MessageId) -> Command {
         Verb::Attach(Attach::Own) => Command::ClaimInbox { id },
         Verb::Attach(Attach::Observe) => Command::Observe { id },
         Verb::FindAgents { name, skill } => Command::FindAgents { id, name, skill },
-        Verb::Ping { to, timeout } => Command::Ping { id, to, timeout },
-        _ => Command::ListPeers { id },
+        Verb::Ping { to, timeout } => Command::Ping {
+            id,
+            to,
+            timeout,
+            via: Via::default(),
+        },
+        _ => Command::ListPeers {
+            id,
+            attempts: Detail::default(),
+        },
     }
 }
 

@@ -330,7 +330,7 @@ async fn a_client_that_only_stops_writing_still_gets_its_answers() {
     let (mut raw, mut node) = world.raw().await;
     raw.write(b"{\"type\":\"list_peers\",\"id\":\"l\"}\n").await;
     raw.stream.shutdown().await.expect("half closed");
-    let Command::ListPeers { id } = node.command().await else {
+    let Command::ListPeers { id, .. } = node.command().await else {
         panic!("not a list");
     };
     node.tell(Event::Peers {
@@ -369,7 +369,7 @@ async fn a_client_that_does_not_read_is_let_go_and_its_neighbour_is_served() {
     let neighbour = async {
         let verb = Verb::ListPeers;
         let script = async {
-            let Command::ListPeers { id } = other.command().await else {
+            let Command::ListPeers { id, .. } = other.command().await else {
                 panic!("not a list");
             };
             other

@@ -54,6 +54,7 @@ CODES: dict[str, tuple[int, Retry]] = {
     "replayed": (3006, "never"),
     "shutting_down": (3007, "after"),
     "link_idle": (3008, "now"),
+    "path_unavailable": (3009, "after"),
     "bad_signature": (4001, "never"),
     "name_taken": (4002, "never"),
     "identity_in_use": (4003, "never"),

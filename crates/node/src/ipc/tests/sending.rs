@@ -53,7 +53,7 @@ type Told = (SendState, bool, bool);
 /// What a client is told of its only message before an answer that the node gives after it.
 async fn told(raw: &mut Raw, node: &mut NodeSide) -> Vec<Told> {
     raw.write(b"{\"type\":\"list_peers\",\"id\":\"l\"}\n").await;
-    let Command::ListPeers { id } = node.command().await else {
+    let Command::ListPeers { id, .. } = node.command().await else {
         panic!("not a list");
     };
     let peers = Vec::new();
@@ -195,7 +195,7 @@ fn broadcast(wait: Wait, follow: Follow) -> Verb {
 
 /// Answers a broadcast's question for the peers and takes its messages.
 async fn spread<const N: usize>(node: &mut NodeSide, peers: Vec<PeerStatus>) -> [MessageId; N] {
-    let Command::ListPeers { id } = node.command().await else {
+    let Command::ListPeers { id, .. } = node.command().await else {
         panic!("not a list");
     };
     node.tell(Event::Peers { id, peers }).await;
