@@ -7,7 +7,9 @@
 //! - [`webrtc`]: links to peers over one UDP socket.
 //! - [`local`]: Unix sockets for the programs of one user.
 //! - [`control`]: the connection to the registry.
+//! - [`turn`]: STUN and TURN.
 
 pub mod control;
 pub mod local;
+pub mod turn;
 pub mod webrtc;
