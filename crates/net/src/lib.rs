@@ -7,9 +7,11 @@
 //! - [`webrtc`]: links to peers over one UDP socket.
 //! - [`local`]: Unix sockets for the programs of one user.
 //! - [`control`]: the connection to the registry.
+//! - [`stun`]: the question for one's own address.
 //! - [`turn`]: STUN and TURN.
 
 pub mod control;
 pub mod local;
+pub mod stun;
 pub mod turn;
 pub mod webrtc;

@@ -1,6 +1,7 @@
 //! STUN and TURN (RFC 8489, RFC 8656): the words, their framing on streams, and both sides.
 //!
 //! - [`message`]: reading and writing messages; [`credential`] signs and verifies them.
+//! - [`client`]: an allocation on a server of others.
 //! - [`framing`]: where a message ends in a stream, and ChannelData.
 //!
 //! Nothing here has a socket or a clock. The bytes come from anybody: what reads
@@ -9,6 +10,7 @@
 //! it reads past the length that a message announces and logs a warning for
 //! every malformed one, which a stranger may send as often as he likes.
 
+pub mod client;
 pub mod credential;
 pub mod framing;
 pub mod message;

@@ -36,6 +36,8 @@ pub mod kind {
     pub const ADDRESS_ERROR_CODE: AttributeType = 0x8001;
     pub const PASSWORD_ALGORITHMS: AttributeType = 0x8002;
     pub const SOFTWARE: AttributeType = 0x8022;
+    pub const ICMP: AttributeType = 0x8004;
+    pub const ALTERNATE_SERVER: AttributeType = 0x8023;
     pub const FINGERPRINT: AttributeType = 0x8028;
     pub const RESPONSE_ORIGIN: AttributeType = 0x802b;
     pub const OTHER_ADDRESS: AttributeType = 0x802c;
