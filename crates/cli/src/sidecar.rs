@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use waymesh_node::ipc::{IpcClient, SOCKET_NAME};
-use waymesh_proto::api::{AgentRecord, PeerState, PeerStatus, SendState};
+use waymesh_proto::api::{AgentRecord, Detail, PeerState, PeerStatus, SendState, Via};
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::ids::{Name, SkillName};
 use waymesh_proto::ipc::{Agents, Attach, Event, Hello, Outcome, Pong, RequestId, Route, Verb};
@@ -67,7 +67,20 @@ impl Sidecar {
 
     /// Asks for the peers.
     pub(crate) async fn peers(&mut self, limit: Duration) -> Result<Vec<PeerStatus>, Fault> {
-        match self.request(Verb::ListPeers, limit).await? {
+        self.list_peers(Detail::Now, limit).await
+    }
+
+    /// Asks for the peers and the last attempts to make links to them.
+    pub(crate) async fn attempts(&mut self, limit: Duration) -> Result<Vec<PeerStatus>, Fault> {
+        self.list_peers(Detail::Attempts, limit).await
+    }
+
+    async fn list_peers(
+        &mut self,
+        attempts: Detail,
+        limit: Duration,
+    ) -> Result<Vec<PeerStatus>, Fault> {
+        match self.request(Verb::ListPeers { attempts }, limit).await? {
             Event::PeerList { peers, .. } => Ok(peers),
             other => Err(unexpected(&other)),
         }
@@ -94,10 +107,16 @@ impl Sidecar {
     }
 
     /// Measures a round trip.
-    pub(crate) async fn ping(&mut self, to: &Name, limit: Duration) -> Result<Pong, Fault> {
+    pub(crate) async fn ping(
+        &mut self,
+        to: &Name,
+        via: Via,
+        limit: Duration,
+    ) -> Result<Pong, Fault> {
         let verb = Verb::Ping {
             to: to.clone(),
             timeout: limit,
+            via,
         };
         self.result(verb, limit).await
     }

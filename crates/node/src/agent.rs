@@ -151,20 +151,29 @@ impl Agent {
     ///
     /// As [`Agent::connect`], and `timeout`.
     pub async fn ping(&self, to: &Name, timeout: Duration) -> Result<(Path, Duration), Fault> {
+        self.ping_via(to, Via::InUse, timeout).await
+    }
+
+    /// Measures a round trip to a peer on one of its paths.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::connect`], `timeout`, and `path_unavailable`.
+    pub async fn ping_via(
+        &self,
+        to: &Name,
+        via: Via,
+        timeout: Duration,
+    ) -> Result<(Path, Duration), Fault> {
         let id = new_id();
         let to = to.clone();
-        match self
-            .ask(
-                id,
-                Command::Ping {
-                    id,
-                    to,
-                    timeout,
-                    via: Via::default(),
-                },
-            )
-            .await?
-        {
+        let command = Command::Ping {
+            id,
+            to,
+            timeout,
+            via,
+        };
+        match self.ask(id, command).await? {
             Event::Pong { outcome, .. } => outcome,
             _ => Err(gone()),
         }
@@ -176,17 +185,21 @@ impl Agent {
     ///
     /// `shutting_down` when the node is gone.
     pub async fn peers(&self) -> Result<Vec<PeerStatus>, Fault> {
+        self.list_peers(Detail::Now).await
+    }
+
+    /// The peers, how they are reached, and the last attempts to make a link to each.
+    ///
+    /// # Errors
+    ///
+    /// `shutting_down` when the node is gone.
+    pub async fn attempts(&self) -> Result<Vec<PeerStatus>, Fault> {
+        self.list_peers(Detail::Attempts).await
+    }
+
+    async fn list_peers(&self, attempts: Detail) -> Result<Vec<PeerStatus>, Fault> {
         let id = new_id();
-        match self
-            .ask(
-                id,
-                Command::ListPeers {
-                    id,
-                    attempts: Detail::default(),
-                },
-            )
-            .await?
-        {
+        match self.ask(id, Command::ListPeers { id, attempts }).await? {
             Event::Peers { peers, .. } => Ok(peers),
             _ => Err(gone()),
         }

@@ -155,10 +155,10 @@ pub enum Detail {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
-    /// The way that a message would take now.
+    /// The link; one is made where there is none, within the time given.
     #[default]
     InUse,
-    /// The link, which is made where there is none.
+    /// The link that is up; none is made.
     Link,
     /// The mailbox, also where a link works.
     Mailbox,

@@ -50,6 +50,25 @@ def test_the_agent_writes_requests_as_the_vectors_say(case: dict[str, Any], tmp_
     asyncio.run(main())
 
 
+def test_the_attempts_of_a_peer_say_what_was_tried() -> None:
+    case = next(c for c in IPC["events"] if "with the attempts" in c["about"])
+    (peer,) = map(waymesh.Peer.from_json, json.loads(case["line"])["peers"])
+    assert peer.attempts is not None
+    trying, linked = peer.attempts
+    assert (trying.outcome, trying.purpose, trying.pairs, trying.ice_ms) == ("trying", "upgrade", (), None)
+    assert (linked.role, linked.path, linked.ice_ms) == ("answered", "relay", 120.75)
+    assert [candidate.kind for candidate in linked.local] == ["host", "srflx", "relay"]
+    pair = linked.pairs[1]
+    assert (pair.remote.address, pair.sent, pair.answered, pair.rtt_ms) == ("203.0.113.7:1024", 2, 2, 41.5)
+    states = [(server.state, server.address or server.why) for server in linked.servers]
+    assert states == [
+        ("gave", "198.51.100.1:50000"),
+        ("waiting", None),
+        ("not_needed", None),
+        ("failed", "the connection was refused"),
+    ]
+
+
 @pytest.mark.parametrize("step", [1, 7, 1_000_000])
 def test_every_event_is_read_whatever_the_chunks(step: int) -> None:
     async def main() -> None:

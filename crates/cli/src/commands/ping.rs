@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use waymesh_proto::Fault;
+use waymesh_proto::api::Via;
 use waymesh_proto::ids::Name;
 use waymesh_proto::link::Path;
 
@@ -50,7 +51,9 @@ impl Tell for Answered {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let mut sidecar = Sidecar::of(context).await?;
     for _ in 0..args.count {
-        let pong = sidecar.ping(&args.peer, context.timeout).await?;
+        let pong = sidecar
+            .ping(&args.peer, Via::InUse, context.timeout)
+            .await?;
         context.out.tell(&Answered {
             ok: true,
             peer: args.peer.clone(),

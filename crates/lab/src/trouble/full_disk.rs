@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use waymesh_proto::Fault;
-use waymesh_proto::api::SendState;
+use waymesh_proto::api::{Detail, SendState};
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::ids::Name;
 use waymesh_proto::ipc::{Attach, Event, Outcome as Told, Verb, Wait};
@@ -243,7 +243,10 @@ impl Sender {
     fn reason(&mut self, to: &Name) -> Result<String> {
         self.asked += 1;
         let id = self.asked;
-        self.program.mouth.tell(Some(id.into()), Verb::ListPeers)?;
+        let list = Verb::ListPeers {
+            attempts: Detail::Now,
+        };
+        self.program.mouth.tell(Some(id.into()), list)?;
         let answer = self.hear_until(|event| matches!(event, Event::PeerList { .. }))?;
         let Event::PeerList { peers, .. } = answer else {
             bail!("no list of peers");

@@ -304,12 +304,13 @@ fn single(verb: Verb, id: MessageId) -> Command {
         Verb::Attach(Attach::Own) => Command::ClaimInbox { id },
         Verb::Attach(Attach::Observe) => Command::Observe { id },
         Verb::FindAgents { name, skill } => Command::FindAgents { id, name, skill },
-        Verb::Ping { to, timeout } => Command::Ping {
+        Verb::Ping { to, timeout, via } => Command::Ping {
             id,
             to,
             timeout,
-            via: Via::default(),
+            via,
         },
+        Verb::ListPeers { attempts } => Command::ListPeers { id, attempts },
         _ => Command::ListPeers {
             id,
             attempts: Detail::default(),

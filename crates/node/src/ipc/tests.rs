@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use waymesh_core::app::{Command, Event, InboundId};
+use waymesh_proto::api::Detail;
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Fault};
@@ -367,7 +368,9 @@ async fn a_client_that_does_not_read_is_let_go_and_its_neighbour_is_served() {
         }
     };
     let neighbour = async {
-        let verb = Verb::ListPeers;
+        let verb = Verb::ListPeers {
+            attempts: Detail::Now,
+        };
         let script = async {
             let Command::ListPeers { id, .. } = other.command().await else {
                 panic!("not a list");

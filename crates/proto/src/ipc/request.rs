@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::RequestId;
-use crate::api::{SendState, SkillSpec};
+use crate::api::{Detail, SendState, SkillSpec, Via};
 use crate::class::Class;
 use crate::envelope::{Payload, Priority};
 use crate::error::Fault;
@@ -96,7 +96,10 @@ pub enum Verb {
         follow: Follow,
     },
     /// Ask for the peers; answered by [`super::Event::PeerList`].
-    ListPeers,
+    ListPeers {
+        /// Whether with the last attempts to make links.
+        attempts: Detail,
+    },
     /// Make a link now; answered by [`super::Event::Ok`].
     Connect {
         /// The peer.
@@ -158,6 +161,8 @@ pub enum Verb {
         to: Name,
         /// How long it may take.
         timeout: Duration,
+        /// Which way it takes.
+        via: Via,
     },
     /// Ask for what `hello` told; answered by [`super::Event::Result`] with [`super::Hello`].
     Info,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{PeerState, PeerStatus, SendState, SkillSpec};
+use crate::api::{Detail, PeerState, PeerStatus, SendState, SkillSpec, Via};
 use crate::class::Class;
 use crate::envelope::{Payload, Priority};
 use crate::error::Executed;
@@ -66,6 +66,10 @@ fn time() -> impl Strategy<Value = Duration> {
     (1_u64..=TTL_MAX_MS).prop_map(Duration::from_millis)
 }
 
+fn via() -> impl Strategy<Value = Via> {
+    prop_oneof![Just(Via::InUse), Just(Via::Link), Just(Via::Mailbox)]
+}
+
 fn class() -> impl Strategy<Value = Class> {
     proptest::sample::select(&Class::ALL[..])
 }
@@ -123,10 +127,12 @@ fn verb() -> impl Strategy<Value = Verb> {
                     priority
                 }
             ),
-        Just(Verb::ListPeers),
+        any::<bool>().prop_map(|with| Verb::ListPeers {
+            attempts: if with { Detail::Attempts } else { Detail::Now },
+        }),
         Just(Verb::Info),
         (name(), time()).prop_map(|(to, timeout)| Verb::Connect { to, timeout }),
-        (name(), time()).prop_map(|(to, timeout)| Verb::Ping { to, timeout }),
+        (name(), time(), via()).prop_map(|(to, timeout, via)| Verb::Ping { to, timeout, via }),
         request_id().prop_map(|call| Verb::Cancel { call }),
         any::<u64>().prop_map(|delivery| Verb::Ack { delivery }),
         proptest::sample::select(&[Attach::Own, Attach::Observe][..]).prop_map(Verb::Attach),

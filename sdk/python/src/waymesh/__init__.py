@@ -33,7 +33,22 @@ from .errors import (
     UnknownSkill,
     WaymeshError,
 )
-from .types import AgentRecord, Call, Event, Message, NodeInfo, Peer, PendingJoin, Pong, Sent, Skill
+from .types import (
+    AgentRecord,
+    Attempt,
+    Call,
+    Candidate,
+    CandidatePair,
+    Event,
+    IceServer,
+    Message,
+    NodeInfo,
+    Peer,
+    PendingJoin,
+    Pong,
+    Sent,
+    Skill,
+)
 
 __version__ = "0.1.0"
 
@@ -41,11 +56,15 @@ __all__ = [
     "Agent",
     "AgentRecord",
     "AlreadyOwned",
+    "Attempt",
     "Call",
     "Cancelled",
+    "Candidate",
+    "CandidatePair",
     "Event",
     "Expired",
     "HandlerFailed",
+    "IceServer",
     "InvalidArguments",
     "InviteRequired",
     "Message",

@@ -31,6 +31,7 @@ from .types import (
     Pong,
     Priority,
     Sent,
+    Via,
     Wait,
 )
 
@@ -378,9 +379,10 @@ class Agent:
         line = {"type": "connect", "target_peer_id": peer, "timeout_ms": _millis(timeout)}
         await self._require().request(line)
 
-    async def peers(self) -> list[Peer]:
-        """The peers and how each is reached."""
-        answer = await self._require().request({"type": "list_peers"})
+    async def peers(self, *, attempts: bool = False) -> list[Peer]:
+        """The peers and how each is reached; with `attempts`, also what was tried and why it ended so."""
+        line: Line = {"type": "list_peers"} | ({"attempts": True} if attempts else {})
+        answer = await self._require().request(line)
         return [Peer.from_json(peer) for peer in answer["peers"]]
 
     async def find(self, *, name: str | None = None, skill: str | None = None) -> list[AgentRecord]:
@@ -390,9 +392,15 @@ class Agent:
         answer = await self._require().request(line)
         return [AgentRecord.from_json(agent) for agent in answer["result"]["agents"]]
 
-    async def ping(self, peer: str, *, timeout: float = 30.0) -> Pong:
-        """Measures a round trip to the node of a peer."""
-        line = {"type": "ping", "target_peer": peer, "timeout_ms": _millis(timeout)}
+    async def ping(self, peer: str, *, via: Via = "in_use", timeout: float = 30.0) -> Pong:
+        """Measures a round trip to the node of a peer.
+
+        `in_use` makes a link where there is none; `link` is the one that is up, `mailbox` the
+        way through the registry. A way that does not exist now raises `path_unavailable`.
+        """
+        line: Line = {"type": "ping", "target_peer": peer, "timeout_ms": _millis(timeout)}
+        if via != "in_use":
+            line["via"] = via
         answer = await self._require().request(line)
         return Pong(answer["result"]["path"], answer["result"]["rtt_ms"])
 

@@ -12,6 +12,8 @@ Priority = Literal["low", "normal", "high", "critical"]
 Path = Literal["direct", "relay", "mailbox"]
 SendState = Literal["queued", "stored", "delivered", "expired", "refused", "unconfirmed"]
 Wait = Literal["queued", "stored", "delivered"]
+Via = Literal["in_use", "link", "mailbox"]
+CandidateKind = Literal["host", "srflx", "prflx", "relay"]
 EventKind = Literal[
     "state",
     "peer_connected",
@@ -29,6 +31,95 @@ FAILED: frozenset[str] = frozenset({"expired", "refused", "unconfirmed"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """An address that one side of a link may be reached at."""
+
+    kind: CandidateKind
+    address: str
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Candidate:
+        return cls(data["kind"], data["address"])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CandidatePair:
+    """Two addresses, and what the checks between them gave."""
+
+    local: Candidate
+    remote: Candidate
+    sent: int
+    answered: int
+    heard: int
+    rtt_ms: float | None
+    error: str | None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CandidatePair:
+        return cls(
+            Candidate.from_json(data["local"]),
+            Candidate.from_json(data["remote"]),
+            data["sent"],
+            data["answered"],
+            data["heard"],
+            data.get("rtt_ms"),
+            data.get("error"),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IceServer:
+    """A STUN or TURN server and what it gave: an address, or why not."""
+
+    url: str
+    state: Literal["waiting", "gave", "not_needed", "failed"]
+    address: str | None
+    why: str | None
+    took_ms: float
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> IceServer:
+        outcome = data["outcome"]
+        return cls(data["url"], outcome["state"], outcome.get("address"), outcome.get("why"), data["took_ms"])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to make a link. `ice_ms` is the time until the two sides found each other."""
+
+    age_ms: float
+    took_ms: float
+    role: Literal["offered", "answered"]
+    purpose: Literal["connect", "recover", "upgrade"]
+    outcome: Literal["trying", "linked", "unneeded", "failed"]
+    path: Path | None
+    reason: str
+    local: tuple[Candidate, ...] = ()
+    remote: tuple[Candidate, ...] = ()
+    pairs: tuple[CandidatePair, ...] = ()
+    servers: tuple[IceServer, ...] = ()
+    ice_ms: float | None = None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Attempt:
+        tried = data.get("tried") or {}
+        return cls(
+            data["age_ms"],
+            data["took_ms"],
+            data["role"],
+            data["purpose"],
+            data["outcome"],
+            data.get("path"),
+            data["reason"],
+            tuple(map(Candidate.from_json, tried.get("local", ()))),
+            tuple(map(Candidate.from_json, tried.get("remote", ()))),
+            tuple(map(CandidatePair.from_json, tried.get("pairs", ()))),
+            tuple(map(IceServer.from_json, tried.get("servers", ()))),
+            tried.get("ice_ms"),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Peer:
     """How a peer is reached now. What is not known is None."""
 
@@ -43,12 +134,16 @@ class Peer:
     rtt_ms: float | None
     setup_ms: float | None
     reason: str
+    #: The last attempts to make a link, newest first; None unless they were asked for.
+    attempts: tuple[Attempt, ...] | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Peer:
+        attempts = data.get("attempts")
         return cls(
             data["agent"],
-            *(data.get(field.name) for field in dataclasses.fields(cls)[1:]),  # type: ignore[arg-type]
+            *(data.get(field.name) for field in dataclasses.fields(cls)[1:-1]),  # type: ignore[arg-type]
+            attempts=None if attempts is None else tuple(map(Attempt.from_json, attempts)),
         )
 
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Attach, Follow, Request, Verb, Wait};
+use crate::api::{Detail, Via};
 use crate::class::Class;
 use crate::envelope::{Payload, Priority};
 use crate::error::{Code, Executed, Fault};
@@ -44,6 +45,8 @@ struct Header<'a> {
     states: Option<bool>,
     idempotent: Option<bool>,
     observe: Option<bool>,
+    attempts: Option<bool>,
+    via: Option<Via>,
     call: Option<Box<str>>,
     call_id: Option<u64>,
     delivery: Option<u64>,
@@ -112,7 +115,12 @@ impl Header<'_> {
         match &*verb {
             "send" => self.send(),
             "broadcast" => self.broadcast(),
-            "list_peers" => Ok(Verb::ListPeers),
+            "list_peers" => Ok(Verb::ListPeers {
+                attempts: match self.attempts {
+                    Some(true) => Detail::Attempts,
+                    _ => Detail::Now,
+                },
+            }),
             "connect" => self.connect(),
             "call" => self.call(),
             "cancel" => self.cancel(),
@@ -132,6 +140,7 @@ impl Header<'_> {
             "ping" => Ok(Verb::Ping {
                 to: self.target_peer()?,
                 timeout: self.timeout()?,
+                via: self.via.unwrap_or_default(),
             }),
             "info" => Ok(Verb::Info),
             _ => Err(unknown_verb(&verb)),

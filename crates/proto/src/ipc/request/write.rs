@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Attach, Follow, Request, Verb, Wait};
-use crate::api::SkillSpec;
+use crate::api::{Detail, SkillSpec, Via};
 use crate::class::Class;
 use crate::envelope::{Payload, Priority};
 use crate::error::Fault;
@@ -40,6 +40,10 @@ struct Line<'a> {
     idempotent: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     observe: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<Via>,
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<&'a RequestId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +118,10 @@ impl Verb {
                 states: states(*follow),
                 ..sending("broadcast", *class, *priority, *ttl, *wait)
             },
-            Self::ListPeers => line("list_peers"),
+            Self::ListPeers { attempts } => Line {
+                attempts: (*attempts == Detail::Attempts).then_some(true),
+                ..line("list_peers")
+            },
             Self::Connect { to, timeout } => Line {
                 target_peer_id: Some(to),
                 timeout_ms: Some(whole_millis(*timeout)),
@@ -165,9 +172,10 @@ impl Verb {
                 skill: skill.as_ref().map(Skill::Name),
                 ..line("find_agents")
             },
-            Self::Ping { to, timeout } => Line {
+            Self::Ping { to, timeout, via } => Line {
                 target_peer: Some(to),
                 timeout_ms: Some(whole_millis(*timeout)),
+                via: (*via != Via::default()).then_some(*via),
                 ..line("ping")
             },
             Self::Info => line("info"),
