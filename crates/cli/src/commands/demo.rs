@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use waymesh_node::skills::wordcount::{WordCount, count};
+use waymesh_proto::api::Via;
 use waymesh_proto::ids::Name;
 use waymesh_proto::{Code, Fault};
 
@@ -162,7 +163,7 @@ async fn connect(actors: &mut [Actor], limit: Duration) -> Result<Links, Fault> 
     while let Some((from, others)) = rest.split_first_mut() {
         for to in others.iter() {
             from.sidecar.connect(&to.name, limit).await?;
-            from.sidecar.ping(&to.name, limit).await?;
+            from.sidecar.ping(&to.name, Via::InUse, limit).await?;
         }
         let peers = from.sidecar.peers(limit).await?;
         let mine = peers

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use tokio::sync::watch;
 use waymesh_core::app::{Command, InboundId};
-use waymesh_proto::api::{Detail, SendState, Via};
+use waymesh_proto::api::{Detail, SendState};
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::error::{Code, Fault};
