@@ -34,6 +34,7 @@ mod messages;
 mod orders;
 mod rate;
 mod rolls;
+mod servers;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,7 @@ mod watchers;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use waymesh_proto::control::{MeshKey, PairingCode, ServerMessage};
 use waymesh_proto::{Code, Fault, InviteId, Name, RequestId};
@@ -117,6 +118,8 @@ pub struct Registry {
     rolls: Rolls,
     joins: Joins,
     mailboxes: Mailboxes,
+    /// How long the credentials for servers are good; `None` when there are no servers.
+    servers_life: Option<Duration>,
     answers: Answers,
     effects: VecDeque<Effect>,
 }
@@ -133,9 +136,16 @@ impl Registry {
             rolls: Rolls::new(stored.admissions, stored.revocations),
             joins: Joins::new(stored.joins, stored.codes),
             mailboxes: Mailboxes::new(stored.items),
+            servers_life: None,
             answers: Answers::default(),
             effects: VecDeque::new(),
         }
+    }
+
+    /// From now on members are told STUN and TURN servers, with credentials
+    /// that are good for so long ([`Effect::Servers`]).
+    pub const fn offer_servers(&mut self, life: Duration) {
+        self.servers_life = Some(life);
     }
 
     /// The next thing to do; to be called until it gives `None` after every
@@ -261,6 +271,7 @@ impl Registry {
                 }
                 Due::Expiry => self.end_term(conn),
                 Due::Extension => self.ask_to_extend(conn),
+                Due::Servers => self.tell_servers(now, conn),
                 Due::Silence => self.close(conn, CloseReason::Silent),
                 Due::Ping => {
                     self.connections.pinged(now, conn);

@@ -248,7 +248,7 @@ impl fmt::Debug for Credential {
 }
 
 /// One server with all its URLs, as in the `iceServers` of a browser.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IceServer {
     /// The same server by several transports or names; at most [`ICE_URLS_MAX`] are used.
     pub urls: Vec<IceUrl>,

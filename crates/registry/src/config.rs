@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use waymesh_proto::control::{Origin, OriginError};
 
+use crate::ice::{CheckedIce, IceConfig, IceConfigError};
 use crate::start_error::StartError;
 use crate::tls::{Credentials, TlsError};
 
@@ -20,6 +21,8 @@ pub struct RegistryConfig {
     /// How connections are encrypted. `None` chooses: not at all on loopback,
     /// self-signed elsewhere.
     pub tls: Option<Tls>,
+    /// Which STUN and TURN servers its members are told of, its own among them.
+    pub ice: IceConfig,
 }
 
 /// How connections are encrypted.
@@ -63,6 +66,9 @@ pub enum ConfigError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The STUN and TURN servers cannot be as configured.
+    #[error(transparent)]
+    Ice(#[from] IceConfigError),
 }
 
 impl ConfigError {
@@ -74,6 +80,7 @@ impl ConfigError {
             Self::PlainPublicUrl(_) => "give an https:// URL, or one of this machine",
             Self::PublicUrlWithoutTls(_) => "give an https:// URL",
             Self::Tls(error) => error.hint(),
+            Self::Ice(error) => error.hint(),
         }
     }
 }
@@ -83,6 +90,7 @@ impl ConfigError {
 pub(crate) struct Checked {
     pub(crate) public: Option<Origin>,
     pub(crate) tls: CheckedTls,
+    pub(crate) ice: CheckedIce,
 }
 
 /// How connections are encrypted, and with what if that is known already.
@@ -102,8 +110,11 @@ impl RegistryConfig {
         let mut errors = Vec::new();
         let tls = self.check_tls(&mut errors);
         let public = self.check_public(&mut errors);
-        match (tls, errors.is_empty()) {
-            (Some(tls), true) => Ok(Checked { public, tls }),
+        let mut ice_errors = Vec::new();
+        let ice = self.ice.check(self.listen, &mut ice_errors);
+        errors.extend(ice_errors.into_iter().map(ConfigError::Ice));
+        match (tls, ice, errors.is_empty()) {
+            (Some(tls), Some(ice), true) => Ok(Checked { public, tls, ice }),
             _ => Err(StartError::Config(errors)),
         }
     }
@@ -165,6 +176,7 @@ mod tests {
             data_dir: PathBuf::new(),
             public_url: public_url.map(str::to_owned),
             tls,
+            ice: IceConfig::default(),
         }
     }
 
@@ -222,11 +234,11 @@ mod tests {
             certificate: "/nowhere/certificate.pem".into(),
             key: "/nowhere/key.pem".into(),
         };
-        let error = config("0.0.0.0:0", Some("mesh.example"), Some(files))
-            .check()
-            .expect_err("refused");
+        let mut config = config("0.0.0.0:0", Some("mesh.example"), Some(files));
+        config.ice.stun_urls.push("http://stun.example".into());
+        let error = config.check().expect_err("refused");
         let text = error.to_string();
-        for part in ["mesh.example", "certificate.pem", "key.pem"] {
+        for part in ["mesh.example", "certificate.pem", "key.pem", "stun.example"] {
             assert!(text.contains(part), "{text}");
         }
     }

@@ -190,10 +190,11 @@ impl Reader<'_> {
         };
         match message {
             ClientMessage::Login(login) if !entry.is_member() => match entry.log_in(&login) {
-                Ok((login, welcome)) => Input::Login {
+                Ok((verified, welcome)) => Input::Login {
                     conn,
-                    login: Box::new(login),
+                    login: Box::new(verified),
                     welcome: ServerMessage::Welcome(welcome).encode().into(),
+                    origin: login.origin,
                 },
                 Err(fault) => Input::Refused { conn, fault },
             },

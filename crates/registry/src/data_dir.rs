@@ -14,6 +14,7 @@ use crate::tls;
 const LOCK_FILE: &str = "registry.lock";
 const KEY_FILE: &str = "registry.key";
 const TLS_KEY_FILE: &str = "tls.key";
+const TURN_SECRET_FILE: &str = "turn.secret";
 const DATABASE_FILE: &str = "registry.db";
 const ADDRESS_FILE: &str = "address.json";
 const ADMIN_SOCKET: &str = "admin.sock";
@@ -21,6 +22,9 @@ const ADMIN_SOCKET: &str = "admin.sock";
 /// Largest file that is read here, bytes; more is damaged. Chosen: several
 /// times a private key.
 const FILE_MAX_BYTES: u64 = 4 * 1024;
+
+/// Bytes of the TURN secret. Chosen: nobody guesses them.
+const TURN_SECRET_BYTES: usize = 32;
 
 /// The mode of files that only the owner may read.
 const OWNER_ONLY: u32 = 0o600;
@@ -94,6 +98,19 @@ impl DataDir {
     pub(crate) fn tls_key(&self) -> Result<Vec<u8>, StartError> {
         let path = self.path.join(TLS_KEY_FILE);
         self.secret(&path, || Ok(tls::fresh_key()?))
+    }
+
+    /// What the credentials for the registry's TURN server are made of, drawn
+    /// at the first start that needs it: those that are out stay good over a restart.
+    pub(crate) fn turn_secret(&self) -> Result<Vec<u8>, StartError> {
+        let path = self.path.join(TURN_SECRET_FILE);
+        let secret = self.secret(&path, || {
+            Ok(rand::random::<[u8; TURN_SECRET_BYTES]>().to_vec())
+        })?;
+        if secret.len() != TURN_SECRET_BYTES {
+            return Err(unusable(&path, "it must have 32 bytes"));
+        }
+        Ok(secret)
     }
 
     /// How the registry was reached when it ran last.
@@ -219,6 +236,19 @@ mod tests {
         let path = dir.path().join(TLS_KEY_FILE);
         let mode = fs::metadata(&path).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, OWNER_ONLY);
+    }
+
+    #[test]
+    fn the_turn_secret_is_kept_for_its_owner_alone_and_a_damaged_one_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = DataDir::open(dir.path()).expect("a data directory");
+        let first = data.turn_secret().expect("a secret");
+        assert_eq!(data.turn_secret().expect("a secret"), first);
+        let path = dir.path().join(TURN_SECRET_FILE);
+        let mode = fs::metadata(&path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, OWNER_ONLY);
+        fs::write(&path, [0; 31]).expect("a write");
+        assert!(matches!(data.turn_secret(), Err(StartError::Key { .. })));
     }
 
     #[test]

@@ -15,16 +15,17 @@ use waymesh_core::registry::{
     CloseReason, ConnId, Effect, Extended, Page, Query, Registry as Rules, VerifiedJoin,
     VerifiedLogin,
 };
-use waymesh_proto::Fault;
-use waymesh_proto::control::{ClientMessage, ServerMessage};
+use waymesh_proto::control::{ClientMessage, Origin, ServerMessage};
 use waymesh_proto::limits::{CERTIFICATE_LIFE_MS, CLOCK_LEEWAY_MS};
 use waymesh_proto::mailbox::Item;
 use waymesh_proto::membership::{Certificate, SealingStatement};
+use waymesh_proto::{AgentId, Fault};
 use waymesh_trust::certificate::{self, Verified, with_extension};
 
 use crate::admin::{Order, Reply};
 use crate::clock::Clock;
 use crate::connection::Identity;
+use crate::ice::Ice;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::writer::{Loaded, Report, Writer};
@@ -52,6 +53,8 @@ pub(crate) enum Input {
         conn: ConnId,
         login: Box<VerifiedLogin>,
         welcome: Utf8Bytes,
+        /// Where it has reached the registry.
+        origin: Origin,
     },
     /// It asks to become a member.
     Join {
@@ -105,6 +108,7 @@ pub(crate) struct Driver {
     writer: Writer,
     identity: Arc<Identity>,
     metrics: Arc<Metrics>,
+    ice: Ice,
     peers: Peers,
     orders: Orders,
 }
@@ -115,11 +119,13 @@ impl Driver {
         writer: Writer,
         identity: Arc<Identity>,
         metrics: Arc<Metrics>,
+        ice: Ice,
     ) -> Self {
         Self {
             rules,
             writer,
             identity,
+            ice,
             peers: Peers::default(),
             orders: Orders::default(),
             metrics,
@@ -168,8 +174,9 @@ impl Driver {
                 conn,
                 login,
                 welcome,
+                origin,
             } => {
-                self.peers.prepare_welcome(conn, welcome);
+                self.peers.prepare_welcome(conn, welcome, origin);
                 rules.handle_login(now, conn, *login);
             }
             Input::Join { conn, join } => rules.handle_join(now, conn, *join, rand::random()),
@@ -294,6 +301,12 @@ impl Driver {
                 }
             }
             Effect::Extend { conn, certificate } => self.extend(conn, &certificate),
+            Effect::Servers {
+                conn,
+                agent_id,
+                until,
+            } => self.tell_servers(conn, &agent_id, until),
+            Effect::Expelled { agent_id } => self.ice.expel(agent_id),
             Effect::Ping { conn } => self.with_peer(conn, Outbox::ping),
             Effect::Close { conn, reason } => self.close(conn, reason),
             Effect::Store { writes, ticket } => {
@@ -320,6 +333,17 @@ impl Driver {
             }
             Err(fault) => tracing::warn!(conn = conn.0, %fault, "a certificate was not extended"),
         }
+    }
+
+    /// Tells a member its STUN and TURN servers, by the name that it has reached us by.
+    fn tell_servers(&mut self, conn: ConnId, agent: &AgentId, until: Instant) {
+        let Some(origin) = self.peers.origin(conn) else {
+            return;
+        };
+        let clock = Clock::now();
+        let ends_ms = clock.unix_ms(until);
+        let servers = self.ice.servers(origin, agent, (clock.unix_ms, ends_ms));
+        self.send(&[conn], &ServerMessage::IceServers(servers));
     }
 
     fn send(&mut self, to: &[ConnId], message: &ServerMessage) {

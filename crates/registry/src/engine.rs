@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::connection::Identity;
 use crate::data_dir::DataDir;
 use crate::driver::{CONNECTIONS_TO_DRIVER_CAP, Driver, Input};
+use crate::ice::Ice;
 use crate::metrics::Metrics;
 use crate::start_error::StartError;
 use crate::storage::Storage;
@@ -45,13 +46,19 @@ impl Engine {
     ///
     /// # Errors
     /// A [`StartError`]; nothing is left running then.
-    pub(crate) fn start(dir: DataDir) -> Result<Self, StartError> {
+    pub(crate) fn start(dir: DataDir, ice: Ice) -> Result<Self, StartError> {
         let keypair = dir.keypair(&rand::random())?;
         let storage = Storage::open(&dir.database()?)?;
         let stored = storage.load(Clock::now())?;
         storage.begin_run()?;
         let identity = Arc::new(Identity::new(keypair, stored.mesh));
-        let rules = Rules::new(stored);
+        for agent_id in stored.expelled() {
+            ice.expel(agent_id);
+        }
+        let mut rules = Rules::new(stored);
+        if let Some(life) = ice.lifetime() {
+            rules.offer_servers(life);
+        }
         let metrics = Arc::new(Metrics::default());
         let (inputs, from_connections) = mpsc::channel(CONNECTIONS_TO_DRIVER_CAP);
         let (stored, from_writer) = mpsc::channel(WRITER_TO_DRIVER_CAP);
@@ -67,7 +74,7 @@ impl Engine {
         let stop = watch::Sender::new(false);
         let mut loops = JoinSet::new();
         let (who, counts) = (Arc::clone(&identity), Arc::clone(&metrics));
-        let driver = Driver::new(rules, writer.clone(), who, counts);
+        let driver = Driver::new(rules, writer.clone(), who, counts, ice);
         loops.spawn(driver.run(from_connections, from_writer, stop.subscribe()));
         Ok(Self {
             identity,

@@ -27,6 +27,7 @@ mod engine;
 mod guard;
 mod handshake;
 mod http;
+mod ice;
 mod listener;
 mod metrics;
 mod origins;
@@ -43,6 +44,7 @@ mod tls;
 mod writer;
 
 pub use config::{ConfigError, RegistryConfig, Tls};
+pub use ice::{IceConfig, IceConfigError, TurnAuth, TurnConfig};
 pub use program::Registry;
 pub use start_error::StartError;
 pub use storage::StorageError;

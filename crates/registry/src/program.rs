@@ -11,6 +11,7 @@ use crate::config::{Checked, CheckedTls, RegistryConfig};
 use crate::data_dir::DataDir;
 use crate::engine::Engine;
 use crate::http::{Front, router};
+use crate::ice::Ice;
 use crate::listener::{Port, Room};
 use crate::origins::Origins;
 use crate::server::{self, Served};
@@ -34,7 +35,7 @@ impl Registry {
     /// A [`StartError`]; nothing is left running then. A wrong configuration
     /// is told before a file is made or a port opened.
     pub async fn start(config: RegistryConfig) -> Result<Self, StartError> {
-        let Checked { public, tls } = config.check()?;
+        let Checked { public, tls, ice } = config.check()?;
         let dir = DataDir::open(&config.data_dir)?;
         let credentials = credentials(tls, config.listen, &dir)?;
         let tls_pin = credentials.as_ref().and_then(Credentials::pin);
@@ -42,12 +43,13 @@ impl Registry {
         let origins = Origins::new(public, credentials.is_some(), addr);
         let address = Address::new(origins.url(), tls_pin);
         dir.write_address(&address)?;
+        let ice = Ice::new(ice, None);
         let socket = AdminSocket::bind(&DataDir::admin_socket(&config.data_dir))?;
         let mut registry = Self {
             url: origins.url(),
             addr,
             tls_pin,
-            engine: Engine::start(dir)?,
+            engine: Engine::start(dir, ice)?,
         };
         registry.open_port(listener, origins, credentials.as_ref());
         registry.open_desk(socket, address);

@@ -11,8 +11,9 @@ use super::addresses::{Place, Tally};
 use super::rate::{Bucket, share_of_second};
 use super::{
     CONNECTIONS_MAX, ConnId, JOIN_WAIT, JOINING_MAX, JOINING_PER_ADDRESS_MAX, LOGIN_TIMEOUT,
-    POST_BYTES_BURST, POST_BYTES_PER_SECOND, POSTS_BURST, POSTS_PER_SECOND, SIGNALS_BURST,
-    SIGNALS_PER_SECOND, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX, VerifiedLogin,
+    POST_BYTES_BURST, POST_BYTES_PER_SECOND, POSTS_BURST, POSTS_PER_SECOND, SERVERS_ASKED_BURST,
+    SERVERS_ASKED_EVERY, SIGNALS_BURST, SIGNALS_PER_SECOND, STRANGERS_MAX,
+    STRANGERS_PER_ADDRESS_MAX, VerifiedLogin,
 };
 
 const PING_INTERVAL: Duration = Duration::from_millis(PING_INTERVAL_MS);
@@ -39,6 +40,8 @@ pub enum Due {
     Ping,
     /// The certificate of a connected member is to be extended.
     Extension,
+    /// The credentials that a connected member has for TURN servers are half over.
+    Servers,
     /// The life of an item ends.
     Item,
     /// A request to join or a pairing code is too old.
@@ -108,7 +111,10 @@ struct Connection {
     signals: Bucket,
     posts: Bucket,
     post_bytes: Bucket,
+    asks: Bucket,
     term: Option<Term>,
+    /// When it is to be told its servers anew.
+    servers: Option<Instant>,
     due: Option<(Instant, Due)>,
 }
 
@@ -126,7 +132,8 @@ impl Connection {
                 let ends = self.term.map(|term| (term.ends, Due::Expiry));
                 let extend = self.term.and_then(|term| term.extend);
                 let extend = extend.map(|at| (at, Due::Extension));
-                let term = ends.into_iter().chain(extend);
+                let servers = self.servers.map(|at| (at, Due::Servers));
+                let term = ends.into_iter().chain(extend).chain(servers);
                 term.chain([ping, silence]).min()
             }
         }
@@ -184,7 +191,9 @@ impl Connections {
             signals: Bucket::full(now),
             posts: Bucket::full(now),
             post_bytes: Bucket::full(now),
+            asks: Bucket::full(now),
             term: None,
+            servers: None,
             due: None,
         };
         self.strangers.add(connection.place);
@@ -266,6 +275,19 @@ impl Connections {
         self.by_id.get(&conn)?.term
     }
 
+    /// When whoever has logged in here is to be told its servers anew; `None`
+    /// is when its certificate was extended, if ever.
+    pub(super) fn set_servers_due(&mut self, conn: ConnId, at: Option<Instant>) {
+        if let Some(connection) = self.by_id.get_mut(&conn) {
+            connection.servers = at;
+            self.requeue(conn);
+        }
+    }
+
+    pub(super) fn servers_due(&self, conn: ConnId) -> Option<Instant> {
+        self.by_id.get(&conn)?.servers
+    }
+
     pub(super) fn heard(&mut self, now: Instant, conn: ConnId) {
         if let Some(connection) = self.by_id.get_mut(&conn) {
             connection.heard = now;
@@ -291,6 +313,13 @@ impl Connections {
         let burst = SIGNAL_COST * SIGNALS_BURST;
         let connection = self.by_id.get_mut(&conn);
         connection.is_some_and(|c| c.signals.pay(now, SIGNAL_COST, burst))
+    }
+
+    /// Counts one question for servers; says whether the connection may ask it.
+    pub(super) fn pay_ask(&mut self, now: Instant, conn: ConnId) -> bool {
+        let burst = SERVERS_ASKED_EVERY * SERVERS_ASKED_BURST;
+        let connection = self.by_id.get_mut(&conn);
+        connection.is_some_and(|c| c.asks.pay(now, SERVERS_ASKED_EVERY, burst))
     }
 
     /// Counts one posted item; says whether the connection may post it.

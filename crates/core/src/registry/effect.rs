@@ -89,6 +89,21 @@ pub enum Effect {
         /// The certificate.
         certificate: Certificate,
     },
+    /// Send the member its STUN and TURN servers, with credentials of its own.
+    Servers {
+        /// The connection of the member.
+        conn: ConnId,
+        /// The member.
+        agent_id: AgentId,
+        /// When the credentials end.
+        until: Instant,
+    },
+    /// An agent is a member no more: end what it has without a connection, and
+    /// believe no credentials that it has of this registry.
+    Expelled {
+        /// The agent.
+        agent_id: AgentId,
+    },
     /// Send a WebSocket ping (RFC 6455 §5.5.2).
     Ping {
         /// The connection.

@@ -150,6 +150,19 @@ pub const WATCHED_NAMES_MAX: usize = 1_024;
 /// program that tries new verbs survives, a flood does not.
 pub const REFUSED_MESSAGES_MAX: u32 = 16;
 
+/// How long the credentials for a TURN server are good, unless the membership
+/// ends before; new ones are told at half of it. Chosen: an hour of relayed
+/// traffic is the most that a stolen one is worth.
+pub const SERVERS_LIFE: Duration = Duration::from_secs(3_600);
+
+/// How often one connection may ask for its servers in the long run. Chosen:
+/// a node asks when a server has refused its credentials.
+pub const SERVERS_ASKED_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it may ask at once after a pause; one more is refused with
+/// `rate_limited`. Chosen.
+pub const SERVERS_ASKED_BURST: u32 = 8;
+
 /// Signals that one connection may send each second in the long run; one more
 /// is answered with `rate_limited`. Chosen: a node that tries every link once a
 /// second to fifty peers stays below.

@@ -212,6 +212,7 @@ impl Registry {
             self.list(conn, Listing::Revocations { from: 0 });
         }
         self.begin_term(now, conn, login);
+        self.tell_servers(now, conn);
         self.open_window(now, conn, login.agent_id);
     }
 

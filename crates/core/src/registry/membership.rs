@@ -92,6 +92,7 @@ impl Registry {
         self.store(&name);
         self.send(vec![conn], ServerMessage::Extended { extension });
         self.announce(&name);
+        self.tell_longer_servers(now, conn);
     }
 
     /// A connected member has a new key to seal messages to it with; the
@@ -165,6 +166,7 @@ impl Registry {
         };
         self.revoke_joins(|join| join.agent_id == agent_id, &fault);
         self.forget_items_of(&agent_id);
+        self.effects.push_back(Effect::Expelled { agent_id });
         if let Some(conn) = self.agents.connection_of(&agent_id) {
             self.refuse(conn, fault, CloseReason::Revoked);
         }

@@ -32,7 +32,7 @@ impl Registry {
             }
             ClientMessage::Rules(rules) => self.obey(now, conn, (&name, agent_id), rules),
             ClientMessage::Settled { items } => self.settle(now, conn, agent_id, &items),
-            ClientMessage::IceServers => {}
+            ClientMessage::IceServers => self.handle_servers_asked(now, conn),
             ClientMessage::Resume => self.resume(now, conn),
             ClientMessage::Withdraw { item } => self.withdraw(agent_id, item),
             ClientMessage::Skills { skills } => {

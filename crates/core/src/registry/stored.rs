@@ -1,6 +1,6 @@
 //! What the rules remember over restarts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,23 @@ pub struct Stored {
     pub codes: BTreeMap<PairingCode, Instant>,
     /// The items of all mailboxes, without their bytes.
     pub items: Vec<StoredItem>,
+}
+
+impl Stored {
+    /// Who is a member no more, as far as anybody is: those who were revoked,
+    /// and whom a revoked invite has admitted and nothing else since.
+    pub fn expelled(&self) -> BTreeSet<AgentId> {
+        let revoked: BTreeSet<_> = self.revocations.iter().map(|r| r.target).collect();
+        let by_itself = revoked.iter().filter_map(|target| match target {
+            Revoked::Member(agent_id) => Some(*agent_id),
+            Revoked::Invite(_) => None,
+        });
+        let others: BTreeSet<_> = self.agents.iter().map(|agent| agent.agent_id).collect();
+        let with_invite = self.admissions.iter().filter(|(invite, agent_id)| {
+            revoked.contains(&Revoked::Invite(*invite)) && !others.contains(agent_id)
+        });
+        by_itself.chain(with_invite.map(|(_, id)| *id)).collect()
+    }
 }
 
 /// What is remembered of an agent.

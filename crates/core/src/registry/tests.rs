@@ -9,6 +9,7 @@ mod joins;
 mod mailbox;
 mod membership;
 mod model;
+mod servers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -428,7 +428,8 @@ impl World {
                     self.check_forgotten(&writes)?;
                     self.write_to_disk(Job::Write(writes, ticket));
                 }
-                Effect::Founded { .. } => {}
+                // The world has no servers.
+                Effect::Founded { .. } | Effect::Servers { .. } | Effect::Expelled { .. } => {}
                 Effect::Answer { outcome, .. } => {
                     // A full disk may refuse a revocation: the admin tries again.
                     self.counts.orders_failed += u64::from(outcome.is_err());

@@ -13,7 +13,7 @@ use waymesh_node::{Agent, EndpointConfig, Invitation, Node, NodeConfig, Topology
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::ids::{InviteId, Name, SkillName};
 use waymesh_registry::admin::{Client, Order, Reply, Request};
-use waymesh_registry::{Registry, RegistryConfig};
+use waymesh_registry::{IceConfig, Registry, RegistryConfig};
 use waymesh_trust::Keypair;
 use waymesh_trust::invite::{Grant, InviteSecret};
 
@@ -48,6 +48,7 @@ pub(crate) async fn registry(dir: &TempDir, listen: SocketAddr) -> Registry {
         data_dir: dir.path().to_owned(),
         public_url: None,
         tls: None,
+        ice: IceConfig::default(),
     };
     let registry = Registry::start(config).await.expect("a registry");
     let mesh = mesh().mesh_key();

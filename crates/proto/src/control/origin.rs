@@ -62,10 +62,25 @@ impl Origin {
 
     /// Whether it is an address of the same machine, so that nobody else hears what is said to it.
     pub fn is_loopback(&self) -> bool {
-        let host = self.0.split_once("://").map_or("", |(_, rest)| rest);
-        let host = split_authority(host).map_or("", |(host, _)| host);
-        let ip = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        let host = self.host();
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// A name or an IP address, IPv6 without brackets.
+    pub fn host(&self) -> &str {
+        let (host, _) = self.authority();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The port, also where the text leaves it out.
+    pub fn port(&self) -> u16 {
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        self.authority().1.unwrap_or(default_port(scheme))
+    }
+
+    fn authority(&self) -> (&str, Option<u16>) {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        split_authority(rest).unwrap_or_default()
     }
 
     /// The URL of the control WebSocket, with the scheme `ws` or `wss`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::extract::ws::Utf8Bytes;
 use waymesh_core::registry::ConnId;
+use waymesh_proto::control::Origin;
 use waymesh_proto::mailbox::Item;
 
 use crate::outbox::Outbox;
@@ -12,6 +13,8 @@ use crate::outbox::Outbox;
 struct Peer {
     outbox: Outbox,
     welcome: Option<Utf8Bytes>,
+    /// Where it has reached the registry, once it has logged in.
+    origin: Option<Origin>,
 }
 
 /// The open connections.
@@ -20,8 +23,12 @@ pub(super) struct Peers(BTreeMap<ConnId, Peer>);
 
 impl Peers {
     pub(super) fn insert(&mut self, conn: ConnId, outbox: Outbox) {
-        let welcome = None;
-        self.0.insert(conn, Peer { outbox, welcome });
+        let peer = Peer {
+            outbox,
+            welcome: None,
+            origin: None,
+        };
+        self.0.insert(conn, peer);
     }
 
     /// Closes the connection once what waits is sent.
@@ -34,15 +41,21 @@ impl Peers {
         self.0.clear();
     }
 
-    /// Keeps what is to be sent once the login is granted.
-    pub(super) fn prepare_welcome(&mut self, conn: ConnId, welcome: Utf8Bytes) {
+    /// Keeps what is to be sent once the login is granted, and the origin that it names.
+    pub(super) fn prepare_welcome(&mut self, conn: ConnId, welcome: Utf8Bytes, origin: Origin) {
         if let Some(peer) = self.0.get_mut(&conn) {
+            peer.origin = Some(origin);
             peer.welcome = Some(welcome);
         }
     }
 
     pub(super) fn take_welcome(&mut self, conn: ConnId) -> Option<Utf8Bytes> {
         self.0.get_mut(&conn)?.welcome.take()
+    }
+
+    /// Where a connection has reached the registry; `None` before its login.
+    pub(super) fn origin(&self, conn: ConnId) -> Option<&Origin> {
+        self.0.get(&conn)?.origin.as_ref()
     }
 
     pub(super) fn has_ample_room(&self, conn: ConnId) -> bool {

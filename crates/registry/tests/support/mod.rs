@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use waymesh_proto::api::SkillSpec;
 use waymesh_proto::control::MeshKey;
 use waymesh_registry::admin::{AdminError, Client, Order, Reply, Request};
-use waymesh_registry::{Registry, RegistryConfig, Tls};
+use waymesh_registry::{IceConfig, Registry, RegistryConfig, Tls};
 use waymesh_trust::Keypair;
 
 pub(crate) use http::{http, http_with};
@@ -141,6 +141,7 @@ pub(crate) fn config(dir: &TempDir, listen: SocketAddr) -> RegistryConfig {
         data_dir: dir.path().join("data"),
         public_url: None,
         tls: None,
+        ice: IceConfig::default(),
     }
 }
 

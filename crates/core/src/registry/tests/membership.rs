@@ -400,3 +400,36 @@ fn a_new_sealing_key_is_told_to_whoever_watches() {
     let stored = bench.disk.stored().agents;
     assert!(stored.iter().any(|agent| agent.sealing == statement));
 }
+
+#[test]
+fn whoever_is_revoked_loses_what_it_has_without_a_connection_at_once() {
+    let mut bench = Bench::new();
+    bench.connect(1, login("a", 1, 1));
+    bench.connect(2, invited("b", 2, &invitation(2)));
+    bench.close(1);
+    bench.close(2);
+    let expelled = |effects: Vec<Effect>, id: AgentId| {
+        let is_it = |e: &Effect| matches!(e, Effect::Expelled { agent_id } if *agent_id == id);
+        effects.iter().any(is_it)
+    };
+    let effects = bench.revoke(Revoked::Member(login("a", 1, 1).agent_id));
+    assert!(expelled(effects, login("a", 1, 1).agent_id));
+    let effects = bench.revoke(Revoked::Invite(invitation(2).id));
+    assert!(expelled(effects, login("b", 2, 1).agent_id));
+}
+
+#[test]
+fn a_restarted_registry_knows_who_is_a_member_no_more() {
+    let mut bench = Bench::new();
+    let ids = [1, 2, 3].map(|key| login("x", key, 1).agent_id);
+    bench.connect(1, login("a", 1, 1));
+    bench.connect(2, invited("b", 2, &invitation(2)));
+    bench.connect(3, invited("c", 3, &invitation(2)));
+    assert!(bench.disk.stored().expelled().is_empty());
+    bench.revoke(Revoked::Member(ids[0]));
+    bench.revoke(Revoked::Invite(invitation(2).id));
+    // One of them was admitted again, by another way.
+    assert!(is_welcome(&bench.connect(4, login("c", 3, 2)), 4));
+    let expelled = bench.disk.stored().expelled();
+    assert_eq!(expelled, [ids[0], ids[1]].into());
+}

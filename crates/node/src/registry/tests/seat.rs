@@ -34,6 +34,7 @@ pub(super) async fn registry_with(dir: &TempDir, listen: SocketAddr, tls: Option
         data_dir: dir.path().join("data"),
         public_url: None,
         tls,
+        ice: IceConfig::default(),
     };
     let registry = Registry::start(config).await.expect("a registry");
     let mesh = mesh().mesh_key();
