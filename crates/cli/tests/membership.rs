@@ -190,6 +190,16 @@ fn an_invite_that_is_over_lets_nobody_in() {
 }
 
 #[test]
+fn an_invite_is_over_at_its_end_and_not_later() {
+    let mut mesh = Mesh::start();
+    let invite = invite_of(&mut mesh, HOUR_MS + 1_000, RENEW_DEFAULT_MS);
+    assert_eq!(
+        refused(mesh.joining("late", &invite)),
+        failure("invite_expired")
+    );
+}
+
+#[test]
 fn who_soon_is_no_member_any_more_is_told_so() {
     let mut mesh = Mesh::start();
     let invite = invite_of(&mut mesh, 0, 2 * HOUR_MS);

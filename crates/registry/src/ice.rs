@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use waymesh_proto::AgentId;
 use waymesh_proto::control::Origin;
-use waymesh_proto::ice::IceServers;
+use waymesh_proto::ice::{IceServers, IceUrl};
 
 /// The servers of one registry, as its driver needs them. The default has none.
 #[derive(Debug, Default)]
@@ -40,6 +40,11 @@ impl Ice {
     /// How long credentials are good; `None` when there is no server to tell.
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         (!self.offer.is_empty()).then_some(self.lifetime)
+    }
+
+    /// All that members are told of who come by this origin.
+    pub(crate) fn urls(&self, origin: &Origin) -> Vec<IceUrl> {
+        self.offer.urls(origin)
     }
 
     /// What a member is told; see [`Offer::servers`].

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use waymesh_proto::control::{MeshKey, Origin, RegistryKey};
+use waymesh_proto::ice::IceUrl;
 
 use crate::admin::{Address, AdminSocket, Desk, Running};
 use crate::config::{Checked, CheckedTls, RegistryConfig};
@@ -25,6 +26,7 @@ pub struct Registry {
     url: Origin,
     addr: SocketAddr,
     tls_pin: Option<[u8; 32]>,
+    ice_urls: Vec<IceUrl>,
     engine: Engine,
 }
 
@@ -49,6 +51,7 @@ impl Registry {
             url: origins.url(),
             addr,
             tls_pin,
+            ice_urls: ice.urls(&origins.url()),
             engine: Engine::start(dir, ice)?,
         };
         registry.open_port(listener, origins, credentials.as_ref());
@@ -107,6 +110,11 @@ impl Registry {
     /// public key (SPKI). `None` without TLS, or when an authority has signed it.
     pub const fn tls_pin(&self) -> Option<[u8; 32]> {
         self.tls_pin
+    }
+
+    /// The STUN and TURN servers that members are told of who come by [`Registry::url`].
+    pub fn ice_urls(&self) -> &[IceUrl] {
+        &self.ice_urls
     }
 
     /// The registry's public key, which nodes pin at their first login.

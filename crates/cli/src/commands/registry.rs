@@ -1,11 +1,14 @@
 //! `waymesh registry`: who introduces the agents to each other, and keeps their mailboxes.
 
+mod turn;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 use waymesh_proto::control::{MeshKey, Origin, RegistryKey};
+use waymesh_proto::ice::IceUrl;
 use waymesh_proto::{Code, Fault};
 use waymesh_registry::{Registry, RegistryConfig, Tls};
 use waymesh_trust::fingerprint;
@@ -27,6 +30,9 @@ Examples:
 It knows who is there and what they can do, passes on what two agents need to connect,
 and keeps sealed messages for those that are away. It cannot read them, nor admit
 anybody: that is done by waymesh invite, with a key that this process never opens.
+
+Where two agents cannot reach each other it relays between them, encrypted end to end:
+open its port for TCP and UDP, and UDP 49152-65535 (--relay-ports) for relayed traffic.
 
 Without --tls-cert it makes a TLS key of its own wherever others can reach it, and
 invites carry that key's pin.";
@@ -65,6 +71,8 @@ pub(crate) struct Args {
         requires = "tls_cert"
     )]
     tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    turn: turn::TurnArgs,
     /// Stop when standard input closes, so that the registry never outlives its parent
     #[arg(long)]
     stdin_guard: bool,
@@ -77,6 +85,7 @@ struct Ready {
     listen: SocketAddr,
     registry: RegistryKey,
     tls_pin: Option<String>,
+    turn: Vec<IceUrl>,
     mesh: Option<MeshKey>,
     mesh_fingerprint: Option<String>,
     data_dir: PathBuf,
@@ -91,6 +100,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
         data_dir: data_dir.clone(),
         tls: args.tls(),
         public_url: args.public_url,
+        ice: args.turn.config(),
     };
     let mut registry = Registry::start(config)
         .await
@@ -131,6 +141,7 @@ impl Ready {
             listen: registry.local_addr(),
             registry: registry.key(),
             tls_pin: registry.tls_pin().map(|pin| HEXLOWER.encode(&pin)),
+            turn: registry.ice_urls().to_vec(),
             mesh,
             mesh_fingerprint: mesh.map(|mesh| fingerprint(mesh.as_bytes())),
             data_dir,
@@ -149,8 +160,15 @@ impl Tell for Ready {
             Some(pin) => format!("\nits TLS key is {pin}, which invites pin"),
             None => String::new(),
         };
+        let turn = match &self.turn[..] {
+            [] => String::new(),
+            urls => {
+                let urls: Vec<_> = urls.iter().map(IceUrl::to_string).collect();
+                format!("\nmembers are told of {}", urls.join(", "))
+            }
+        };
         format!(
-            "the registry is at {}; {mesh}{pin}\nlet an agent in: waymesh invite --auto-approve --data-dir {}",
+            "the registry is at {}; {mesh}{pin}{turn}\nlet an agent in: waymesh invite --auto-approve --data-dir {}",
             self.url,
             self.data_dir.display(),
         )

@@ -17,7 +17,7 @@ pub struct Invitation {
     pub id: InviteId,
     /// How many it admits; `None` is any number.
     pub count: Option<NonZeroU32>,
-    /// Until when it admits, leeway for clocks included.
+    /// Until when it admits, by the registry's clock.
     pub until: Instant,
 }
 

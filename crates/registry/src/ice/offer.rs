@@ -43,9 +43,16 @@ impl Offer {
         self.own.is_none() && self.stun.is_empty() && self.external.is_empty()
     }
 
+    /// Every server for whoever reached the registry at this origin.
+    pub(crate) fn urls(&self, origin: &Origin) -> Vec<IceUrl> {
+        let others = self.external.iter().flat_map(|server| &server.urls);
+        let others = self.stun.iter().chain(others).cloned();
+        self.own_urls(origin).into_iter().chain(others).collect()
+    }
+
     /// The registry's own servers for whoever reached it at this origin: the
     /// host is the one that has worked already.
-    pub(crate) fn own_urls(&self, origin: &Origin) -> Vec<IceUrl> {
+    fn own_urls(&self, origin: &Origin) -> Vec<IceUrl> {
         let Some(own) = &self.own else {
             return Vec::new();
         };

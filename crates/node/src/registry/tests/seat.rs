@@ -7,7 +7,7 @@ use waymesh_net::control::{ProxyEnvironment, TlsTrust};
 use waymesh_proto::AgentId;
 use waymesh_proto::ids::InviteId;
 use waymesh_registry::admin::{Client, Order, Reply, Request};
-use waymesh_registry::{RegistryConfig, Tls};
+use waymesh_registry::{IceConfig, RegistryConfig, Tls};
 use waymesh_trust::Keypair;
 use waymesh_trust::invite::{Grant, InviteSecret};
 
