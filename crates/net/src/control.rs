@@ -27,6 +27,7 @@ pub mod http;
 mod meter;
 mod poll;
 mod proxy;
+mod relay;
 mod target;
 mod tls;
 mod websocket;
@@ -37,8 +38,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use waymesh_proto::control::CONTROL_MAX_BYTES;
 
+pub(crate) use dial::Io;
 pub use error::{ConnectError, Distrust, ReceiveError, RequestError, SendError, TargetError};
 pub use proxy::ProxyEnvironment;
+pub(crate) use relay::{RelayDialError, dial_relay};
 pub use target::{ProofRequest, Prover, Target};
 pub use tls::TlsTrust;
 

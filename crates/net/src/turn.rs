@@ -3,8 +3,9 @@
 //! - [`message`]: reading and writing messages; [`credential`] signs and verifies them.
 //! - [`client`]: an allocation on a server of others.
 //! - [`framing`]: where a message ends in a stream, and ChannelData.
+//! - [`stream`]: a TCP or TLS connection to a server of others.
 //!
-//! Nothing here has a socket or a clock. The bytes come from anybody: what reads
+//! Nothing but [`stream`] has a socket or a clock. The bytes come from anybody: what reads
 //! them borrows, checks every length once, and neither panics nor logs. The
 //! cryptography is that of `stun-types`; its message reader is not used, since
 //! it reads past the length that a message announces and logs a warning for
@@ -14,3 +15,4 @@ pub mod client;
 pub mod credential;
 pub mod framing;
 pub mod message;
+pub mod stream;

@@ -22,12 +22,12 @@ use super::target::Way;
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// What bytes go through, whatever it is made of.
-pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> ByteStream for T {}
 
 /// A stream to the registry.
-pub(super) type Io = Box<dyn ByteStream>;
+pub(crate) type Io = Box<dyn ByteStream>;
 
 /// Connects. Not cancel safe in the sense that a dropped attempt begins anew.
 pub(super) async fn dial(way: &Way, meter: &Meter) -> Result<Io, ConnectError> {

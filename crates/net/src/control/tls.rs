@@ -32,6 +32,10 @@ use super::first_use::FirstUse;
 /// What is spoken inside (RFC 7301); the registry's port also serves others.
 const ALPN: &[u8] = b"http/1.1";
 
+/// What is spoken with a TURN server (RFC 7443); the other is for boxes on the
+/// way that let nothing else pass.
+const RELAY_ALPN: [&[u8]; 2] = [b"stun.turn", ALPN];
+
 /// Whose certificates a registry may show.
 ///
 /// | key | CA | trusted |
@@ -92,6 +96,18 @@ impl TlsTrust {
         Ok(self)
     }
 
+    /// For TURN servers, see [`Tls::for_relay`].
+    fn for_relay(&self) -> Self {
+        let key = match self.key {
+            KeyTrust::Pinned(pin) => KeyTrust::Pinned(pin),
+            KeyTrust::None | KeyTrust::FirstUse => KeyTrust::None,
+        };
+        Self {
+            key,
+            ca: self.ca.clone(),
+        }
+    }
+
     /// The authorities alone, without the registry's key: for a proxy on the way.
     pub(super) fn without_key(&self) -> Self {
         Self {
@@ -102,21 +118,32 @@ impl TlsTrust {
 
     /// The authorities to believe, the system's among them where nothing is pinned.
     fn roots(&self) -> Result<RootCertStore, TargetError> {
+        let with_system = !matches!(self.key, KeyTrust::Pinned(_));
+        self.roots_and(with_system.then(system_roots))
+    }
+
+    fn roots_and(
+        &self,
+        system: Option<Vec<CertificateDer<'static>>>,
+    ) -> Result<RootCertStore, TargetError> {
         let mut roots = RootCertStore::empty();
         for certificate in &self.ca {
             roots
                 .add(certificate.clone())
                 .map_err(|e| TargetError::Ca(e.to_string()))?;
         }
-        if !matches!(self.key, KeyTrust::Pinned(_)) {
-            let system = rustls_native_certs::load_native_certs();
-            for error in &system.errors {
-                tracing::debug!(%error, "certificates of the system are left out");
-            }
-            roots.add_parsable_certificates(system.certs);
-        }
+        roots.add_parsable_certificates(system.unwrap_or_default());
         Ok(roots)
     }
+}
+
+/// The authorities that the system trusts.
+fn system_roots() -> Vec<CertificateDer<'static>> {
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::debug!(%error, "certificates of the system are left out");
+    }
+    system.certs
 }
 
 /// Why a certificate is not trusted.
@@ -170,19 +197,22 @@ struct Verifier {
 
 impl Verifier {
     fn new(trust: &TlsTrust) -> Result<Self, TargetError> {
+        Ok(Self::with_roots(trust, trust.roots()?))
+    }
+
+    fn with_roots(trust: &TlsTrust, roots: RootCertStore) -> Self {
         let provider = Arc::new(default_provider());
-        let roots = trust.roots()?;
         let authorities = (!roots.is_empty()).then(|| {
             let (roots, provider) = (Arc::new(roots), Arc::clone(&provider));
             let builder = WebPkiServerVerifier::builder_with_provider(roots, provider);
             builder.build().expect("there are roots and no CRLs")
         });
-        Ok(Self {
+        Self {
             key: trust.key,
             first_use: Arc::default(),
             authorities,
             provider,
-        })
+        }
     }
 
     fn distrust(&self, found: Option<[u8; 32]>, why: impl fmt::Display) -> TlsError {
@@ -294,10 +324,25 @@ pub(super) struct Tls {
 
 impl Tls {
     pub(super) fn new(trust: &TlsTrust, name: ServerName<'static>) -> Result<Self, TargetError> {
-        Ok(Self::with(Verifier::new(trust)?, name))
+        Ok(Self::with(Verifier::new(trust)?, name, &[ALPN]))
     }
 
-    fn with(verifier: Verifier, name: ServerName<'static>) -> Self {
+    /// For a TURN server, which may be the registry's own or another: trusted are
+    /// the pinned key **and** what the system or the given authorities vouch for.
+    /// Wider than for the registry, because what is relayed is protected end to
+    /// end: who passes for a relay can only fail to relay. A key is not trusted on
+    /// first use.
+    pub(super) fn for_relay(
+        trust: &TlsTrust,
+        name: ServerName<'static>,
+    ) -> Result<Self, TargetError> {
+        let trust = trust.for_relay();
+        let roots = trust.roots_and(Some(system_roots()))?;
+        let verifier = Verifier::with_roots(&trust, roots);
+        Ok(Self::with(verifier, name, &RELAY_ALPN))
+    }
+
+    fn with(verifier: Verifier, name: ServerName<'static>, alpn: &[&[u8]]) -> Self {
         let verifier = Arc::new(verifier);
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&verifier.provider))
             .with_safe_default_protocol_versions()
@@ -305,7 +350,7 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
             .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Self {
             config: Arc::new(config),
             name,
@@ -325,7 +370,8 @@ impl Tls {
             first_use: Arc::default(),
             ..Verifier::clone(&self.verifier)
         };
-        (verifier.key == KeyTrust::FirstUse).then(|| Self::with(verifier, self.name.clone()))
+        (verifier.key == KeyTrust::FirstUse)
+            .then(|| Self::with(verifier, self.name.clone(), &[ALPN]))
     }
 
     /// The key that is trusted only because it was shown first.

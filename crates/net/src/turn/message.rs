@@ -101,7 +101,7 @@ impl Method {
 }
 
 /// The first two bytes of a message: the bits of the class lie between those of the method.
-const fn type_of(class: Class, method: u16) -> u16 {
+pub(super) const fn type_of(class: Class, method: u16) -> u16 {
     let class = match class {
         Class::Request => 0x000,
         Class::Indication => 0x010,
