@@ -14,7 +14,8 @@
 //! - Requests go out at once, several beside each other. Each has an answer or
 //!   is given up within 4.5 s; so is an allocation as a whole.
 //! - An answer is believed if it answers what is open and is signed with the
-//!   key of its request, or is a challenge (401, 438), which nobody can sign.
+//!   key of its request. Challenges cannot be signed, and some servers sign no
+//!   refusal: those are believed when nothing better comes within 250 ms.
 //! - The allocation is refreshed every [`REFRESH_EVERY`], which keeps the
 //!   binding of a NAT and shows within some seconds more when it is gone.
 //! - A payload is sent, waits for its permission, or is dropped and counted.
@@ -46,6 +47,10 @@ pub const REFRESH_EVERY: Duration = Duration::from_secs(20);
 
 /// Refreshes in a row without any answer before the allocation is given up. Chosen: 13.5 s.
 const REFRESHES_UNANSWERED_MAX: u32 = 3;
+
+/// Pause before an allocation is asked for again where a former one of this
+/// address lingers: coturn keeps it for a second or two. Chosen.
+const ALLOCATE_AGAIN: Duration = Duration::from_millis(300);
 
 /// Pause before a refresh that the server had no room for is tried again. Chosen.
 const REFRESH_AGAIN: Duration = Duration::from_secs(5);
@@ -153,6 +158,8 @@ struct Allocating {
     until: Instant,
     /// An allocation that an earlier client has left was removed.
     has_released: bool,
+    /// When to ask again: the removed allocation may linger.
+    again_at: Option<Instant>,
     /// Another server was named and is asked (RFC 8489 §10: once).
     is_alternate: bool,
 }
@@ -178,6 +185,7 @@ impl Client {
             state: State::Allocating(Allocating {
                 until: now + ANSWER_WITHIN,
                 has_released: false,
+                again_at: None,
                 is_alternate: false,
             }),
             now,
@@ -293,11 +301,19 @@ impl Client {
         while let Some(due) = self.transactions.poll_due(now) {
             match due {
                 Due::Again(bytes) => self.to_server.push_back(bytes),
+                Due::Refused(transaction, refusal) => self.handle_refused(transaction, &refusal),
                 Due::Over(transaction) => self.handle_unanswered(transaction),
             }
         }
-        let State::Allocated(allocation) = &mut self.state else {
-            return;
+        let allocation = match &mut self.state {
+            State::Allocated(allocation) => allocation,
+            State::Allocating(allocating) => {
+                if allocating.again_at.take_if(|at| now >= *at).is_some() {
+                    self.ask(Asked::Allocate, 0);
+                }
+                return;
+            }
+            State::Closing | State::Over => return,
         };
         if now >= allocation.expires {
             return self.end(TurnError::Expired);
@@ -326,7 +342,8 @@ impl Client {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Allocated(a) => Some(a.refresh_at.min(a.upkeep_at).min(a.expires)),
-            _ => None,
+            State::Allocating(allocating) => allocating.again_at,
+            State::Closing | State::Over => None,
         };
         own.into_iter()
             .chain(self.transactions.poll_timeout())

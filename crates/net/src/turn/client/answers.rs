@@ -7,7 +7,7 @@ use super::auth::Challenge;
 use super::peers::UPKEEP_EVERY;
 use super::transaction::{ANSWER_WITHIN, Asked, Then, Transaction};
 use super::{
-    Allocation, Client, ClientEvent, Handled, REFRESH_AGAIN, REFRESH_EVERY,
+    ALLOCATE_AGAIN, Allocation, Client, ClientEvent, Handled, REFRESH_AGAIN, REFRESH_EVERY,
     REFRESHES_UNANSWERED_MAX, Reason, State, TurnError, Via,
 };
 use crate::turn::message::{Class, Message, code, kind};
@@ -29,9 +29,17 @@ impl Client {
             self.counters.unmatched += 1;
             return Handled::NotMine;
         };
-        if !is_believable(open, message) {
-            self.counters.unverified += 1;
-            return Handled::Taken;
+        match belief(open, message) {
+            Belief::Full => {}
+            Belief::InTime if self.via == Via::Stream || self.is_challenge(message) => {}
+            Belief::InTime => {
+                self.transactions.doubt(id, self.now, message.bytes());
+                return Handled::Taken;
+            }
+            Belief::None => {
+                self.counters.unverified += 1;
+                return Handled::Taken;
+            }
         }
         if let Some(transaction) = self.transactions.take(id) {
             match message.class() {
@@ -40,6 +48,15 @@ impl Client {
             }
         }
         Handled::Taken
+    }
+
+    /// Whether all it costs is to sign the request anew.
+    fn is_challenge(&self, message: &Message<'_>) -> bool {
+        match message.error() {
+            Some((code::STALE_NONCE, _)) => true,
+            Some((code::UNAUTHENTICATED, _)) => self.auth.is_other_realm(message),
+            _ => false,
+        }
     }
 
     fn handle_success(&mut self, transaction: Transaction, message: &Message<'_>) {
@@ -96,6 +113,13 @@ impl Client {
         allocation.unanswered = 0;
         allocation.expires = since + lifetime;
         allocation.refresh_at = refresh_at(now, lifetime);
+    }
+
+    /// Nothing better than this refusal has come in time.
+    pub(super) fn handle_refused(&mut self, transaction: Transaction, refusal: &[u8]) {
+        if let Ok(message) = Message::parse(refusal) {
+            self.handle_error(transaction, &message);
+        }
     }
 
     fn handle_error(&mut self, transaction: Transaction, message: &Message<'_>) {
@@ -196,6 +220,11 @@ impl Client {
                 allocating.has_released = true;
                 self.ask(Asked::Release(Then::Allocate), 0);
             }
+            (State::Allocating(allocating), TurnError::Mismatch(_))
+                if allocating.has_released && self.now + ALLOCATE_AGAIN < allocating.until =>
+            {
+                allocating.again_at = Some(self.now + ALLOCATE_AGAIN);
+            }
             _ => self.end(error),
         }
     }
@@ -248,17 +277,25 @@ impl Client {
     }
 }
 
-/// Whether an answer is from whom the request went to (RFC 8489 §9.2.5): signed
-/// like the request, or one of the two that cannot be signed.
-fn is_believable(open: &Transaction, message: &Message<'_>) -> bool {
-    let Some(key) = &open.key else {
-        return true;
-    };
-    let challenges = [code::UNAUTHENTICATED, code::STALE_NONCE];
-    let is_challenge = message.class() == Class::Error
-        && message.integrity().is_none()
-        && message
-            .error()
-            .is_some_and(|(number, _)| challenges.contains(&number));
-    is_challenge || message.verify(key)
+/// How far an answer is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Belief {
+    /// It is signed like the request, or the request was not.
+    Full,
+    /// A refusal that nobody has signed: while nothing better comes.
+    InTime,
+    /// Not at all: the signature is wrong, or a good answer has none.
+    None,
+}
+
+/// RFC 8489 §9.2.5, with more trust in refusals: servers do not sign all of
+/// them, and only who sees the request can make one up.
+fn belief(open: &Transaction, message: &Message<'_>) -> Belief {
+    match (&open.key, message.integrity(), message.class()) {
+        (None, ..) => Belief::Full,
+        (Some(_), None, Class::Error) => Belief::InTime,
+        (Some(_), None, _) => Belief::None,
+        (Some(key), Some(_), _) if message.verify(key) => Belief::Full,
+        (Some(_), Some(_), _) => Belief::None,
+    }
 }

@@ -18,6 +18,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long an answer may take: a failure is told in less than 5 s. Chosen.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4_500);
 
+/// How long a refusal that is not signed waits for an answer that is. Servers do not
+/// sign all of them (coturn: 437, 441), and who can inject but not suppress
+/// messages must not end an allocation. Chosen: as the first pause.
+const DOUBT: Duration = Duration::from_millis(250);
+
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -62,6 +67,8 @@ pub(super) struct Transaction {
     pub(super) generation: u32,
     bytes: Vec<u8>,
     until: Instant,
+    /// A refusal that is not signed, and when it is believed.
+    doubted: Option<(Instant, Vec<u8>)>,
     /// By a stream there is nothing to be sent again.
     again: Option<(Instant, Duration)>,
 }
@@ -103,6 +110,7 @@ impl Transaction {
             generation: 0,
             bytes,
             until: now + ANSWER_WITHIN,
+            doubted: None,
             again: (delivery == Delivery::Datagrams).then_some((now + PAUSE_FIRST, PAUSE_FIRST)),
         }
     }
@@ -113,10 +121,10 @@ impl Transaction {
     }
 
     fn wakes_at(&self) -> Instant {
-        match self.again {
-            Some((at, _)) => at.min(self.until),
-            None => self.until,
-        }
+        let again = self.again.map(|(at, _)| at);
+        let doubted = self.doubted.as_ref().map(|(at, _)| *at);
+        let early = doubted.or(again);
+        early.map_or(self.until, |at| at.min(self.until))
     }
 }
 
@@ -125,6 +133,8 @@ impl Transaction {
 pub(super) enum Due {
     /// Send it again.
     Again(Vec<u8>),
+    /// Believe this refusal: nothing better has come.
+    Refused(Transaction, Vec<u8>),
     /// No answer came.
     Over(Transaction),
 }
@@ -161,6 +171,14 @@ impl Transactions {
         Some(self.open.swap_remove(at))
     }
 
+    /// Keeps a refusal that is not signed, the first one.
+    pub(super) fn doubt(&mut self, id: TransactionId, now: Instant, refusal: &[u8]) {
+        let open = self.open.iter_mut().find(|t| t.id == id);
+        if let Some(transaction) = open.filter(|t| t.doubted.is_none()) {
+            transaction.doubted = Some((now + DOUBT, refusal.to_vec()));
+        }
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.open.iter().map(Transaction::wakes_at).min()
     }
@@ -168,6 +186,9 @@ impl Transactions {
     /// Takes what is due, one at a time.
     pub(super) fn poll_due(&mut self, now: Instant) -> Option<Due> {
         let at = self.open.iter().position(|t| t.wakes_at() <= now)?;
+        if let Some((_, refusal)) = self.open[at].doubted.take() {
+            return Some(Due::Refused(self.open.swap_remove(at), refusal));
+        }
         if self.open[at].until <= now {
             return Some(Due::Over(self.open.swap_remove(at)));
         }
