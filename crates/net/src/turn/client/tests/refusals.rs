@@ -1,0 +1,205 @@
+//! What a server may refuse, and what is told of it.
+
+use super::*;
+
+fn code_of(event: Option<ClientEvent>) -> Option<u16> {
+    match event.expect("an event") {
+        ClientEvent::Failed { error }
+        | ClientEvent::CredentialsRefused { error }
+        | ClientEvent::Lost { error } => error.code(),
+        event => panic!("{event:?}"),
+    }
+}
+
+#[test]
+fn wrong_credentials_are_told_as_soon_as_nothing_better_can_come() {
+    let mut rig = Rig::datagrams();
+    let first = rig.take();
+    rig.answer(challenge(&first, code::UNAUTHENTICATED, "nonce"));
+    let second = rig.take();
+    rig.answer(challenge(&second, code::UNAUTHENTICATED, "other"));
+    assert_eq!(rig.event(), None);
+    let start = rig.now;
+    rig.step();
+    assert!(rig.now - start <= Duration::from_millis(250));
+    let event = rig.event();
+    assert!(matches!(
+        event,
+        Some(ClientEvent::CredentialsRefused { .. })
+    ));
+    assert_eq!(code_of(event), Some(401));
+}
+
+#[test]
+fn by_a_stream_they_are_told_at_once() {
+    let mut rig = Rig::new(config(Via::Stream));
+    let first = rig.take();
+    rig.answer(challenge(&first, code::UNAUTHENTICATED, "nonce"));
+    let second = rig.take();
+    rig.answer(challenge(&second, code::UNAUTHENTICATED, "other"));
+    assert_eq!(code_of(rig.event()), Some(401));
+}
+
+#[test]
+fn who_has_no_credentials_is_told_that_they_are_wanted() {
+    let mut config = config(Via::Stream);
+    config.credentials = None;
+    let mut rig = Rig::new(config);
+    let first = rig.take();
+    rig.answer(challenge(&first, code::UNAUTHENTICATED, "nonce"));
+    let error = TurnError::CredentialsMissing;
+    assert_eq!(rig.event(), Some(ClientEvent::CredentialsRefused { error }));
+}
+
+#[test]
+fn a_signed_answer_goes_before_a_refusal_that_nobody_signed() {
+    let mut rig = Rig::datagrams();
+    let first = rig.take();
+    rig.answer(challenge(&first, code::UNAUTHENTICATED, "nonce"));
+    let second = rig.take();
+    rig.answer(Writer::error(&parse(&second), code::ALLOCATION_QUOTA_REACHED).finish());
+    rig.answer(allocation(&second));
+    assert_eq!(rig.event(), Some(allocated_event()));
+    rig.wait(Duration::from_secs(1));
+    assert_eq!(rig.event(), None);
+}
+
+#[test]
+fn a_used_up_quota_is_told_and_may_pass() {
+    for code in [code::ALLOCATION_QUOTA_REACHED, code::INSUFFICIENT_CAPACITY] {
+        let mut rig = Rig::datagrams();
+        let first = rig.take();
+        rig.answer(challenge(&first, 401, "nonce"));
+        let second = rig.take();
+        rig.answer(refusal(&second, code));
+        let Some(ClientEvent::Failed { error }) = rig.event() else {
+            panic!("a failure");
+        };
+        assert_eq!(error.code(), Some(code));
+        assert_eq!(error.retry(), waymesh_proto::error::Retry::After);
+    }
+}
+
+#[test]
+fn a_server_that_wants_new_nonces_for_ever_is_given_up() {
+    let mut rig = Rig::datagrams();
+    let mut requests = 0;
+    let event = loop {
+        let request = rig.take();
+        requests += 1;
+        rig.answer(challenge(&request, code::STALE_NONCE, "nonce"));
+        if let Some(event) = rig.event() {
+            break event;
+        }
+    };
+    assert_eq!(requests, 5);
+    assert!(matches!(
+        event,
+        ClientEvent::Failed {
+            error: TurnError::Protocol(_)
+        }
+    ));
+}
+
+fn alternate(request: &[u8], to: &str) -> Vec<u8> {
+    let mut writer = Writer::error(&parse(request), code::TRY_ALTERNATE);
+    writer.put_address(kind::ALTERNATE_SERVER, address(to));
+    writer.finish()
+}
+
+#[test]
+fn another_server_is_gone_to_once() {
+    let mut rig = Rig::datagrams();
+    let first = rig.take();
+    rig.answer(alternate(&first, "192.0.2.2:1"));
+    assert_eq!(rig.client.server(), Some(address("192.0.2.2:1")));
+    let second = rig.take();
+    assert_eq!(parse(&second).integrity(), None);
+    rig.answer(alternate(&second, "192.0.2.3:1"));
+    let error = TurnError::Alternate(address("192.0.2.3:1"));
+    assert_eq!(rig.event(), Some(ClientEvent::Failed { error }));
+}
+
+#[test]
+fn by_a_stream_the_other_server_is_named() {
+    let mut rig = Rig::new(config(Via::Stream));
+    let first = rig.take();
+    rig.answer(alternate(&first, "192.0.2.2:1"));
+    let error = TurnError::Alternate(address("192.0.2.2:1"));
+    assert_eq!(rig.event(), Some(ClientEvent::Failed { error }));
+}
+
+#[test]
+fn an_allocation_that_an_earlier_client_left_is_removed_first() {
+    let mut rig = Rig::datagrams();
+    let first = rig.take();
+    rig.answer(challenge(&first, 401, "nonce"));
+    let second = rig.take();
+    rig.answer(refusal(&second, code::ALLOCATION_MISMATCH));
+    let release = rig.take();
+    assert_eq!(parse(&release).number(kind::LIFETIME), Some(0));
+    rig.answer(refreshed(&release));
+    let third = rig.take();
+    // It lingers.
+    rig.answer(refusal(&third, code::ALLOCATION_MISMATCH));
+    rig.nothing();
+    rig.step();
+    let fourth = rig.take();
+    assert_eq!(parse(&fourth).method(), Some(Method::Allocate));
+    rig.answer(allocation(&fourth));
+    assert_eq!(rig.event(), Some(allocated_event()));
+}
+
+#[test]
+fn an_allocation_that_somebody_else_holds_is_told_in_less_than_5_s() {
+    let mut rig = Rig::datagrams();
+    let start = rig.now;
+    let first = rig.take();
+    rig.answer(challenge(&first, 401, "nonce"));
+    let event = loop {
+        while let Some(request) = rig.client.poll_transmit() {
+            rig.answer(refusal(&request, code::ALLOCATION_MISMATCH));
+        }
+        if let Some(event) = rig.event() {
+            break event;
+        }
+        rig.step();
+    };
+    assert_eq!(code_of(Some(event)), Some(437));
+    assert!(rig.now - start < Duration::from_secs(5));
+}
+
+#[test]
+fn an_allocation_that_the_server_does_not_know_any_more_is_lost() {
+    let mut rig = Rig::allocated();
+    rig.client.probe(rig.now);
+    let request = rig.take();
+    rig.answer(refusal(&request, code::ALLOCATION_MISMATCH));
+    let Some(ClientEvent::Lost { error }) = rig.event() else {
+        panic!("a loss");
+    };
+    assert_eq!(error.code(), Some(437));
+    assert_eq!(error.retry(), waymesh_proto::error::Retry::Now);
+}
+
+#[test]
+fn a_server_without_room_is_asked_again_while_the_allocation_lasts() {
+    let mut rig = Rig::allocated();
+    rig.wait(REFRESH_EVERY);
+    let request = rig.take();
+    rig.answer(refusal(&request, code::INSUFFICIENT_CAPACITY));
+    assert_eq!(rig.event(), None);
+    rig.wait(REFRESH_AGAIN);
+    let request = rig.take();
+    rig.answer(refreshed(&request));
+    assert_eq!(rig.event(), None);
+}
+
+#[test]
+fn the_words_of_a_server_are_one_line_of_bounded_length() {
+    let said = format!("a\u{1b}[2J\r\nb{}", "x".repeat(10_000));
+    let error = TurnError::of_answer(500, Reason::new(&said));
+    let shown = error.to_string();
+    assert!(shown.chars().all(|c| !c.is_control()), "{shown}");
+    assert!(shown.len() < 200, "{}", shown.len());
+}
