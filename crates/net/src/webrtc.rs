@@ -22,83 +22,47 @@
 //! is bounded (bytes in SCTP by the window, datagrams by the transmit queue,
 //! events by what one read can hold).
 
+mod arrivals;
 mod candidates;
 mod channels;
+mod config;
 mod counters;
 mod demux;
 mod description;
 mod fence;
+mod gathering;
+mod interfaces;
 mod peer;
+mod sessions;
 mod socket;
 mod timers;
 mod transmit;
+mod tried;
 mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Instant;
 
-use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
-use str0m::ice::StunMessage;
-use str0m::net::{Protocol, Receive};
-use str0m::{Candidate, Input, Rtc, RtcConfig};
+use str0m::RtcConfig;
 use waymesh_proto::class::Class;
-use waymesh_proto::ice::IceServers;
+use waymesh_proto::ice::{IceServers, ServerTried};
 use waymesh_proto::ids::LinkId;
-use waymesh_proto::limits::FRAME_MAX_BYTES;
-use waymesh_proto::link::{DownReason, LinkCommand, LinkEvent};
+use waymesh_proto::link::{LinkCommand, LinkEvent};
 
+pub use self::config::{BindError, CandidatePolicy, EndpointConfig};
 pub use self::counters::Counters;
+pub use self::gathering::Notice;
 pub use self::transmit::Flushed;
 
-use self::demux::{Demux, DtlsLinks, Packet};
-use self::fence::fence;
-use self::peer::{Outputs, Peer};
-use self::socket::{Datagram, ReceiveBuffer, Socket};
+use self::candidates::HostRules;
+use self::demux::Demux;
+use self::gathering::{Gathering, News};
+use self::peer::Peer;
+use self::socket::{ReceiveBuffer, Socket};
 use self::timers::Timers;
 use self::transmit::TransmitQueue;
-
-/// Largest datagram that the stack makes, bytes: fits IPv6's least MTU of 1,280
-/// (RFC 8200 §5) with its header and UDP's, so that no path is a black hole.
-const DATAGRAM_MAX_BYTES: usize = 1_200;
-
-/// Longest pause between two consent checks of a quiet pair. Halves the idle
-/// CPU; liveness is core's, which is faster than any setting here.
-const STUN_RTO_MAX: Duration = Duration::from_secs(15);
-
-/// Connectivity checks sent at once when something new is known of the peer;
-/// the rest is paced by ICE, 50 ms apart. Chosen: the best pair of each IP
-/// family, of two interfaces.
-const FIRST_CHECKS: usize = 4;
-
-/// How an endpoint opens its socket.
-#[derive(Debug, Clone, Default)]
-pub struct EndpointConfig {
-    /// The address to bind to; none binds to all addresses of both IP families.
-    pub ip: Option<IpAddr>,
-    /// The UDP port; 0 lets the system choose.
-    pub port: u16,
-    /// Offers loopback addresses alone, for tests and for meshes on one machine.
-    pub loopback_only: bool,
-}
-
-/// An endpoint could not open its socket.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The socket could not be opened or bound; another port or address may work.
-    #[error("no UDP socket on port {port}: {source}")]
-    Socket {
-        /// The port that was asked for.
-        port: u16,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The crypto library made no certificate; nothing that the caller can do.
-    #[error("no DTLS certificate could be made")]
-    Certificate,
-}
 
 /// A frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -118,8 +82,7 @@ pub enum SendError {
 #[derive(Debug)]
 pub struct Endpoint {
     socket: Socket,
-    addresses: Vec<SocketAddr>,
-    servers: IceServers,
+    gathering: Gathering,
     template: RtcConfig,
     peers: HashMap<LinkId, Peer>,
     demux: Demux,
@@ -143,12 +106,16 @@ impl Endpoint {
         };
         let socket = Socket::bind(config.ip, config.port).map_err(failed)?;
         let port = socket.port().map_err(failed)?;
-        let addresses = candidates::host_addresses(&socket, config.ip, port, config.loopback_only);
+        let rules = HostRules {
+            port,
+            only: config.ip,
+            loopback_only: config.loopback_only,
+            carries_v6: socket.carries_v6(),
+        };
         Ok(Self {
             socket,
-            addresses,
-            servers: IceServers::default(),
-            template: template()?,
+            gathering: Gathering::start(&config, rules),
+            template: config::template()?,
             peers: HashMap::new(),
             demux: Demux::default(),
             timers: Timers::default(),
@@ -159,14 +126,26 @@ impl Endpoint {
         })
     }
 
-    /// Which STUN and TURN servers to use from now on, in place of those told before.
-    pub fn set_servers(&mut self, _now: Instant, servers: IceServers) {
-        self.servers = servers;
+    /// Which STUN and TURN servers to use from now on, in place of those told
+    /// before, and beside those of the configuration.
+    pub fn set_servers(&mut self, now: Instant, servers: IceServers) {
+        self.gathering.set_servers(now, servers);
+        self.hear_gathering(now);
     }
 
-    /// The addresses that this endpoint offers to peers, best first.
+    /// What the STUN and TURN servers gave up to now.
+    pub fn servers(&self) -> Vec<ServerTried> {
+        self.gathering.servers(Instant::now())
+    }
+
+    /// The addresses of this host that this endpoint offers to peers, best first.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        self.gathering.hosts()
+    }
+
+    /// Takes what concerns the whole endpoint. Empty it as the events.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.gathering.poll_notice()
     }
 
     /// Does what core wants. Commands for a link that has ended are ignored.
@@ -233,14 +212,19 @@ impl Endpoint {
         }
     }
 
-    /// Waits until [`Endpoint::receive`] may find something, or, after a flush
+    /// Waits until [`Endpoint::receive`] may find something, on the socket or
+    /// from the search for candidates, or, after a flush
     /// that was blocked, until [`Endpoint::flush`] may go on. Cancel safe.
     ///
     /// # Errors
     ///
     /// The socket's; the endpoint is of no more use.
     pub async fn readable(&self) -> io::Result<()> {
-        self.socket.ready(!self.transmits.is_empty()).await
+        tokio::select! {
+            biased;
+            ready = self.socket.ready(!self.transmits.is_empty()) => ready,
+            () = self.gathering.woken() => Ok(()),
+        }
     }
 
     /// Reads a bounded batch of datagrams and handles them; true when more may wait.
@@ -249,6 +233,9 @@ impl Endpoint {
     ///
     /// The socket's; the endpoint is of no more use.
     pub fn receive(&mut self, now: Instant) -> io::Result<bool> {
+        if self.gathering.handle_found() {
+            self.hear_gathering(now);
+        }
         let Some(mut buffer) = self.buffer.take() else {
             return Ok(false);
         };
@@ -283,223 +270,15 @@ impl Endpoint {
         self.counters
     }
 
-    fn offer(&mut self, now: Instant, link: LinkId) {
-        if self.peers.contains_key(&link) {
-            tracing::debug!(%link, "a link in use cannot be offered anew");
-            return;
-        }
-        let rtc = self.session(now);
-        let made = fence(&mut self.counters.stack_panics, || {
-            Peer::offer(link, rtc, now)
-        });
-        self.begin(now, link, made, |sdp| LinkEvent::Offered { link, sdp });
-    }
-
-    fn accept(&mut self, now: Instant, link: LinkId, sdp: &str) {
-        if self.peers.contains_key(&link) {
-            tracing::debug!(%link, "a link in use cannot accept anew");
-            return;
-        }
-        let rtc = self.session(now);
-        let made = fence(&mut self.counters.stack_panics, || {
-            Peer::accept(link, rtc, now, sdp)
-        });
-        self.begin(now, link, made, |sdp| LinkEvent::Answered { link, sdp });
-        self.hurry(now, link);
-    }
-
-    /// Lets a session send its first checks without their usual pauses: each run sends one.
-    fn hurry(&mut self, now: Instant, link: LinkId) {
-        for _ in 0..FIRST_CHECKS {
-            self.drive(now, link, |peer, _| peer.run(now));
-        }
-    }
-
-    /// A new session that knows this host's addresses.
-    fn session(&self, now: Instant) -> Box<Rtc> {
-        let mut rtc = Box::new(self.template.clone().build(now));
-        for address in &self.addresses {
-            match Candidate::host(*address, "udp") {
-                Ok(candidate) => {
-                    rtc.add_local_candidate(candidate);
-                }
-                Err(error) => tracing::debug!(%error, %address, "not a candidate"),
-            }
-        }
-        rtc
-    }
-
-    fn begin(
-        &mut self,
-        now: Instant,
-        link: LinkId,
-        made: Result<(Peer, String), DownReason>,
-        event: impl FnOnce(String) -> LinkEvent,
-    ) {
-        match made {
-            Ok((peer, sdp)) => {
-                self.demux.add(peer.ufrag(), link);
-                self.peers.insert(link, peer);
-                self.events.push_back(event(sdp));
-                self.drive(now, link, |_, _| Ok(()));
-            }
-            Err(reason) => self.events.push_back(LinkEvent::Down { link, reason }),
-        }
-    }
-
-    fn close(&mut self, now: Instant, link: LinkId) {
-        let quiet_from = self.events.len();
-        self.drive(now, link, |peer, _| {
-            peer.close();
-            Ok(())
-        });
-        self.events.truncate(quiet_from);
-        self.events.retain(|event| event.link() != link);
-    }
-
-    /// Lets `act` mutate one link, drains it, and ends it if that failed.
-    fn drive(
-        &mut self,
-        now: Instant,
-        link: LinkId,
-        act: impl FnOnce(&mut Peer, &mut Counters) -> Result<(), DownReason>,
-    ) {
-        let Some(peer) = self.peers.get_mut(&link) else {
-            return;
-        };
-        let mut panics = 0;
-        let mut out = Outputs {
-            events: &mut self.events,
-            transmits: &mut self.transmits,
-            demux: &mut self.demux,
-            counters: &mut self.counters,
-            max_segments: self.socket.max_segments(),
-        };
-        let result = fence(&mut panics, || {
-            act(peer, out.counters)?;
-            peer.drain(now, &mut out)
-        });
-        self.counters.stack_panics += panics;
-        match result {
-            Ok(()) => {
-                let deadline = peer.deadline();
-                self.timers.arm(link, &mut peer.alarm, now, deadline);
-            }
-            Err(reason) => self.end(link, reason),
-        }
-    }
-
-    fn end(&mut self, link: LinkId, reason: DownReason) {
-        if let Some(peer) = self.peers.remove(&link) {
-            self.demux.remove(peer.ufrag(), link);
-            self.events.push_back(LinkEvent::Down { link, reason });
-        }
-    }
-
-    fn handle_datagram(&mut self, now: Instant, datagram: &Datagram<'_>) {
-        let link = match Packet::of(datagram.bytes) {
-            Packet::StunRequest => self.link_of_request(datagram.bytes),
-            Packet::StunResponse => self.demux.link_of_response(datagram.bytes),
-            Packet::Dtls => return self.handle_dtls(now, datagram),
-            Packet::Other => {
-                self.counters.malformed += 1;
-                return;
-            }
-        };
-        match link {
-            Some(link) => self.handle_stun(now, link, datagram),
-            None => self.counters.unknown_source += 1,
-        }
-    }
-
-    fn link_of_request(&self, request: &[u8]) -> Option<LinkId> {
-        let message = StunMessage::parse(request).ok()?;
-        let (local, _) = message.username()?.split_once(':')?;
-        self.demux.link_of_ufrag(local)
-    }
-
-    /// Gives a link a STUN message; one that authenticates proves its source.
-    fn handle_stun(&mut self, now: Instant, link: LinkId, datagram: &Datagram<'_>) {
-        let Some(input) = self.input(now, datagram) else {
-            return;
-        };
-        if self
-            .peers
-            .get(&link)
-            .is_some_and(|peer| peer.accepts(&input))
-        {
-            if self.demux.note_source(datagram.source, link) {
-                self.counters.sources_forgotten += 1;
-            }
-            self.drive(now, link, |peer, counters| {
-                peer.handle_datagram(input, counters)
-            });
-        } else {
-            self.counters.refused += 1;
-        }
-    }
-
-    fn handle_dtls(&mut self, now: Instant, datagram: &Datagram<'_>) {
-        match self.demux.links_of_dtls(datagram.source, datagram.bytes) {
-            DtlsLinks::None => self.counters.unknown_source += 1,
-            DtlsLinks::One(link) => self.hand_over(now, link, datagram),
-            DtlsLinks::Any(links) => {
-                for link in links {
-                    self.hand_over(now, link, datagram);
-                }
+    /// Tells the sessions what was found.
+    fn hear_gathering(&mut self, now: Instant) {
+        while let Some(news) = self.gathering.poll_news() {
+            match news {
+                News::Found(candidate) => self.trickle(now, candidate),
+                News::Lost(candidate) => self.forget_address(now, candidate),
             }
         }
     }
-
-    fn hand_over(&mut self, now: Instant, link: LinkId, datagram: &Datagram<'_>) {
-        if let Some(input) = self.input(now, datagram) {
-            self.drive(now, link, |peer, counters| {
-                peer.handle_datagram(input, counters)
-            });
-        }
-    }
-
-    fn input<'a>(&mut self, now: Instant, datagram: &Datagram<'a>) -> Option<Input<'a>> {
-        let destination = self.local_address(datagram);
-        let received = Receive::new(Protocol::Udp, datagram.source, destination, datagram.bytes);
-        if received.is_err() {
-            self.counters.malformed += 1;
-        }
-        received.ok().map(|received| Input::Receive(now, received))
-    }
-
-    /// The candidate's address that a datagram came to.
-    fn local_address(&self, datagram: &Datagram<'_>) -> SocketAddr {
-        let wanted = |address: &&SocketAddr| match datagram.local_ip {
-            Some(ip) => address.ip() == ip,
-            None => address.is_ipv4() == datagram.source.is_ipv4(),
-        };
-        let known = self
-            .addresses
-            .iter()
-            .find(wanted)
-            .or(self.addresses.first());
-        known.copied().unwrap_or(datagram.source)
-    }
-}
-
-/// The configuration that every session starts from, with one certificate for all.
-fn template() -> Result<RtcConfig, BindError> {
-    let crypto: Arc<CryptoProvider> = Arc::new(str0m::crypto::from_feature_flags());
-    let certificate: DtlsCert = crypto
-        .dtls_provider
-        .generate_certificate()
-        .ok_or(BindError::Certificate)?;
-    let mut config = RtcConfig::new()
-        .clear_codecs()
-        .set_crypto_provider(crypto)
-        .set_dtls_cert(certificate)
-        .set_dtls_version(DtlsVersion::Dtls12)
-        .set_mtu(DATAGRAM_MAX_BYTES..=DATAGRAM_MAX_BYTES + 100)
-        .set_sctp_max_buffered_amount(window::WINDOW_MAX_BYTES)
-        .set_sctp_max_message_size(FRAME_MAX_BYTES as u32);
-    config.set_max_stun_rto(STUN_RTO_MAX);
-    Ok(config)
 }
 
 /// Errors that a UDP socket reports about one datagram or moment, not about itself.

@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 
 use waymesh_proto::ids::LinkId;
 
+use super::tried::TransactionId;
+
 /// STUN requests whose answer is awaited. Chosen: 100 links being made at once
 /// with 36 pairs each; past it the oldest answers are not recognised.
 const TRANSACTIONS_MAX: usize = 4_096;
@@ -26,6 +28,16 @@ const SOURCES_PER_LINK_MAX: usize = 64;
 
 /// Where in a STUN message the transaction id is (RFC 8489 §5).
 const TRANSACTION_ID: std::ops::Range<usize> = 8..20;
+
+/// Where a datagram came from: the peer's address, and through what this node
+/// got it. Two relays may see the same peer at the same address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    /// The relayed address that it came to; `None` for the socket itself.
+    pub(super) relay: Option<SocketAddr>,
+    /// The peer's address.
+    pub(super) address: SocketAddr,
+}
 
 /// What a datagram is by its first byte (RFC 7983).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,18 +83,18 @@ fn is_handshake(datagram: &[u8]) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Demux {
     by_ufrag: HashMap<String, LinkId>,
-    by_source: HashMap<SocketAddr, Vec<LinkId>>,
+    by_source: HashMap<Origin, Vec<LinkId>>,
     /// The sources of each link; mirrors `by_source`.
     reached: HashMap<LinkId, Reached>,
-    by_transaction: HashMap<[u8; 12], LinkId>,
-    transactions: VecDeque<[u8; 12]>,
+    by_transaction: HashMap<TransactionId, LinkId>,
+    transactions: VecDeque<TransactionId>,
 }
 
 /// Where a link is reached from.
 #[derive(Debug, Default)]
 struct Reached {
     /// The source that was heard last is at the end.
-    sources: VecDeque<SocketAddr>,
+    sources: VecDeque<Origin>,
     /// The link's handshake is over.
     is_secure: bool,
 }
@@ -102,7 +114,7 @@ impl Demux {
         }
     }
 
-    fn forget_source(&mut self, source: SocketAddr, link: LinkId) {
+    fn forget_source(&mut self, source: Origin, link: LinkId) {
         if let Some(links) = self.by_source.get_mut(&source) {
             links.retain(|known| *known != link);
             if links.is_empty() {
@@ -112,10 +124,7 @@ impl Demux {
     }
 
     /// Notes an outgoing STUN request, whose answer belongs to `link`.
-    pub(super) fn note_request(&mut self, request: &[u8], link: LinkId) {
-        let Some(id) = transaction_id(request) else {
-            return;
-        };
+    pub(super) fn note_request(&mut self, id: TransactionId, link: LinkId) {
         if self.by_transaction.insert(id, link).is_none() {
             self.transactions.push_back(id);
         }
@@ -128,7 +137,7 @@ impl Demux {
 
     /// Notes that `link` is reached from `source`, which its STUN proved; says
     /// whether another source was forgotten for it.
-    pub(super) fn note_source(&mut self, source: SocketAddr, link: LinkId) -> bool {
+    pub(super) fn note_source(&mut self, source: Origin, link: LinkId) -> bool {
         let sources = &mut self.reached.entry(link).or_default().sources;
         if sources.back() == Some(&source) {
             return false;
@@ -172,7 +181,7 @@ impl Demux {
     }
 
     /// The links that a DTLS datagram may be for: one, but for peers with several links.
-    pub(super) fn links_of_dtls(&self, source: SocketAddr, datagram: &[u8]) -> DtlsLinks {
+    pub(super) fn links_of_dtls(&self, source: Origin, datagram: &[u8]) -> DtlsLinks {
         let links = self.by_source.get(&source).map_or(&[][..], Vec::as_slice);
         match links {
             [] => DtlsLinks::None,
@@ -201,13 +210,21 @@ pub(super) enum DtlsLinks {
     Any(Vec<LinkId>),
 }
 
-fn transaction_id(message: &[u8]) -> Option<[u8; 12]> {
+/// The transaction id of a STUN message.
+pub(super) fn transaction_id(message: &[u8]) -> Option<TransactionId> {
     message.get(TRANSACTION_ID)?.try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(ip: [u8; 4], port: u16) -> Origin {
+        Origin {
+            relay: None,
+            address: SocketAddr::from((ip, port)),
+        }
+    }
 
     fn record(content_type: u8, epoch: u16) -> Vec<u8> {
         let mut bytes = vec![content_type, 0xfe, 0xfd];
@@ -219,7 +236,7 @@ mod tests {
     #[test]
     fn of_two_links_to_one_peer_the_handshake_goes_to_the_one_being_made_and_data_to_the_secure_ones()
      {
-        let source = SocketAddr::from(([127, 0, 0, 1], 9));
+        let source = at([127, 0, 0, 1], 9);
         let (old, new) = (LinkId::new(1), LinkId::new(2));
         let (hello, finished, data) = (record(22, 0), record(22, 1), record(23, 1));
         let mut demux = Demux::default();
@@ -244,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_link_is_reached_from_as_many_sources_as_the_limit_and_one_more_replaces_the_most_silent() {
-        let source = |n: usize| SocketAddr::from(([192, 0, 2, 1], n as u16));
+        let source = |n: usize| at([192, 0, 2, 1], n as u16);
         let (link, other) = (LinkId::new(1), LinkId::new(2));
         let data = record(23, 1);
         let mut demux = Demux::default();
@@ -266,8 +283,7 @@ mod tests {
 
     #[test]
     fn a_secure_link_that_moves_to_the_address_of_another_still_gets_its_data() {
-        let (source, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
-        let [source, other] = [source, other].map(|ip| SocketAddr::from((ip, 9)));
+        let [source, other] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(|ip| at(ip, 9));
         let (one, two) = (LinkId::new(1), LinkId::new(2));
         let mut demux = Demux::default();
         for (link, source) in [(one, source), (two, other)] {
@@ -281,7 +297,7 @@ mod tests {
 
     #[test]
     fn an_unknown_source_has_no_link() {
-        let stranger = SocketAddr::from(([192, 0, 2, 1], 1));
+        let stranger = at([192, 0, 2, 1], 1);
         assert_eq!(
             Demux::default().links_of_dtls(stranger, &record(22, 0)),
             DtlsLinks::None
@@ -289,11 +305,31 @@ mod tests {
     }
 
     #[test]
+    fn the_same_address_seen_through_two_relays_is_two_sources() {
+        let relay = |n: u8| Some(SocketAddr::from(([198, 51, 100, n], 9)));
+        let through = |n| Origin {
+            relay: relay(n),
+            ..at([192, 0, 2, 1], 9)
+        };
+        let mut demux = Demux::default();
+        demux.note_source(through(1), LinkId::new(1));
+        demux.note_source(through(2), LinkId::new(2));
+        let data = record(23, 1);
+        for n in [1, 2] {
+            let expected = DtlsLinks::One(LinkId::new(n.into()));
+            assert_eq!(demux.links_of_dtls(through(n), &data), expected);
+        }
+        let direct = at([192, 0, 2, 1], 9);
+        assert_eq!(demux.links_of_dtls(direct, &data), DtlsLinks::None);
+    }
+
+    #[test]
     fn the_oldest_request_is_forgotten_when_too_many_are_open() {
         let mut demux = Demux::default();
         let request = |n: u32| [&[0; 8][..], &n.to_be_bytes(), &[0; 8]].concat();
         for n in 0..=u32::try_from(TRANSACTIONS_MAX).expect("a small number") {
-            demux.note_request(&request(n), LinkId::new(7));
+            let id = transaction_id(&request(n)).expect("long enough");
+            demux.note_request(id, LinkId::new(7));
         }
         assert_eq!(demux.link_of_response(&request(0)), None);
         assert_eq!(demux.link_of_response(&request(1)), Some(LinkId::new(7)));

@@ -12,18 +12,24 @@ use str0m::change::SdpPendingOffer;
 use str0m::net::Transmit;
 use str0m::{Event, IceConnectionState, Input, Output, Rtc, RtcError};
 use waymesh_proto::class::Class;
+use waymesh_proto::ice::ServerTried;
 use waymesh_proto::ids::LinkId;
 use waymesh_proto::limits::{FRAME_MAX_BYTES, LOSSY_FRAME_MAX_BYTES};
-use waymesh_proto::link::{CandidateKind, CandidatePair, DownReason, LinkEvent, LinkProtocol};
+use waymesh_proto::link::{
+    CandidateKind, CandidatePair, DownReason, LinkEvent, LinkProtocol, Path, Tried,
+};
 
 use super::SendError;
-use super::candidates::RemoteCandidates;
+use super::candidates::{LocalCandidate, RemoteCandidates, is_private};
 use super::channels::Channels;
+use super::config::STUN_RTO_MAX;
 use super::counters::Counters;
 use super::demux::{self, Demux, Packet};
 use super::description;
+use super::gathering::Gathering;
 use super::timers::Alarm;
 use super::transmit::TransmitQueue;
+use super::tried::Record;
 use super::window::Window;
 
 /// How long a link that is being made may be without any possible pair: more
@@ -38,10 +44,20 @@ const EARLY_MAX_BYTES: usize = 256 * 1024;
 /// DTLS drops what it has seen already (RFC 6347 §4.1.2.6).
 const GOODBYE_COPIES: usize = 3;
 
+/// Least pause between two checks while a link is being made. ICE's own 50 ms
+/// (RFC 8445 §14.2) keep a relay at the end of a list of 40 pairs waiting for two
+/// seconds; twice the least that the RFC allows.
+const CHECK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How recently another pair must have been answered that the one in use may be
+/// given up when its address vanishes: two consent checks, and an answer.
+const OTHER_WAY_WITHIN: Duration = Duration::from_secs(2 * STUN_RTO_MAX.as_secs() + 1);
+
 /// Where a drain puts what comes out of a session.
 pub(super) struct Outputs<'a> {
     pub(super) events: &'a mut VecDeque<LinkEvent>,
     pub(super) transmits: &'a mut TransmitQueue,
+    pub(super) gathering: &'a mut Gathering,
     pub(super) demux: &'a mut Demux,
     pub(super) counters: &'a mut Counters,
     pub(super) max_segments: usize,
@@ -56,14 +72,25 @@ pub(super) struct Peer {
     channels: Channels,
     stage: Stage,
     remote: RemoteCandidates,
+    record: Record,
     /// The local and remote address that DTLS went over last.
     route: Option<(SocketAddr, SocketAddr)>,
+    pace: Pace,
     window: Window,
     no_pair_since: Option<Instant>,
     early: Vec<(Class, Vec<u8>)>,
     early_bytes: usize,
     deadline: Instant,
     pub(super) alarm: Alarm,
+}
+
+/// How fast checks go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// As ICE wants.
+    Steady,
+    /// There are pairs that were not checked yet: the next at this time.
+    Quick(Instant),
 }
 
 enum Stage {
@@ -95,8 +122,10 @@ impl Peer {
     pub(super) fn offer(
         link: LinkId,
         mut rtc: Box<Rtc>,
+        local: &[LocalCandidate],
         now: Instant,
     ) -> Result<(Self, String), DownReason> {
+        let record = introduce(&mut rtc, local, now);
         rtc.handle_input(Input::Timeout(now))
             .map_err(stack_failed)?;
         let mut api = rtc.sdp_api();
@@ -104,14 +133,7 @@ impl Peer {
         let Some((offer, pending)) = api.apply() else {
             return Err(DownReason::Local("the WebRTC stack made no offer".into()));
         };
-        let peer = Self::new(
-            link,
-            rtc,
-            channels,
-            Stage::Offered(pending),
-            RemoteCandidates::default(),
-            now,
-        );
+        let peer = Self::new(link, rtc, channels, Stage::Offered(pending), record, now);
         Ok((peer, offer.to_sdp_string()))
     }
 
@@ -119,9 +141,11 @@ impl Peer {
     pub(super) fn accept(
         link: LinkId,
         mut rtc: Box<Rtc>,
+        local: &[LocalCandidate],
         now: Instant,
         sdp: &str,
     ) -> Result<(Self, String), DownReason> {
+        let record = introduce(&mut rtc, local, now);
         rtc.handle_input(Input::Timeout(now))
             .map_err(stack_failed)?;
         let checked = description::check(sdp).map_err(DownReason::BadDescription)?;
@@ -129,7 +153,8 @@ impl Peer {
         let answer = rtc.sdp_api().accept_offer(offer).map_err(bad_description)?;
         let channels = Channels::open(|config| rtc.direct_api().create_data_channel(config));
         let stage = Stage::Connecting { secure: false };
-        let mut peer = Self::new(link, rtc, channels, stage, checked.candidates, now);
+        let mut peer = Self::new(link, rtc, channels, stage, record, now);
+        peer.remote = checked.candidates;
         peer.run(now)?;
         Ok((peer, answer.to_sdp_string()))
     }
@@ -139,7 +164,7 @@ impl Peer {
         mut rtc: Box<Rtc>,
         channels: Channels,
         stage: Stage,
-        remote: RemoteCandidates,
+        record: Record,
         now: Instant,
     ) -> Self {
         let ufrag = rtc.direct_api().local_ice_credentials().ufrag;
@@ -149,8 +174,10 @@ impl Peer {
             ufrag,
             channels,
             stage,
-            remote,
+            remote: RemoteCandidates::default(),
+            record,
             route: None,
+            pace: Pace::Steady,
             window: Window::new(),
             no_pair_since: None,
             early: Vec::new(),
@@ -174,7 +201,73 @@ impl Peer {
     /// When the link wants [`Peer::run`].
     pub(super) fn deadline(&self) -> Instant {
         let grace_ends = self.no_pair_since.map(|since| since + NO_PAIR_GRACE);
-        grace_ends.map_or(self.deadline, |ends| ends.min(self.deadline))
+        let next_check = match self.pace {
+            Pace::Quick(at) => Some(at),
+            Pace::Steady => None,
+        };
+        let earlier = grace_ends.into_iter().chain(next_check).min();
+        earlier.map_or(self.deadline, |at| at.min(self.deadline))
+    }
+
+    /// Whether the link has not come up, or only over a relay: more candidates may help it.
+    pub(super) fn is_improvable(&self) -> bool {
+        match (&self.stage, self.route) {
+            (Stage::Offered(_) | Stage::Connecting { .. }, _) => true,
+            (Stage::Up, Some((local, remote))) => self.pair(local, remote).path() == Path::Relay,
+            _ => false,
+        }
+    }
+
+    /// Takes a candidate of this node that was found after the description was
+    /// made; gives what to tell the peer of it.
+    pub(super) fn add_local(&mut self, candidate: LocalCandidate) -> Option<String> {
+        let ice = candidate.to_ice()?;
+        if !self.record.note_local(candidate) {
+            return None;
+        }
+        let added = self.rtc.add_local_candidate(ice)?;
+        Some(added.to_sdp_string())
+    }
+
+    /// Hears that an address of this node is gone. The session uses another pair
+    /// that works; without one it keeps what it has, since an address may come back.
+    pub(super) fn remove_local(&mut self, now: Instant, candidate: LocalCandidate) {
+        let since = now.checked_sub(OTHER_WAY_WITHIN).unwrap_or(now);
+        if matches!(self.stage, Stage::Up)
+            && self.record.has_other_way(candidate.source(), since)
+            && let Some(ice) = candidate.to_ice()
+        {
+            self.rtc.direct_api().invalidate_candidate(&ice);
+        }
+    }
+
+    /// What was tried for the link, if it was not told yet.
+    pub(super) fn tried(&mut self, servers: Vec<ServerTried>) -> Option<Box<Tried>> {
+        self.record.tell(&self.remote, servers)
+    }
+
+    /// Counts a STUN message that authenticates.
+    pub(super) fn note_stun(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &[u8],
+    ) {
+        match Packet::of(bytes) {
+            Packet::StunRequest => self.record.note_heard(local, remote),
+            Packet::StunResponse => {
+                if let Some(id) = demux::transaction_id(bytes) {
+                    self.record.note_answer(now, id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Hears that the socket did not send to a peer.
+    pub(super) fn note_unsent(&mut self, local: SocketAddr, remote: SocketAddr, why: &str) {
+        self.record.note_error(local, remote, why);
     }
 
     /// Takes the peer's answer; ignored unless this side offered and waits for one.
@@ -217,6 +310,13 @@ impl Peer {
         }
     }
 
+    /// Sends what was not checked yet as fast as is allowed.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if matches!(self.stage, Stage::Connecting { .. }) {
+            self.pace = Pace::Quick(now);
+        }
+    }
+
     /// Gives the session the time.
     pub(super) fn run(&mut self, now: Instant) -> Result<(), DownReason> {
         if self
@@ -225,6 +325,8 @@ impl Peer {
         {
             return Err(DownReason::IceFailed);
         }
+        // A check that goes out sets it again.
+        self.pace = Pace::Steady;
         let result = self.rtc.handle_input(Input::Timeout(now));
         self.judge(result)
     }
@@ -310,7 +412,7 @@ impl Peer {
                     self.deadline = at;
                     break;
                 }
-                Ok(Output::Transmit(transmit)) => self.transmit(&transmit, out),
+                Ok(Output::Transmit(transmit)) => self.transmit(now, &transmit, out),
                 Ok(Output::Event(event)) => self.handle_event(now, event, out)?,
                 Err(error) => return self.judge(Err(error)),
             }
@@ -318,17 +420,26 @@ impl Peer {
         if matches!(self.stage, Stage::Ending) || !self.rtc.is_alive() {
             return Err(DownReason::ClosedByPeer);
         }
-        self.come_up(out);
+        self.come_up(now, out);
         self.regain_room(now, out);
         Ok(())
     }
 
-    fn transmit(&mut self, transmit: &Transmit, out: &mut Outputs<'_>) {
+    fn transmit(&mut self, now: Instant, transmit: &Transmit, out: &mut Outputs<'_>) {
         let (source, destination) = (transmit.source, transmit.destination);
         match Packet::of(&transmit.contents) {
-            Packet::StunRequest => out.demux.note_request(&transmit.contents, self.link),
+            Packet::StunRequest => {
+                if let Some(id) = demux::transaction_id(&transmit.contents) {
+                    out.demux.note_request(id, self.link);
+                    self.record.note_sent(now, source, destination, id);
+                }
+                if matches!(self.stage, Stage::Connecting { .. }) {
+                    self.pace = Pace::Quick(now + CHECK_PAUSE);
+                }
+            }
             Packet::Dtls if self.route != Some((source, destination)) => {
                 self.route = Some((source, destination));
+                self.record.note_secured(now);
                 if matches!(self.stage, Stage::Up) {
                     self.window.forget_path();
                     let (link, pair) = (self.link, self.pair(source, destination));
@@ -340,13 +451,7 @@ impl Peer {
         let is_goodbye = matches!(self.stage, Stage::Ending) && demux::is_alert(&transmit.contents);
         let copies = if is_goodbye { GOODBYE_COPIES } else { 1 };
         for _ in 0..copies {
-            out.transmits.push(
-                source,
-                destination,
-                &transmit.contents,
-                out.max_segments,
-                out.counters,
-            );
+            out.send(source, destination, &transmit.contents);
         }
     }
 
@@ -369,7 +474,7 @@ impl Peer {
                     out.counters.unknown_channel += 1;
                     return Ok(());
                 };
-                return self.handle_frame(class, data.data, out);
+                return self.handle_frame(now, class, data.data, out);
             }
             Event::ChannelClose(_) | Event::Closed => self.stage = Stage::Ending,
             _ => {}
@@ -391,12 +496,13 @@ impl Peer {
 
     fn handle_frame(
         &mut self,
+        now: Instant,
         class: Class,
         bytes: Vec<u8>,
         out: &mut Outputs<'_>,
     ) -> Result<(), DownReason> {
         if matches!(self.stage, Stage::Connecting { .. }) {
-            self.come_up(out);
+            self.come_up(now, out);
         }
         if matches!(self.stage, Stage::Up) {
             let link = self.link;
@@ -415,7 +521,7 @@ impl Peer {
     }
 
     /// Reports the link as up once DTLS is, and every channel takes writes.
-    fn come_up(&mut self, out: &mut Outputs<'_>) {
+    fn come_up(&mut self, now: Instant, out: &mut Outputs<'_>) {
         let (Stage::Connecting { secure: true }, Some((local, remote))) = (&self.stage, self.route)
         else {
             return;
@@ -424,7 +530,11 @@ impl Peer {
             return;
         }
         self.stage = Stage::Up;
+        self.pace = Pace::Steady;
         let (link, pair) = (self.link, self.pair(local, remote));
+        if let Some(tried) = self.tried(out.gathering.servers(now)) {
+            out.events.push_back(LinkEvent::Tried { link, tried });
+        }
         out.events.push_back(LinkEvent::Up { link, pair });
         for (class, bytes) in std::mem::take(&mut self.early) {
             out.events
@@ -446,10 +556,17 @@ impl Peer {
     }
 
     fn pair(&self, local_addr: SocketAddr, remote_addr: SocketAddr) -> CandidatePair {
+        let candidate = self.record.local(local_addr);
+        let is_through_nat = is_private(local_addr.ip()) && !is_private(remote_addr.ip());
+        let local = match candidate.map(|candidate| candidate.kind) {
+            Some(CandidateKind::Relay) => CandidateKind::Relay,
+            _ if is_through_nat => CandidateKind::Srflx,
+            _ => CandidateKind::Host,
+        };
         CandidatePair {
-            local: CandidateKind::Host,
+            local,
             remote: self.remote.kind_of(remote_addr),
-            protocol: LinkProtocol::Udp,
+            protocol: candidate.map_or(LinkProtocol::Udp, |candidate| candidate.protocol),
             local_addr,
             remote_addr,
         }
@@ -463,6 +580,32 @@ impl Peer {
             other => stack_failed(other),
         })
     }
+}
+
+impl Outputs<'_> {
+    /// Sends from a candidate: through its relay, or by the socket.
+    fn send(&mut self, source: SocketAddr, destination: SocketAddr, datagram: &[u8]) {
+        self.transmits.push(
+            source,
+            destination,
+            datagram,
+            self.max_segments,
+            self.counters,
+        );
+    }
+}
+
+/// Tells a new session the candidates of this node.
+fn introduce(rtc: &mut Rtc, local: &[LocalCandidate], now: Instant) -> Record {
+    let mut record = Record::new(now);
+    for candidate in local {
+        if let Some(ice) = candidate.to_ice()
+            && record.note_local(*candidate)
+        {
+            rtc.add_local_candidate(ice);
+        }
+    }
+    record
 }
 
 /// The largest frame of a class.

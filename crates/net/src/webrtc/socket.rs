@@ -102,9 +102,9 @@ impl Socket {
         Ok(self.io.local_addr()?.port())
     }
 
-    /// Whether the socket carries packets of this family.
-    pub(super) fn carries(&self, ip: IpAddr) -> bool {
-        ip.is_ipv4() || self.dual_stack
+    /// Whether the socket carries IPv6 too.
+    pub(super) const fn carries_v6(&self) -> bool {
+        self.dual_stack
     }
 
     /// Most datagrams in one [`Burst`].

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::socket::Datagram;
 use super::*;
 
 const LINK: LinkId = LinkId::new(1);
