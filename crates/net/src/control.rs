@@ -337,6 +337,17 @@ impl ControlSender {
 }
 
 impl ControlReceiver {
+    /// Whether the address of this host that the connection began with is gone:
+    /// then nothing comes any more, whatever the system still believes.
+    pub fn is_stranded(&self) -> bool {
+        let meter = match &self.receiver {
+            Receiver::WebSocket(receiver) => receiver.meter(),
+            Receiver::Poll(receiver) => receiver.meter(),
+        };
+        let is_gone = |ip: std::net::IpAddr| std::net::UdpSocket::bind((ip, 0)).is_err();
+        meter.local().is_some_and(is_gone)
+    }
+
     /// Waits for whatever comes next. Cancel safe. How long silence may last
     /// is for the caller to judge: the registry is heard every
     /// [`PING_INTERVAL_MS`](waymesh_proto::control::PING_INTERVAL_MS).

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 use waymesh_core::Mesh;
 use waymesh_core::app::{ClientId, Command, Event, RegistryEvent};
-use waymesh_net::webrtc::Endpoint;
+use waymesh_net::webrtc::{Endpoint, Notice};
 use waymesh_proto::api::SkillSpec;
 use waymesh_proto::error::Fault;
 use waymesh_proto::ids::{AgentId, MessageId, Name, SkillName};
@@ -179,6 +179,15 @@ impl Driver {
         })?;
         while let Some(event) = self.endpoint.poll_event() {
             self.mesh.handle_link(now, event);
+        }
+        while let Some(notice) = self.endpoint.poll_notice() {
+            match notice {
+                Notice::NetworkChanged => {
+                    self.mesh.handle_network_change(now);
+                    self.registry.check();
+                }
+                Notice::ServersRefused => self.registry.ask_servers(),
+            }
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ mod join;
 mod link;
 mod login;
 mod mail;
+mod nudges;
 mod own;
 mod session;
 mod settlements;
@@ -44,6 +45,7 @@ use crate::marks::MarkBook;
 use crate::members::Members;
 use crate::membership::Standing;
 use crate::sealing_keys::SealingKeys;
+use nudges::Nudges;
 
 pub use join::PendingJoin;
 #[cfg(test)]
@@ -108,6 +110,7 @@ pub(crate) struct RegistryLink {
     kept: Option<News>,
     wants_place: bool,
     counters: Arc<Counters>,
+    nudges: Arc<Nudges>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -128,7 +131,13 @@ pub(crate) fn spawn(config: LinkConfig) -> RegistryLink {
     let (commands, from_driver) = mpsc::channel(DRIVER_TO_LINK_CAP);
     let (to_driver, news) = mpsc::channel(LINK_TO_DRIVER_CAP);
     let counters = Arc::<Counters>::default();
-    let link = link::Link::new(config, Arc::clone(&counters), to_driver);
+    let nudges = Arc::<Nudges>::default();
+    let link = link::Link::new(
+        config,
+        Arc::clone(&counters),
+        Arc::clone(&nudges),
+        to_driver,
+    );
     #[expect(
         clippy::disallowed_methods,
         reason = "RegistryLink keeps the handle and awaits it in close"
@@ -140,6 +149,7 @@ pub(crate) fn spawn(config: LinkConfig) -> RegistryLink {
         kept: None,
         wants_place: false,
         counters,
+        nudges,
         task: Some(task),
     }
 }
@@ -204,6 +214,17 @@ impl RegistryLink {
     /// What the task counts, as it counts it.
     pub(crate) fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Has the task look whether its connection still carries anything, or
+    /// connect at once: the network is another one.
+    pub(crate) fn check(&self) {
+        self.nudges.network_changed.notify_one();
+    }
+
+    /// Has the task ask for the STUN and TURN servers anew: their credentials are old.
+    pub(crate) fn ask_servers(&self) {
+        self.nudges.servers_refused.notify_one();
     }
 
     /// Says good-bye to the registry and ends the task. Events not taken are lost.

@@ -79,6 +79,9 @@ async fn tcp(host: &str, port: u16, meter: &Meter) -> io::Result<Io> {
                 Ok(stream) => {
                     // Only slower without it.
                     let _ = stream.set_nodelay(true);
+                    if let Ok(local) = stream.local_addr() {
+                        meter.note_local(local.ip());
+                    }
                     return Ok(Box::new(Metered::new(stream, meter.clone())));
                 }
                 Err(error) => last = error,

@@ -1,26 +1,45 @@
-//! Tells whether bytes still arrive: a large message on a slow line is a sign of life too.
+//! Tells whether bytes still arrive, and from which of this host's addresses they
+//! are sent: a large message on a slow line is a sign of life too, and an address
+//! that is gone one of death.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Counts the bytes that streams have read. A clone counts the same bytes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Meter(Arc<AtomicU64>);
+pub(super) struct Meter(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: AtomicU64,
+    local: OnceLock<IpAddr>,
+}
 
 impl Meter {
     /// Whether bytes have come since this was asked last.
     pub(super) fn take_moved(&self) -> bool {
         // Only counts; nothing else is ordered by it.
-        self.0.swap(0, Ordering::Relaxed) > 0
+        self.0.bytes.swap(0, Ordering::Relaxed) > 0
+    }
+
+    /// Notes from where the first of the streams is sent.
+    pub(super) fn note_local(&self, ip: IpAddr) {
+        let _ = self.0.local.set(ip);
+    }
+
+    /// From where the first of the streams is sent.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        self.0.local.get().copied()
     }
 
     fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 

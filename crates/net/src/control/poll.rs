@@ -194,6 +194,11 @@ impl From<RequestError> for SendError {
 }
 
 impl Receiver {
+    /// Counts what comes.
+    pub(super) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// Waits for whatever comes next. Cancel safe: the request goes on.
     pub(super) async fn receive(&mut self) -> Result<Received, ReceiveError> {
         let received = self.receive_or_fail().await;

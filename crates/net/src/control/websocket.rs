@@ -145,6 +145,11 @@ async fn in_time(
 }
 
 impl Receiver {
+    /// Counts what comes.
+    pub(super) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// Waits for whatever comes next. Cancel safe.
     pub(super) async fn receive(&mut self) -> Result<Received, ReceiveError> {
         poll_fn(|cx| {

@@ -15,6 +15,7 @@ use waymesh_trust::certificate::CertificateError;
 use super::dialog::Passed;
 use super::join::{Joiner, Seen};
 use super::login::{self, Saying, Weight, Weights};
+use super::nudges::Nudges;
 use super::own::Own;
 use super::session::{self, Desk};
 use super::signals::Signals;
@@ -57,6 +58,7 @@ pub(super) struct Link {
     /// Why the registry is away, as the log has said it.
     told_away: Option<Code>,
     counters: Arc<Counters>,
+    nudges: Arc<Nudges>,
     news: mpsc::Sender<News>,
 }
 
@@ -64,6 +66,7 @@ impl Link {
     pub(super) fn new(
         config: LinkConfig,
         counters: Arc<Counters>,
+        nudges: Arc<Nudges>,
         news: mpsc::Sender<News>,
     ) -> Self {
         Self {
@@ -84,6 +87,7 @@ impl Link {
             backoff: Backoff::new(REGISTRY_PAUSE_MAX),
             told_away: None,
             counters,
+            nudges,
             news,
         }
     }
@@ -283,6 +287,7 @@ impl Link {
             members: &self.members,
             marks: &self.marks,
             counters: &self.counters,
+            nudges: &self.nudges,
             news: &self.news,
         };
         let rules = ClientMessage::Rules(self.rules.clone());
@@ -301,8 +306,14 @@ impl Link {
         let Some(at) = self.backoff.not_before() else {
             return Ok(());
         };
-        let sleep = tokio::time::sleep_until(at.into());
-        offline(commands, &self.news, &self.counters, &self.marks, sleep).await
+        // Another network may lead to the registry.
+        let pause = async {
+            tokio::select! {
+                () = tokio::time::sleep_until(at.into()) => {}
+                () = self.nudges.network_changed.notified() => {}
+            }
+        };
+        offline(commands, &self.news, &self.counters, &self.marks, pause).await
     }
 }
 

@@ -28,6 +28,7 @@ use super::News;
 use super::finds::{FIND_TIMEOUT, Finds};
 use super::link::unreachable_answer;
 use super::mail::{Posts, Sealer};
+use super::nudges::Nudges;
 use super::own::Own;
 use super::settlements::Settlements;
 use super::signals::{Outgoing, Signals};
@@ -43,6 +44,10 @@ use complaints::Complaints;
 
 /// Silence after which the registry is gone; it pings twice as often.
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
+
+/// Silence after which the registry is gone when the network has changed and it
+/// was asked something. Chosen: a retransmission of TCP on a path of some hundred ms.
+const SILENCE_MAX_IN_DOUBT: Duration = Duration::from_millis(1_500);
 
 /// How often a session looks whether its sealing key is due to be replaced, or
 /// old ones to be destroyed. Chosen: a fraction of the week that a key is given out.
@@ -62,6 +67,7 @@ pub(super) struct Desk<'a> {
     pub(super) members: &'a Members,
     pub(super) marks: &'a MarkBook,
     pub(super) counters: &'a Counters,
+    pub(super) nudges: &'a Nudges,
     pub(super) news: &'a mpsc::Sender<News>,
 }
 
@@ -139,8 +145,9 @@ impl<'a> Session<'a> {
         receiver: &mut ControlReceiver,
         commands: &mut mpsc::Receiver<RegistryCommand>,
     ) -> Trouble {
-        let mut heard = Instant::now();
-        let mut keys_checked = heard;
+        let mut keys_checked = Instant::now();
+        let mut silent_until = keys_checked + SILENCE_MAX;
+        let nudges = self.desk.nudges;
         loop {
             let (texts, items) = (&self.lanes.texts, &self.lanes.items);
             let settlements = &mut self.settlements;
@@ -150,8 +157,8 @@ impl<'a> Session<'a> {
                     Some(command) => self.handle_command(command).await,
                     None => return Trouble::Final(Ended::ByDriver),
                 },
-                received = timeout_at(heard + SILENCE_MAX, receiver.receive()) => {
-                    heard = Instant::now();
+                received = timeout_at(silent_until, receiver.receive()) => {
+                    silent_until = Instant::now() + SILENCE_MAX;
                     match received {
                         Ok(Ok(received)) => self.handle_received(received).await,
                         Ok(Err(error)) => Err(error.into()),
@@ -166,6 +173,19 @@ impl<'a> Session<'a> {
                     room(texts).await;
                 } => self.settle(),
                 () = self.finds.wait() => self.expire_finds().await,
+                () = nudges.servers_refused.notified() => {
+                    self.say(&ClientMessage::IceServers);
+                    Ok(())
+                }
+                () = nudges.network_changed.notified() => {
+                    if receiver.is_stranded() {
+                        return Trouble::passing("the address of the connection is gone");
+                    }
+                    // The answer shows whether the connection still carries anything.
+                    self.say(&ClientMessage::IceServers);
+                    silent_until = silent_until.min(Instant::now() + SILENCE_MAX_IN_DOUBT);
+                    Ok(())
+                }
                 () = tokio::time::sleep_until(keys_checked + KEYS_CHECK) => {
                     keys_checked = Instant::now();
                     self.check_keys()
