@@ -16,6 +16,10 @@ fn fuzz_folder() -> PathBuf {
 }
 
 /// Every committed input passes its target.
+#[expect(
+    clippy::print_stderr,
+    reason = "the last line names the input that fails"
+)]
 pub(crate) fn inputs(targets: &[Target]) {
     for (name, target) in targets {
         let folder = fuzz_folder().join("corpus").join(name);

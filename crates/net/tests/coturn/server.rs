@@ -36,6 +36,7 @@ pub(crate) struct Coturn {
 }
 
 /// Says that a test was skipped; in CI nothing may be.
+#[expect(clippy::print_stderr, reason = "a skipped test is loud")]
 fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "SKIPPED in CI: {why}");
     eprintln!("SKIPPED: {why}");
