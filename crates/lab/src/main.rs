@@ -2,6 +2,7 @@
 //! command line.
 
 mod kill;
+mod nat;
 mod runner;
 mod stage;
 mod trouble;
@@ -29,6 +30,8 @@ enum Verb {
     Kill(kill::Args),
     /// Brings real processes into trouble of other kinds; fails when it does harm.
     Trouble(trouble::Args),
+    /// Puts real processes into networks of every kind (as root).
+    Nat(nat::Args),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +61,7 @@ fn main() -> Result<ExitCode> {
         Verb::World(args) => Ok(world(&args)),
         Verb::Kill(args) => kill::run(&args),
         Verb::Trouble(args) => trouble::run(&args),
+        Verb::Nat(args) => nat::run(&args),
     }
 }
 
