@@ -10,7 +10,7 @@
 //! - what there is and what is possible: [`kind`], [`theory`];
 //! - what makes it real: [`namespace`], [`router`], [`net`];
 //! - what is done with it: [`proof`] (each kind is what it says, by a test of the lab's
-//!   own: [`probe`]).
+//!   own: [`probe`]); [`matrix`] (each kind with each, by real processes: [`site`]).
 //!
 //! It owns the namespaces `wm<pid>-…`; those of dead processes are swept at each start.
 
@@ -18,18 +18,22 @@ mod firewall;
 mod hello;
 mod internet;
 mod kind;
+mod matrix;
 mod namespace;
 mod net;
 mod packet;
 mod probe;
 mod proof;
 mod router;
+mod site;
 mod table;
 mod theory;
 mod translator;
+mod watch;
 mod weather;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -46,8 +50,10 @@ pub(crate) struct Args {
 enum Verb {
     /// Proves with a test of the lab's own (RFC 5780) that each kind is what it says
     Prove(ProveArgs),
-    /// Prints what is possible between each two kinds, and why
+    /// Prints what each kind is, and what is possible between each two
     Theory,
+    /// Tries all pairs of kinds with real processes: first answer, path, time to it
+    Matrix(matrix::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,23 +67,40 @@ struct ProveArgs {
 const SKIPPED: u8 = 77;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    match &args.verb {
-        Verb::Theory => table::print(),
-        Verb::Prove(args) => {
-            if let Some(why) = namespace::missing() {
-                return Ok(skipped(why));
-            }
-            let kinds = if args.kinds.is_empty() {
-                proof::all()
-            } else {
-                &args.kinds
-            };
-            if proof::prove(kinds)? > 0 {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
+    if matches!(args.verb, Verb::Theory) {
+        table::print();
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    if let Some(why) = namespace::missing() {
+        return Ok(skipped(why));
+    }
+    match &args.verb {
+        Verb::Theory => Ok(ExitCode::SUCCESS),
+        Verb::Prove(args) => prove(args),
+        Verb::Matrix(args) => matrix::run(args),
+    }
+}
+
+fn prove(args: &ProveArgs) -> Result<ExitCode> {
+    let kinds = if args.kinds.is_empty() {
+        proof::all()
+    } else {
+        &args.kinds
+    };
+    Ok(match proof::prove(kinds)? {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// Reads a time: a number and ms, s or m.
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
+    let read = units.iter().find_map(|(unit, factor)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*factor).map(Duration::from_millis)
+    });
+    read.ok_or_else(|| "a time is a number and ms, s or m, as in 50ms".to_owned())
 }
 
 #[expect(clippy::print_stdout, reason = "this is the program's output")]

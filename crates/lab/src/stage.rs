@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 pub(crate) use process::Process;
-pub(crate) use program::Program;
+pub(crate) use program::{Ear, Mouth, Program};
 
 /// How a node reaches its peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,18 +177,32 @@ impl Stage {
 
     /// Log lines of all processes that no run may have: panics.
     pub(crate) fn panics(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(self.folder())? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "log") {
-                let text = fs::read(&path)?;
-                let text = String::from_utf8_lossy(&text);
-                let lines = text.lines().filter(|line| line.contains("panicked at"));
-                found.extend(lines.map(|line| format!("{}: {line}", path.display())));
-            }
-        }
-        Ok(found)
+        panics_in(self.folder())
     }
+}
+
+/// Log lines in a folder that no run may have: panics.
+pub(crate) fn panics_in(folder: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for path in logs_in(folder)? {
+        let text = fs::read(&path)?;
+        let text = String::from_utf8_lossy(&text);
+        let lines = text.lines().filter(|line| line.contains("panicked at"));
+        found.extend(lines.map(|line| format!("{}: {line}", path.display())));
+    }
+    Ok(found)
+}
+
+/// The logs of the processes of a folder.
+pub(crate) fn logs_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut logs = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "log") {
+            logs.push(path);
+        }
+    }
+    Ok(logs)
 }
 
 /// What SQLite finds wrong in the registry's database, on a copy of it: `ok` when nothing.

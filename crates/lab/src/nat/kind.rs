@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     /// A firewall that lets no UDP out
     UdpBlocked,
     /// A firewall that lets out TCP to port 443 alone
+    #[value(name = "only-tcp-443")]
     OnlyTcp443,
     /// A firewall that lets out HTTPS to the registry alone
     OnlyRegistry,

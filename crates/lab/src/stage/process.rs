@@ -42,7 +42,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts the binary with `--json`; what it logs is appended to `log`.
-    pub(super) fn spawn(
+    pub(crate) fn spawn(
         name: &str,
         binary: &Path,
         args: impl IntoIterator<Item = OsString>,

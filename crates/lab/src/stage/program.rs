@@ -1,6 +1,7 @@
 //! A program beside a node: requests out, events in, over the node's socket.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ pub(crate) struct Ear {
 
 impl Program {
     /// Connects to a node's socket.
-    pub(super) fn attach(socket: &Path) -> io::Result<Self> {
+    pub(crate) fn attach(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         Ok(Self {
             mouth: Mouth {
@@ -78,6 +79,12 @@ impl Program {
 }
 
 impl Mouth {
+    /// Ends the connection, also for the half that hears.
+    pub(crate) fn hang_up(&self) {
+        // It may have ended already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
     /// Sends one request; without an id only bad news comes back.
     pub(crate) fn tell(&mut self, id: Option<RequestId>, verb: Verb) -> io::Result<()> {
         self.line.clear();

@@ -1,0 +1,203 @@
+//! All pairs of kinds with real processes: how soon the first answer comes, which path a
+//! pair ends up on and when, beside what theory allows.
+
+mod pair;
+mod report;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::kind::Kind;
+use super::net::Sixth;
+use super::proof;
+use super::site::{Member, Site};
+use pair::Pair;
+use report::{Report, Row};
+
+/// Which pairs to try, and how far apart they are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The binary whose processes are tried [default: `waymesh` beside this program]
+    #[arg(long, value_name = "PATH")]
+    waymesh: Option<PathBuf>,
+    /// Only these kinds, each with each
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kinds: Vec<Kind>,
+    /// Only these pairs, as symmetric:none; the first one calls
+    #[arg(long, value_parser = pair_of_kinds, value_delimiter = ',', conflicts_with = "kinds")]
+    pairs: Vec<(Kind, Kind)>,
+    /// The round trip between any two hosts, as in 50ms
+    #[arg(long, default_value = "50ms", value_parser = super::duration)]
+    rtt: Duration,
+    /// Pairs that are tried at once
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    jobs: u8,
+    /// Gives every host IPv6 too, with a firewall where there is a NAT for IPv4
+    #[arg(long)]
+    ipv6: bool,
+    /// More arguments for all nodes
+    #[arg(long = "node-arg", value_name = "ARG", allow_hyphen_values = true)]
+    node_args: Vec<OsString>,
+    /// More arguments for the registry
+    #[arg(long = "registry-arg", value_name = "ARG", allow_hyphen_values = true)]
+    registry_args: Vec<OsString>,
+    /// Copies the logs of all processes here
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Prints each pair and the summary as a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn pair_of_kinds(text: &str) -> Result<(Kind, Kind), String> {
+    use clap::ValueEnum;
+    let (own, their) = text.split_once(':').ok_or("a pair is KIND:KIND")?;
+    Ok((Kind::from_str(own, true)?, Kind::from_str(their, true)?))
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let binary = crate::binary(args.waymesh.as_deref())?;
+    let rounds = rounds(&args.kinds, &args.pairs);
+    let sixth = if args.ipv6 { Sixth::With } else { Sixth::Without };
+    let mut site = Site::set(&binary, args.rtt, sixth, args.registry_args.clone())?;
+    let report = Report::new(args.rtt, args.json);
+    let tried = try_all(&mut site, &rounds, args, &report);
+    if let Some(folder) = &args.keep {
+        site.keep_logs(folder)?;
+    }
+    tried?;
+    for line in site.panics()? {
+        report.violated(&format!("a process panicked: {line}"));
+    }
+    Ok(report.end())
+}
+
+/// Pairs, in rounds of which each has a network at most once in each role.
+fn rounds(kinds: &[Kind], pairs: &[(Kind, Kind)]) -> Vec<Vec<(Kind, Kind)>> {
+    if pairs.is_empty() {
+        let kinds = if kinds.is_empty() { proof::all() } else { kinds };
+        let shifted = |by: usize| (0..kinds.len()).map(move |at| (kinds[at], kinds[(at + by) % kinds.len()]));
+        return (0..kinds.len()).map(|by| shifted(by).collect()).collect();
+    }
+    let mut rounds: Vec<Vec<(Kind, Kind)>> = Vec::new();
+    for pair in pairs {
+        let is_free = |round: &&mut Vec<(Kind, Kind)>| {
+            round.iter().all(|(own, their)| *own != pair.0 && *their != pair.1)
+        };
+        match rounds.iter_mut().find(is_free) {
+            Some(round) => round.push(*pair),
+            None => rounds.push(vec![*pair]),
+        }
+    }
+    rounds
+}
+
+/// The nodes of one role, one a kind.
+fn crowd(site: &mut Site, role: &str, kinds: &[Kind], args: &Args) -> Result<Vec<Member>> {
+    let begin = |kind: &Kind| {
+        let name = format!("{}-{role}", kind.name());
+        site.begin_member(&name, *kind, &args.node_args)
+    };
+    kinds.iter().map(begin).collect()
+}
+
+fn try_all(site: &mut Site, rounds: &[Vec<(Kind, Kind)>], args: &Args, report: &Report) -> Result<()> {
+    let of = |pick: fn(&(Kind, Kind)) -> Kind| {
+        let mut kinds: Vec<_> = rounds.iter().flatten().map(pick).collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    };
+    let mut callers = crowd(site, "a", &of(|pair| pair.0), args)?;
+    let mut callees = crowd(site, "b", &of(|pair| pair.1), args)?;
+    for member in callers.iter_mut().chain(&mut callees) {
+        member.node.told("registered").with_context(|| format!("{} joins", member.name))?;
+    }
+    let (callers, callees) = (callers.as_slice(), callees.as_slice());
+    for round in rounds {
+        try_round(site, round, (callers, callees), args.jobs.into(), report)?;
+    }
+    Ok(())
+}
+
+fn find(crowd: &[Member], kind: Kind) -> Result<&Member> {
+    let found = crowd.iter().find(|member| member.kind == kind);
+    found.with_context(|| format!("nobody is in {}", kind.name()))
+}
+
+fn try_round(
+    site: &Site,
+    round: &[(Kind, Kind)],
+    (callers, callees): (&[Member], &[Member]),
+    jobs: usize,
+    report: &Report,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..jobs.min(round.len()) {
+            scope.spawn(|| {
+                while let Some((own, their)) = round.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let row = || -> Result<Row> {
+                        let pair = Pair {
+                            caller: find(callers, *own)?,
+                            callee: find(callees, *their)?,
+                        };
+                        pair.play(site)
+                    };
+                    match row() {
+                        Ok(row) => report.row(row),
+                        Err(error) => {
+                            let said = format!("{} calls {}: {error:#}", own.name(), their.name());
+                            report.violated(&said);
+                            if let Ok(mut failed) = failed.lock() {
+                                *failed = Some(said);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    match failed.into_inner() {
+        Ok(_) => Ok(()),
+        Err(_) => bail!("a thread of the round panicked"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_is_tried_once_and_no_network_twice_in_a_round() {
+        let rounds = rounds(&[], &[]);
+        let mut all: Vec<_> = rounds.concat();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), proof::all().len().pow(2));
+        assert_eq!(rounds.concat().len(), all.len());
+        for round in rounds {
+            let mut callers: Vec<_> = round.iter().map(|pair| pair.0).collect();
+            callers.dedup();
+            let mut callees: Vec<_> = round.iter().map(|pair| pair.1).collect();
+            callees.sort();
+            callees.dedup();
+            assert_eq!((callers.len(), callees.len()), (round.len(), round.len()));
+        }
+    }
+
+    #[test]
+    fn given_pairs_are_put_into_rounds() {
+        let (a, b) = (Kind::None, Kind::Symmetric);
+        let rounds = rounds(&[], &[(a, b), (b, a), (a, a)]);
+        assert_eq!(rounds, [vec![(a, b), (b, a)], vec![(a, a)]]);
+    }
+}

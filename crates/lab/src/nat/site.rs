@@ -1,0 +1,190 @@
+//! Real processes in the lab's internet: a registry with a public address and TLS on port
+//! 443, and members of its mesh in networks of their own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use waymesh_proto::ids::Name;
+
+use super::kind::Kind;
+use super::net::{Host, Net, Sixth};
+use super::weather::Weather;
+use crate::stage::{self, Process, Program};
+
+/// Where the registry is.
+pub(crate) const REGISTRY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const HTTPS: u16 = 443;
+
+/// What the models of a run begin with.
+const SEED: u64 = 1;
+
+/// A registry, and whoever joined its mesh.
+#[derive(Debug)]
+pub(crate) struct Site {
+    binary: PathBuf,
+    folder: TempDir,
+    pub(crate) net: Net,
+    pub(crate) registry_host: Host,
+    registry: Option<Process>,
+    registry_args: Vec<OsString>,
+    invite: String,
+    /// Of every line from now on.
+    weather: Weather,
+}
+
+/// A node in a network.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) name: Name,
+    pub(crate) kind: Kind,
+    pub(crate) host: Host,
+    pub(crate) node: Process,
+}
+
+/// Every line's weather, so that a round trip between two hosts takes `rtt`.
+pub(crate) fn round_trip(rtt: Duration) -> Weather {
+    Weather {
+        delay: rtt / 4,
+        ..Weather::default()
+    }
+}
+
+impl Site {
+    /// Starts a registry with these arguments beside the usual ones, and makes an invite.
+    pub(crate) fn set(
+        binary: &Path,
+        rtt: Duration,
+        sixth: Sixth,
+        registry_args: Vec<OsString>,
+    ) -> Result<Self> {
+        if !binary.is_file() {
+            bail!("there is no {}: build it, or name it with --waymesh", binary.display());
+        }
+        let net = Net::start(SocketAddr::from((REGISTRY, HTTPS)), sixth, SEED)?;
+        let registry_host = net.add_server("registry", &[REGISTRY])?;
+        let weather = round_trip(rtt);
+        net.set_weather(&registry_host, weather);
+        let mut site = Self {
+            binary: binary.to_owned(),
+            folder: tempfile::tempdir().context("making a temporary folder")?,
+            net,
+            registry_host,
+            registry: None,
+            registry_args,
+            invite: String::new(),
+            weather,
+        };
+        site.start_registry()?;
+        site.invite = site.make_invite()?;
+        Ok(site)
+    }
+
+    /// Starts the registry and waits until it listens.
+    pub(crate) fn start_registry(&mut self) -> Result<()> {
+        let listen = format!("{REGISTRY}:{HTTPS}");
+        let url = format!("https://{listen}");
+        let mut args: Vec<OsString> = ["registry", "--listen", &listen, "--public-url", &url]
+            .map(Into::into)
+            .into();
+        args.push("--data-dir".into());
+        args.push(self.dir("registry").into());
+        args.extend(self.registry_args.iter().cloned());
+        let mut process = self.spawn(&self.registry_host, "registry", args)?;
+        process.told("ready")?;
+        self.registry = Some(process);
+        Ok(())
+    }
+
+    /// Ends the registry without a word (SIGKILL).
+    pub(crate) fn kill_registry(&mut self) -> Result<()> {
+        let registry = self.registry.take();
+        registry.context("the registry is not running")?.kill()
+    }
+
+    fn make_invite(&self) -> Result<String> {
+        let args = ["invite", "--auto-approve", "--reusable", "--data-dir"].map(OsString::from);
+        let args = args.into_iter().chain([self.dir("registry").into()]);
+        let mut command = self.spawn(&self.registry_host, "invite", args)?;
+        command.next()?.invite.context("`waymesh invite` made none")
+    }
+
+    /// Starts a process of the binary on a host.
+    pub(crate) fn spawn(
+        &self,
+        host: &Host,
+        name: &str,
+        args: impl IntoIterator<Item = OsString> + Send,
+    ) -> Result<Process> {
+        let log = self.folder.path().join(format!("{name}.log"));
+        host.namespace
+            .run(|| Process::spawn(name, &self.binary, args, &self.invite, &log))
+    }
+
+    /// Starts a node that offers `echo` in a new network, without waiting for it.
+    pub(crate) fn begin_member(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        more: &[OsString],
+    ) -> Result<Member> {
+        let host = self.net.add_host(name, kind)?;
+        self.net.set_weather(&host, self.weather);
+        let node = self.begin_node(&host, name, more)?;
+        Ok(Member {
+            name: name.parse()?,
+            kind,
+            host,
+            node,
+        })
+    }
+
+    /// Starts a node on a host that is there.
+    pub(crate) fn begin_node(&self, host: &Host, name: &str, more: &[OsString]) -> Result<Process> {
+        let args = ["node", "--name", name, "--skill", "echo", "--data-dir"].map(Into::into);
+        let args = args.into_iter().chain([self.dir(name).into()]);
+        self.spawn(host, name, args.chain(more.iter().cloned()))
+    }
+
+    /// Starts a node and waits until it is registered.
+    pub(crate) fn add_member(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        more: &[OsString],
+    ) -> Result<Member> {
+        let mut member = self.begin_member(name, kind, more)?;
+        member.node.told("registered")?;
+        Ok(member)
+    }
+
+    /// A program beside a node.
+    pub(crate) fn attach(&self, name: &str) -> Result<Program> {
+        Program::attach(&self.dir(name).join("node.sock"))
+            .with_context(|| format!("attaching to {name}"))
+    }
+
+    /// Log lines of all processes that no run may have: panics.
+    pub(crate) fn panics(&self) -> Result<Vec<String>> {
+        stage::panics_in(self.folder.path())
+    }
+
+    /// Copies the logs of all processes to a folder.
+    pub(crate) fn keep_logs(&self, to: &Path) -> Result<()> {
+        fs::create_dir_all(to)?;
+        for log in stage::logs_in(self.folder.path())? {
+            if let Some(name) = log.file_name() {
+                fs::copy(&log, to.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dir(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
