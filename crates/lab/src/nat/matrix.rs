@@ -7,17 +7,16 @@ mod report;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::kind::Kind;
 use super::net::Sixth;
 use super::proof;
-use super::site::{Member, Site};
+use super::site::{Door, Member, Site};
 use pair::Pair;
 use report::{Report, Row};
 
@@ -65,7 +64,11 @@ fn pair_of_kinds(text: &str) -> Result<(Kind, Kind), String> {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let binary = crate::binary(args.waymesh.as_deref())?;
     let rounds = rounds(&args.kinds, &args.pairs);
-    let sixth = if args.ipv6 { Sixth::With } else { Sixth::Without };
+    let sixth = if args.ipv6 {
+        Sixth::With
+    } else {
+        Sixth::Without
+    };
     let mut site = Site::set(&binary, args.rtt, sixth, args.registry_args.clone())?;
     let report = Report::new(args.rtt, args.json);
     let tried = try_all(&mut site, &rounds, args, &report);
@@ -82,14 +85,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Pairs, in rounds of which each has a network at most once in each role.
 fn rounds(kinds: &[Kind], pairs: &[(Kind, Kind)]) -> Vec<Vec<(Kind, Kind)>> {
     if pairs.is_empty() {
-        let kinds = if kinds.is_empty() { proof::all() } else { kinds };
-        let shifted = |by: usize| (0..kinds.len()).map(move |at| (kinds[at], kinds[(at + by) % kinds.len()]));
+        let kinds = if kinds.is_empty() {
+            proof::all()
+        } else {
+            kinds
+        };
+        let shifted =
+            |by: usize| (0..kinds.len()).map(move |at| (kinds[at], kinds[(at + by) % kinds.len()]));
         return (0..kinds.len()).map(|by| shifted(by).collect()).collect();
     }
     let mut rounds: Vec<Vec<(Kind, Kind)>> = Vec::new();
     for pair in pairs {
         let is_free = |round: &&mut Vec<(Kind, Kind)>| {
-            round.iter().all(|(own, their)| *own != pair.0 && *their != pair.1)
+            round
+                .iter()
+                .all(|(own, their)| *own != pair.0 && *their != pair.1)
         };
         match rounds.iter_mut().find(is_free) {
             Some(round) => round.push(*pair),
@@ -108,7 +118,12 @@ fn crowd(site: &mut Site, role: &str, kinds: &[Kind], args: &Args) -> Result<Vec
     kinds.iter().map(begin).collect()
 }
 
-fn try_all(site: &mut Site, rounds: &[Vec<(Kind, Kind)>], args: &Args, report: &Report) -> Result<()> {
+fn try_all(
+    site: &mut Site,
+    rounds: &[Vec<(Kind, Kind)>],
+    args: &Args,
+    report: &Report,
+) -> Result<()> {
     let of = |pick: fn(&(Kind, Kind)) -> Kind| {
         let mut kinds: Vec<_> = rounds.iter().flatten().map(pick).collect();
         kinds.sort();
@@ -118,58 +133,49 @@ fn try_all(site: &mut Site, rounds: &[Vec<(Kind, Kind)>], args: &Args, report: &
     let mut callers = crowd(site, "a", &of(|pair| pair.0), args)?;
     let mut callees = crowd(site, "b", &of(|pair| pair.1), args)?;
     for member in callers.iter_mut().chain(&mut callees) {
-        member.node.told("registered").with_context(|| format!("{} joins", member.name))?;
+        member
+            .node
+            .told("registered")
+            .with_context(|| format!("{} joins", member.name))?;
     }
-    let (callers, callees) = (callers.as_slice(), callees.as_slice());
+    let doors = |crowd: &[Member]| crowd.iter().map(|member| site.door(member)).collect();
+    let (from, to): (Vec<_>, Vec<_>) = (doors(&callers), doors(&callees));
     for round in rounds {
-        try_round(site, round, (callers, callees), args.jobs.into(), report)?;
+        try_round(round, (&from, &to), args.jobs.into(), report);
     }
     Ok(())
 }
 
-fn find(crowd: &[Member], kind: Kind) -> Result<&Member> {
-    let found = crowd.iter().find(|member| member.kind == kind);
+fn find(crowd: &[Door], kind: Kind) -> Result<&Door> {
+    let found = crowd.iter().find(|door| door.kind == kind);
     found.with_context(|| format!("nobody is in {}", kind.name()))
 }
 
-fn try_round(
-    site: &Site,
-    round: &[(Kind, Kind)],
-    (callers, callees): (&[Member], &[Member]),
-    jobs: usize,
-    report: &Report,
-) -> Result<()> {
+fn try_round(round: &[(Kind, Kind)], crowds: (&[Door], &[Door]), jobs: usize, report: &Report) {
     let next = AtomicUsize::new(0);
-    let failed = Mutex::new(None);
     thread::scope(|scope| {
         for _ in 0..jobs.min(round.len()) {
             scope.spawn(|| {
-                while let Some((own, their)) = round.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let row = || -> Result<Row> {
-                        let pair = Pair {
-                            caller: find(callers, *own)?,
-                            callee: find(callees, *their)?,
-                        };
-                        pair.play(site)
-                    };
-                    match row() {
+                while let Some(pair) = round.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match try_pair(*pair, crowds) {
                         Ok(row) => report.row(row),
                         Err(error) => {
-                            let said = format!("{} calls {}: {error:#}", own.name(), their.name());
-                            report.violated(&said);
-                            if let Ok(mut failed) = failed.lock() {
-                                *failed = Some(said);
-                            }
+                            let (own, their) = (pair.0.name(), pair.1.name());
+                            report.violated(&format!("{own} calls {their}: {error:#}"));
                         }
                     }
                 }
             });
         }
     });
-    match failed.into_inner() {
-        Ok(_) => Ok(()),
-        Err(_) => bail!("a thread of the round panicked"),
-    }
+}
+
+fn try_pair((own, their): (Kind, Kind), (from, to): (&[Door], &[Door])) -> Result<Row> {
+    let pair = Pair {
+        caller: find(from, own)?,
+        callee: find(to, their)?,
+    };
+    pair.play()
 }
 
 #[cfg(test)]

@@ -46,6 +46,21 @@ pub(crate) struct Member {
     pub(crate) node: Process,
 }
 
+/// Where programs find a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) name: Name,
+    pub(crate) kind: Kind,
+    socket: PathBuf,
+}
+
+impl Door {
+    /// A program beside the node.
+    pub(crate) fn attach(&self) -> Result<Program> {
+        Program::attach(&self.socket).with_context(|| format!("attaching to {}", self.name))
+    }
+}
+
 /// Every line's weather, so that a round trip between two hosts takes `rtt`.
 pub(crate) fn round_trip(rtt: Duration) -> Weather {
     Weather {
@@ -63,7 +78,10 @@ impl Site {
         registry_args: Vec<OsString>,
     ) -> Result<Self> {
         if !binary.is_file() {
-            bail!("there is no {}: build it, or name it with --waymesh", binary.display());
+            bail!(
+                "there is no {}: build it, or name it with --waymesh",
+                binary.display()
+            );
         }
         let net = Net::start(SocketAddr::from((REGISTRY, HTTPS)), sixth, SEED)?;
         let registry_host = net.add_server("registry", &[REGISTRY])?;
@@ -121,8 +139,9 @@ impl Site {
         args: impl IntoIterator<Item = OsString> + Send,
     ) -> Result<Process> {
         let log = self.folder.path().join(format!("{name}.log"));
+        let (binary, invite) = (&self.binary, &self.invite);
         host.namespace
-            .run(|| Process::spawn(name, &self.binary, args, &self.invite, &log))
+            .run(|| Process::spawn(name, binary, args, invite, &log))
     }
 
     /// Starts a node that offers `echo` in a new network, without waiting for it.
@@ -162,10 +181,13 @@ impl Site {
         Ok(member)
     }
 
-    /// A program beside a node.
-    pub(crate) fn attach(&self, name: &str) -> Result<Program> {
-        Program::attach(&self.dir(name).join("node.sock"))
-            .with_context(|| format!("attaching to {name}"))
+    /// How a member is found by whoever has no business with its process.
+    pub(crate) fn door(&self, member: &Member) -> Door {
+        Door {
+            name: member.name.clone(),
+            kind: member.kind,
+            socket: self.dir(member.name.as_str()).join("node.sock"),
+        }
     }
 
     /// Log lines of all processes that no run may have: panics.

@@ -11,7 +11,7 @@ use waymesh_proto::ipc::{Event, RequestId, Route, Verb};
 use waymesh_proto::link::Path;
 
 use super::report::Row;
-use crate::nat::site::{Member, Site};
+use crate::nat::site::Door;
 use crate::nat::table;
 use crate::nat::watch::{At, Heard, Watch};
 
@@ -34,8 +34,8 @@ const CALLEE: At = 1;
 /// Two members that never spoke to each other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair<'a> {
-    pub(super) caller: &'a Member,
-    pub(super) callee: &'a Member,
+    pub(super) caller: &'a Door,
+    pub(super) callee: &'a Door,
 }
 
 /// What is known of a pair so far.
@@ -82,10 +82,9 @@ impl Pair<'_> {
         }
     }
 
-    pub(super) fn play(self, site: &Site) -> Result<Row> {
+    pub(super) fn play(self) -> Result<Row> {
         let theory = table::reach(self.caller.kind).best_path(table::reach(self.callee.kind));
-        let programs = [self.caller, self.callee].map(|member| site.attach(member.name.as_str()));
-        let mut watch = Watch::new(programs.into_iter().collect::<Result<Vec<_>>>()?);
+        let mut watch = Watch::new([self.caller.attach()?, self.callee.attach()?]);
         let mut seen = Seen::default();
 
         let begun = Instant::now();
@@ -113,7 +112,9 @@ impl Pair<'_> {
             first_path: first.path,
             linked: seen.linked.map(|(path, moment)| (path, since(moment))),
             path,
-            settled: common.filter(|(path, _)| *path != Path::Mailbox).map(|(_, at)| since(at)),
+            settled: common
+                .filter(|(path, _)| *path != Path::Mailbox)
+                .map(|(_, at)| since(at)),
             reasons: seen.reasons,
         })
     }
@@ -134,7 +135,11 @@ impl Pair<'_> {
         let deadline = Instant::now() + PATIENCE;
         while let Some(heard) = watch.next(deadline)? {
             match heard.event {
-                Event::Result { id, payload: back, route } if id.as_ref() == Some(&request) => {
+                Event::Result {
+                    id,
+                    payload: back,
+                    route,
+                } if id.as_ref() == Some(&request) => {
                     ensure!(back == payload, "another answer came than the echo");
                     return route.context("an answer to a call without a route");
                 }
@@ -148,10 +153,20 @@ impl Pair<'_> {
     }
 
     /// Waits until both use the path that theory allows, or time is up, and that it lasts.
-    fn settle(&self, watch: &mut Watch, seen: &mut Seen, begun: Instant, theory: Path) -> Result<()> {
+    fn settle(
+        &self,
+        watch: &mut Watch,
+        seen: &mut Seen,
+        begun: Instant,
+        theory: Path,
+    ) -> Result<()> {
         for at in [CALLER, CALLEE] {
             let attempts = Detail::Now;
-            watch.tell(at, "peers".parse::<RequestId>()?, Verb::ListPeers { attempts })?;
+            watch.tell(
+                at,
+                "peers".parse::<RequestId>()?,
+                Verb::ListPeers { attempts },
+            )?;
         }
         loop {
             let until = match seen.common() {

@@ -102,7 +102,10 @@ fn shown_ms(time: Option<Duration>) -> String {
 impl Report {
     pub(super) fn new(rtt: Duration, is_json: bool) -> Self {
         if !is_json {
-            println!("round trip {:.0} ms between any two hosts; times in ms", ms(rtt));
+            println!(
+                "round trip {:.0} ms between any two hosts; times in ms",
+                ms(rtt)
+            );
             println!(
                 "{:<19}{:<19}{:>7} {:<9}{:>7} {:<8}{:>7} {:<8}{:<8}",
                 "caller", "callee", "answer", "by", "link", "by", "path", "", "theory"
@@ -131,7 +134,10 @@ impl Report {
                 path_ms: row.settled.map(ms),
                 reasons: &row.reasons,
             };
-            println!("{}", serde_json::to_string(&line).expect("figures always serialise"));
+            println!(
+                "{}",
+                serde_json::to_string(&line).expect("figures always serialise")
+            );
         } else {
             println!(
                 "{:<19}{:<19}{:>7.0} {:<9}{:>7} {:<8}{:>7} {:<8}{:<8}{}",
@@ -144,7 +150,11 @@ impl Report {
                 shown_ms(row.settled),
                 shown(row.path),
                 path_name(row.theory),
-                if row.is_best() { "" } else { "  <- not what theory allows" },
+                if row.is_best() {
+                    ""
+                } else {
+                    "  <- not what theory allows"
+                },
             );
             if !row.is_best() {
                 for reason in &row.reasons {
@@ -167,8 +177,10 @@ impl Report {
 
     /// Prints the figures.
     pub(super) fn end(self) -> ExitCode {
-        let SoFar { rows, violations } =
-            self.so_far.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let SoFar { rows, violations } = self
+            .so_far
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         let wanted = |path| rows.iter().filter(move |row| row.theory == path);
         let had = |path| wanted(path).filter(move |row| row.path == Some(path));
         let answers = Spread::of(rows.iter().map(|row| row.first_answer));
@@ -194,11 +206,18 @@ impl Report {
             violations,
         };
         if self.is_json {
-            println!("{}", serde_json::to_string(&summary).expect("figures always serialise"));
+            println!(
+                "{}",
+                serde_json::to_string(&summary).expect("figures always serialise")
+            );
         } else {
             summary.print(&answers, &direct, &relay);
         }
-        if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if summary.ok {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -206,7 +225,12 @@ impl Summary {
     fn print(&self, answers: &Spread, direct: &Spread, relay: &Spread) {
         println!(
             "{} of {} pairs exchange messages; direct {} of {} where theory allows it, relayed {} of {}",
-            self.exchanging, self.pairs, self.direct, self.direct_wanted, self.relay, self.relay_wanted
+            self.exchanging,
+            self.pairs,
+            self.direct,
+            self.direct_wanted,
+            self.relay,
+            self.relay_wanted
         );
         println!("first answer {answers}; to direct {direct}; to relay {relay}");
     }
@@ -232,6 +256,11 @@ impl Spread {
 
 impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "p50 {} ms, max {} ms", shown_ms(self.p50), shown_ms(self.max))
+        write!(
+            f,
+            "p50 {} ms, max {} ms",
+            shown_ms(self.p50),
+            shown_ms(self.max)
+        )
     }
 }
