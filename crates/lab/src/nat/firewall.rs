@@ -56,10 +56,6 @@ impl Firewall {
         }
     }
 
-    pub(crate) const fn rule(&self) -> Rule {
-        self.rule
-    }
-
     /// Judges a packet that wants out.
     pub(crate) fn handle_outbound(&mut self, packet: &Packet) -> Ruling {
         let flow = packet.flow();

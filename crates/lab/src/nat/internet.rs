@@ -216,14 +216,6 @@ impl Internet {
         self.line(host, direction).weather = weather;
     }
 
-    pub(crate) fn weather(&self, host: HostId, direction: Direction) -> Weather {
-        let host = &self.hosts[host.0];
-        match direction {
-            Direction::Up => host.up.weather,
-            Direction::Down => host.down.weather,
-        }
-    }
-
     fn line(&mut self, host: HostId, direction: Direction) -> &mut Line {
         let host = &mut self.hosts[host.0];
         match direction {

@@ -376,12 +376,6 @@ impl Packet {
         self.error(kind, code, u32::from(mtu))
     }
 
-    /// The ICMP error that says that nobody has the target's address (RFC 792, RFC 4443 §3.1).
-    pub(crate) fn unreachable(&self) -> Self {
-        let (kind, code) = if self.is_v6() { (1, 3) } else { (3, 1) };
-        self.error(kind, code, 0)
-    }
-
     fn error(&self, kind: u8, code: u8, rest: u32) -> Self {
         // As much of the packet as fits the smallest link (RFC 1812 §4.3.2.3, RFC 4443 §2.4).
         let quoted = &self.bytes[..self.bytes.len().min(500)];
@@ -619,7 +613,7 @@ mod tests {
                 let _ = (packet.flow(), packet.quoted(), packet.segment(), packet.is_whole());
                 packet.set(End::Source, a);
                 packet.set_quoted(End::Target, b);
-                let _ = (packet.too_big(1280), packet.unreachable(), packet.reset(End::Source));
+                let _ = (packet.too_big(1280), packet.reset(End::Source));
             }
         }
     }
