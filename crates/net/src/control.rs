@@ -24,6 +24,7 @@ mod dial;
 mod error;
 mod first_use;
 pub mod http;
+mod issuer;
 mod meter;
 mod poll;
 mod proxy;
@@ -38,8 +39,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use waymesh_proto::control::CONTROL_MAX_BYTES;
 
-pub(crate) use dial::Io;
+pub(crate) use dial::{Io, dial};
 pub use error::{ConnectError, Distrust, ReceiveError, RequestError, SendError, TargetError};
+pub(crate) use meter::Meter;
 pub use proxy::ProxyEnvironment;
 pub(crate) use relay::{RelayDialError, dial_relay};
 pub use target::{ProofRequest, Prover, Target};

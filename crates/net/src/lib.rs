@@ -7,11 +7,13 @@
 //! - [`webrtc`]: links to peers over one UDP socket.
 //! - [`local`]: Unix sockets for the programs of one user.
 //! - [`control`]: the connection to the registry.
+//! - [`probe`]: what the network lets through.
 //! - [`stun`]: the question for one's own address.
 //! - [`turn`]: STUN and TURN.
 
 pub mod control;
 pub mod local;
+pub mod probe;
 pub mod stun;
 pub mod turn;
 pub mod webrtc;

@@ -30,7 +30,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> ByteStream for T {}
 pub(crate) type Io = Box<dyn ByteStream>;
 
 /// Connects. Not cancel safe in the sense that a dropped attempt begins anew.
-pub(super) async fn dial(way: &Way, meter: &Meter) -> Result<Io, ConnectError> {
+pub(crate) async fn dial(way: &Way, meter: &Meter) -> Result<Io, ConnectError> {
     let io = match &way.proxy {
         Some(proxy) => through(proxy, way, meter)
             .await

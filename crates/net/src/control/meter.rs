@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Counts the bytes that streams have read. A clone counts the same bytes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Meter(Arc<Counted>);
+pub(crate) struct Meter(Arc<Counted>);
 
 #[derive(Debug, Default)]
 struct Counted {
@@ -45,7 +45,7 @@ impl Meter {
 
 /// A stream whose read bytes are counted.
 #[derive(Debug)]
-pub(super) struct Metered<T> {
+pub(crate) struct Metered<T> {
     io: T,
     meter: Meter,
 }

@@ -34,7 +34,7 @@ pub struct Target {
 
 /// What does not depend on who asks.
 #[derive(Debug, Clone)]
-pub(super) struct Way {
+pub(crate) struct Way {
     pub(super) origin: Origin,
     /// Without brackets.
     pub(super) host: String,
@@ -146,7 +146,7 @@ impl Target {
         self.way.proxy.as_ref().map(Proxy::name)
     }
 
-    pub(super) fn way(&self) -> &Way {
+    pub(crate) fn way(&self) -> &Way {
         &self.way
     }
 

@@ -28,6 +28,7 @@ use waymesh_proto::{Code, Fault};
 use super::dial::Io;
 use super::error::{ConnectError, TargetError};
 use super::first_use::FirstUse;
+use super::issuer::issuer;
 
 /// What is spoken inside (RFC 7301); the registry's port also serves others.
 const ALPN: &[u8] = b"http/1.1";
@@ -153,16 +154,21 @@ pub struct Distrust {
     pub found: Option<[u8; 32]>,
     /// The SHA-256 of the key that was expected, if one is pinned.
     pub pin: Option<[u8; 32]>,
+    /// Who has issued the certificate, as it says itself: anybody may write any name there.
+    pub issuer: Option<String>,
     why: String,
 }
 
 impl Distrust {
     /// The error as users are told, with both fingerprints.
     pub fn fault(&self) -> Fault {
-        let shown = self.found.map_or_else(
+        let mut shown = self.found.map_or_else(
             || "it shows no readable key".into(),
             |found| format!("it shows the TLS key {}", HEXLOWER.encode(&found)),
         );
+        if let Some(issuer) = &self.issuer {
+            shown.push_str(&format!(", issued by {issuer:?}"));
+        }
         let hint = match self.pin {
             Some(pin) => format!(
                 "{shown}, and {} is pinned, by the invite or since the first connection; ask for a new invite, or give --ca FILE if your network intercepts TLS",
@@ -215,27 +221,41 @@ impl Verifier {
         }
     }
 
-    fn distrust(&self, found: Option<[u8; 32]>, why: impl fmt::Display) -> TlsError {
+    fn distrust(
+        &self,
+        leaf: &CertificateDer<'_>,
+        found: Option<[u8; 32]>,
+        why: impl fmt::Display,
+    ) -> TlsError {
         let pin = match self.key {
             KeyTrust::Pinned(pin) => Some(pin),
             KeyTrust::None | KeyTrust::FirstUse => None,
         };
-        let why = why.to_string();
-        let distrust = Distrust { found, pin, why };
+        let distrust = Distrust {
+            found,
+            pin,
+            issuer: issuer(leaf),
+            why: why.to_string(),
+        };
         CertificateError::Other(OtherError(Arc::new(distrust))).into()
     }
 
     /// Judges a key that no authority vouches for; `why` says what they find wrong.
-    fn judge(&self, found: [u8; 32], why: String) -> Result<ServerCertVerified, TlsError> {
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        found: [u8; 32],
+        why: String,
+    ) -> Result<ServerCertVerified, TlsError> {
         match self.key {
             KeyTrust::FirstUse if self.first_use.admits(found) => {
                 Ok(ServerCertVerified::assertion())
             }
             KeyTrust::FirstUse => {
                 let why = "another one was shown before on the same connection";
-                Err(self.distrust(Some(found), why))
+                Err(self.distrust(leaf, Some(found), why))
             }
-            KeyTrust::None | KeyTrust::Pinned(_) => Err(self.distrust(Some(found), why)),
+            KeyTrust::None | KeyTrust::Pinned(_) => Err(self.distrust(leaf, Some(found), why)),
         }
     }
 }
@@ -249,7 +269,7 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let parsed = ParsedCertificate::try_from(leaf).map_err(|e| self.distrust(None, e))?;
+        let parsed = ParsedCertificate::try_from(leaf).map_err(|e| self.distrust(leaf, None, e))?;
         let found = sha256(&parsed.subject_public_key_info());
         if self.key == KeyTrust::Pinned(found) {
             return Ok(ServerCertVerified::assertion());
@@ -267,7 +287,7 @@ impl ServerCertVerifier for Verifier {
             (None, KeyTrust::Pinned(_)) => "its key is not the pinned one".into(),
             (None, _) => "the system names no authority".into(),
         };
-        self.judge(found, why)
+        self.judge(leaf, found, why)
     }
 
     fn verify_tls12_signature(
@@ -400,8 +420,12 @@ fn tls_failed(error: io::Error) -> ConnectError {
         // The certificate is good, but the server does not hold its key.
         Some(TlsError::InvalidCertificate(why)) => {
             let why = why.to_string();
-            let (found, pin) = (None, None);
-            ConnectError::UntrustedTls(Distrust { found, pin, why })
+            ConnectError::UntrustedTls(Distrust {
+                found: None,
+                pin: None,
+                issuer: None,
+                why,
+            })
         }
         _ => ConnectError::Tls(error),
     }
