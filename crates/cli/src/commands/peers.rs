@@ -1,8 +1,11 @@
 //! `waymesh peers`: how this node reaches its peers now, and why so.
 
+mod attempts;
+
 use serde::Serialize;
-use waymesh_proto::Fault;
 use waymesh_proto::api::PeerStatus;
+use waymesh_proto::ids::Name;
+use waymesh_proto::{Code, Fault};
 
 use super::Context;
 use crate::Outcome;
@@ -12,12 +15,20 @@ use crate::sidecar::Sidecar;
 const EXAMPLES: &str = "\
 Examples:
   waymesh peers
-  waymesh peers --json | jq -r 'select(.state == \"linked\") | .agent'";
+  waymesh peers -v bob                 what was tried to reach bob, and why it ended so
+  waymesh peers --json | jq -r 'select(.state == \"linked\") | .agent'
+  waymesh peers -v --json | jq '.attempts[0].tried.pairs'";
 
 /// How this node reaches its peers now, and why so
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Only this peer
+    peer: Option<Name>,
+    /// Also the last attempts to make a link: addresses, checks, servers, times
+    #[arg(long, short = 'v')]
+    verbose: bool,
+}
 
 /// One peer is one line of JSON; for people all are one table.
 #[derive(Debug, Serialize)]
@@ -27,9 +38,19 @@ struct Peers(Vec<PeerStatus>);
 #[serde(transparent)]
 struct Peer<'a>(&'a PeerStatus);
 
-pub(crate) async fn run(_: Args, context: &Context) -> Result<Outcome, Fault> {
+pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let mut sidecar = Sidecar::of(context).await?;
-    let peers = Peers(sidecar.peers(context.timeout).await?);
+    let mut peers = match args.verbose {
+        true => sidecar.attempts(context.timeout).await?,
+        false => sidecar.peers(context.timeout).await?,
+    };
+    if let Some(name) = &args.peer {
+        peers.retain(|peer| peer.agent == *name);
+        if peers.is_empty() {
+            return Err(unknown(name));
+        }
+    }
+    let peers = Peers(peers);
     if context.out.is_json() {
         peers
             .0
@@ -39,6 +60,13 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<Outcome, Fault> {
         context.out.tell(&peers);
     }
     Ok(Outcome::Done)
+}
+
+fn unknown(name: &Name) -> Fault {
+    let message = format!("this node has had nothing to do with {name} so far");
+    Fault::new(Code::UnknownPeer, message).with_hint(format!(
+        "a link is made on first use: try waymesh ping {name}; waymesh agents lists who there is"
+    ))
 }
 
 impl Tell for Peer<'_> {
@@ -62,7 +90,13 @@ impl Tell for Peers {
             "round trip",
             "reason",
         ];
-        table(look, &header, self.0.iter().map(row).collect())
+        let mut text = table(look, &header, self.0.iter().map(row).collect());
+        for peer in &self.0 {
+            if let Some(told) = &peer.attempts {
+                text.push_str(&attempts::text(look, peer, told));
+            }
+        }
+        text
     }
 }
 
