@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agents, approve, audit, bench, bench_role, call, demo, identity, invite, node, peers, pending,
-    ping, registry, reject, revoke, send,
+    agents, approve, audit, bench, bench_role, call, demo, doctor, identity, invite, node, peers,
+    pending, ping, registry, reject, revoke, send,
 };
 use crate::{logging, settings};
 
@@ -74,6 +74,7 @@ pub(crate) enum Command {
     Send(send::Args),
     Call(call::Args),
     Ping(ping::Args),
+    Doctor(doctor::Args),
     /// This node's identity
     #[command(subcommand)]
     Identity(identity::Identity),

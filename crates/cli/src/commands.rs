@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod bench_role;
 pub(crate) mod call;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod identity;
 pub(crate) mod invite;
 pub(crate) mod node;
@@ -74,6 +75,7 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome, Fault> {
         Command::Peers(args) => peers::run(args, &context).await,
         Command::Send(args) => send::run(args, &context).await,
         Command::Call(args) => call::run(args, &context).await,
+        Command::Doctor(args) => doctor::run(args, &context).await,
         Command::Ping(args) => ping::run(args, &context).await,
         Command::Identity(identity) => identity::run(identity, &context).await,
         Command::Bench(bench) => bench::run(bench, &context).await,

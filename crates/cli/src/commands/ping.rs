@@ -78,15 +78,24 @@ impl Tell for Trip {
             None => "link".to_owned(),
         };
         match (self.rtt_ms, &self.error) {
-            (Some(rtt), _) => format!("{name:<8} {rtt:>9.2} ms  {}", self.way()).trim_end().to_owned(),
-            (None, Some(fault)) => format!("{name:<8}         -     {} ({})", fault.message, fault.code),
+            (Some(rtt), _) => format!("{name:<8} {rtt:>9.2} ms  {}", self.way())
+                .trim_end()
+                .to_owned(),
+            (None, Some(fault)) => {
+                format!("{name:<8}         -     {} ({})", fault.message, fault.code)
+            }
             (None, None) => format!("{name:<8}         -"),
         }
     }
 }
 
 impl Trip {
-    fn new(peer: &Name, via: Via, outcome: Result<Pong, Fault>, status: Option<&PeerStatus>) -> Self {
+    fn new(
+        peer: &Name,
+        via: Via,
+        outcome: Result<Pong, Fault>,
+        status: Option<&PeerStatus>,
+    ) -> Self {
         let path = outcome.as_ref().ok().map(|pong| pong.path);
         // The candidates are those of the link, if it is what the answer came by.
         let link = status.filter(|status| path != Some(Path::Mailbox) && path == status.path);
@@ -141,7 +150,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
             let peers = sidecar.peers(context.timeout).await?;
             let status = peers.iter().find(|peer| peer.agent == args.peer);
             let is_lost = outcome.is_err();
-            context.out.tell(&Trip::new(&args.peer, *via, outcome, status));
+            context
+                .out
+                .tell(&Trip::new(&args.peer, *via, outcome, status));
             if is_lost {
                 break;
             }

@@ -2,23 +2,23 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
-use waymesh_proto::control::Origin;
 use waymesh_proto::ice::{IceTransport, IceUrl};
 
 use super::stream::resolve;
 use super::udp::seed;
-use crate::control::{ConnectError, Meter, ProxyEnvironment, Target, TlsTrust, dial};
+use crate::control::{ProxyEnvironment, TlsTrust};
 use crate::turn::client::{
     Client, ClientConfig, ClientEvent, Credentials, RelayFamily, TurnError, Via,
 };
-use crate::turn::framing::Decoder;
+use crate::turn::stream::{Stream, StreamError, StreamEvent};
 
-/// Bytes that are read at once; larger than any answer.
+/// Bytes of a datagram that are read; more than any answer has.
 const READ_BYTES: usize = 2_048;
 
 /// How far it got with a TURN server.
@@ -38,7 +38,7 @@ pub struct Asking {
     pub credentials: Option<Credentials>,
     /// Whom TLS trusts.
     pub trust: TlsTrust,
-    /// What is on the way to a server over TLS.
+    /// What is on the way to a server over TCP and TLS.
     pub proxies: ProxyEnvironment,
     /// How long all of it may take.
     pub limit: Duration,
@@ -47,15 +47,12 @@ pub struct Asking {
 /// Why a TURN server gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReached {
-    /// The name does not resolve, or nobody answers there.
+    /// The name does not resolve, or the system cannot send there.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// No connection over TLS.
+    /// No connection over TCP or TLS, or it ended.
     #[error("{0}")]
-    Tls(ConnectError),
-    /// The URL cannot be asked: TLS over UDP, a name that cannot be in a certificate.
-    #[error("{0}")]
-    Url(String),
+    Stream(StreamError),
     /// Nothing came in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -69,35 +66,15 @@ pub enum NotReached {
 /// # Errors
 /// [`NotReached`], after the limit at the latest.
 pub async fn reach(url: &IceUrl, asking: &Asking) -> Result<Reached, NotReached> {
-    let (limit, asked) = (asking.limit, Box::pin(ask(url, asking)));
-    let asked = timeout(limit, asked).await;
-    asked.unwrap_or(Err(NotReached::Timeout(limit)))
-}
-
-async fn ask(url: &IceUrl, asking: &Asking) -> Result<Reached, NotReached> {
-    if url.scheme().is_tls() {
-        let target = tls_target(url, asking)?;
-        let stream = dial(target.way(), &Meter::default()).await;
-        return by_stream(stream.map_err(NotReached::Tls)?, asking).await;
-    }
-    let addresses = resolve(url.host(), url.port(), asking.limit).await?;
-    match url.transport() {
-        IceTransport::Tcp => by_stream(TcpStream::connect(&*addresses).await?, asking).await,
-        IceTransport::Udp => by_datagrams(&addresses, asking).await,
-    }
-}
-
-/// The server as the control connection's dialer knows one: it has the proxy and TLS.
-fn tls_target(url: &IceUrl, asking: &Asking) -> Result<Target, NotReached> {
-    let host = match url.host() {
-        ip if ip.contains(':') => format!("[{ip}]"),
-        name => name.to_owned(),
+    let asked = async {
+        if url.transport() == IceTransport::Tcp {
+            return by_stream(url, asking).await;
+        }
+        let addresses = resolve(url.host(), url.port(), asking.limit).await?;
+        by_datagrams(addresses[0], asking).await
     };
-    let origin: Origin = format!("https://{host}:{}", url.port())
-        .parse()
-        .map_err(|_| NotReached::Url(format!("{url} has a host that no certificate can name")))?;
-    let target = Target::new(origin, &asking.trust, &asking.proxies);
-    target.map_err(|error| NotReached::Url(error.to_string()))
+    let asked = timeout(asking.limit, Box::pin(asked)).await;
+    asked.unwrap_or(Err(NotReached::Timeout(asking.limit)))
 }
 
 fn client(via: Via, asking: &Asking) -> Client {
@@ -110,10 +87,7 @@ fn client(via: Via, asking: &Asking) -> Client {
     Client::new(config, Instant::now(), seed())
 }
 
-async fn by_datagrams(addresses: &[SocketAddr], asking: &Asking) -> Result<Reached, NotReached> {
-    let Some(server) = addresses.first().copied() else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "it has no address").into());
-    };
+async fn by_datagrams(server: SocketAddr, asking: &Asking) -> Result<Reached, NotReached> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -141,48 +115,42 @@ async fn by_datagrams(addresses: &[SocketAddr], asking: &Asking) -> Result<Reach
     }
 }
 
-async fn by_stream(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    asking: &Asking,
-) -> Result<Reached, NotReached> {
+async fn by_stream(url: &IceUrl, asking: &Asking) -> Result<Reached, NotReached> {
+    let wake = Arc::new(Notify::new());
+    let mut stream = Stream::connect(url, &asking.trust, &asking.proxies, Arc::clone(&wake));
+    while !is_open(&mut stream)? {
+        wake.notified().await;
+    }
     let mut client = client(Via::Stream, asking);
-    let (mut decoder, mut buffer) = (Decoder::default(), [0; READ_BYTES]);
     loop {
+        while let Some(event) = stream.poll() {
+            match event {
+                StreamEvent::Message(message) => {
+                    client.handle_datagram(Instant::now(), &message);
+                }
+                StreamEvent::Closed(error) => return Err(NotReached::Stream(error)),
+                StreamEvent::Connected => {}
+            }
+        }
         let reached = outcome(&mut client);
         while let Some(bytes) = client.poll_transmit() {
-            stream.write_all(&bytes).await?;
+            stream.send(bytes);
         }
+        // The end of the connection ends the allocation too.
         if let Some(reached) = reached {
-            stream.flush().await?;
             return reached;
         }
-        stream.flush().await?;
         tokio::select! {
-            read = stream.read(&mut buffer) => match read? {
-                0 => {
-                    let why = "the server closed the connection";
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why).into());
-                }
-                length => {
-                    decoder.extend(&buffer[..length]);
-                    hear(&mut decoder, &mut client)?;
-                }
-            },
+            () = wake.notified() => {}
             () = due(&client) => client.handle_timeout(Instant::now()),
         }
     }
 }
 
-fn hear(decoder: &mut Decoder, client: &mut Client) -> Result<(), NotReached> {
-    loop {
-        match decoder.poll() {
-            Ok(Some(message)) => _ = client.handle_datagram(Instant::now(), message),
-            Ok(None) => return Ok(()),
-            Err(_) => {
-                let why = "what answers there does not speak TURN";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why).into());
-            }
-        }
+fn is_open(stream: &mut Stream) -> Result<bool, NotReached> {
+    match stream.poll() {
+        Some(StreamEvent::Closed(error)) => Err(NotReached::Stream(error)),
+        event => Ok(event.is_some()),
     }
 }
 

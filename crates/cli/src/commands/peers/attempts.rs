@@ -33,7 +33,10 @@ pub(super) fn text(look: Look, peer: &PeerStatus, attempts: &[Attempt]) -> Strin
 fn headline(attempt: &Attempt, peer: &PeerStatus) -> String {
     let when = match attempt.age_ms {
         age if age < 1_000.0 => format!("{age:.0} ms ago"),
-        age => format!("{} ago", spoken(Duration::from_secs_f64(age.max(0.0) / 1e3))),
+        age => format!(
+            "{} ago",
+            spoken(Duration::from_secs_f64(age.max(0.0) / 1e3))
+        ),
     };
     let who = match attempt.role {
         AttemptRole::Offered => "this node offered a link".to_owned(),
@@ -70,7 +73,15 @@ fn of_tried(look: Look, tried: &Tried, outcome: AttemptOutcome) -> String {
     let left_out = pairs.len().saturating_sub(PAIRS_SHOWN);
     let rows: Vec<_> = pairs.into_iter().take(PAIRS_SHOWN).map(row).collect();
     if !rows.is_empty() {
-        let header = ["here", "there", "sent", "answered", "heard", "round trip", ""];
+        let header = [
+            "here",
+            "there",
+            "sent",
+            "answered",
+            "heard",
+            "round trip",
+            "",
+        ];
         for line in table(look, &header, rows).lines() {
             let _ = write!(text, "\n    {line}");
         }
@@ -168,7 +179,8 @@ mod tests {
 
     #[test]
     fn the_checks_tell_in_which_direction_nothing_passes() {
-        let why = |tried| diagnosis(&tried, AttemptOutcome::Failed).expect("a failure has a reason");
+        let why =
+            |tried| diagnosis(&tried, AttemptOutcome::Failed).expect("a failure has a reason");
         assert!(why(Tried::default()).contains("has not told any address"));
         assert!(why(tried(vec![])).contains("no addresses of the same kind"));
         assert!(why(tried(vec![pair(0, 0, 0)])).contains("nothing could be sent"));
@@ -184,8 +196,13 @@ mod tests {
         let mut pairs = vec![pair(1, 0, 0); PAIRS_SHOWN];
         pairs.push(pair(7, 7, 7));
         let text = of_tried(Look::Plain, &tried(pairs), AttemptOutcome::Linked);
-        let first = text.lines().find(|line| line.contains("198.51.100.1:2 ") && line.contains(" 7 "));
+        let first = text
+            .lines()
+            .find(|line| line.contains("198.51.100.1:2 ") && line.contains(" 7 "));
         assert!(first.is_some(), "{text}");
-        assert!(text.ends_with("and 1 more pairs (--json has all)"), "{text}");
+        assert!(
+            text.ends_with("and 1 more pairs (--json has all)"),
+            "{text}"
+        );
     }
 }
