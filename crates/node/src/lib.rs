@@ -38,4 +38,4 @@ pub use waymesh_core::Topology;
 pub use waymesh_core::app::{Command, Event, InboundId, Storing};
 pub use waymesh_core::policy::{Policy, Rule};
 pub use waymesh_net::control::ProxyEnvironment;
-pub use waymesh_net::webrtc::EndpointConfig;
+pub use waymesh_net::webrtc::{CandidatePolicy, EndpointConfig};

@@ -57,7 +57,8 @@ pub struct NodeConfig {
     pub topology: Topology,
     /// The built-in skills to offer.
     pub builtins: BTreeSet<Builtin>,
-    /// How the UDP socket is opened.
+    /// How the UDP socket is opened, and which STUN and TURN servers are used beside the
+    /// registry's. Whom TLS trusts and which proxies there are is taken from `ca` and `proxies`.
     pub endpoint: EndpointConfig,
     /// Whether other processes may attach through `node.sock` in the data directory.
     pub ipc: bool,
@@ -171,7 +172,12 @@ impl Node {
         let incarnation = home.next_incarnation(now_ms)?;
         let agent_id = home.agent_id();
         let sealing = SealingKeys::open(Arc::clone(&home), now_ms)?;
-        let endpoint = Endpoint::bind(config.endpoint)?;
+        // TURN servers are reached as the registry is, whose own server is one of them.
+        let endpoint = Endpoint::bind(EndpointConfig {
+            tls: standing.tls().trust(authorities.clone()),
+            proxies: config.proxies.clone(),
+            ..config.endpoint
+        })?;
         let server = config
             .ipc
             .then(|| IpcServer::bind(home.dir()))

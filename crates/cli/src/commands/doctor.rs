@@ -13,7 +13,7 @@ use waymesh_proto::Fault;
 use waymesh_proto::control::Origin;
 
 use self::diagnosis::Diagnosis;
-use self::servers::ServerArgs;
+pub(super) use self::servers::ServerArgs;
 use self::subject::Subject;
 use super::Context;
 use crate::Outcome;

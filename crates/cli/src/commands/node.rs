@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::Serialize;
 use waymesh_node::skills::Builtin;
 use waymesh_node::{
-    Condition, Event, Home as NodeHome, Node, NodeConfig, NodeInfo, PendingJoin, Policy, Rule,
-    Topology,
+    CandidatePolicy, Condition, EndpointConfig, Event, Home as NodeHome, Node, NodeConfig,
+    NodeInfo, PendingJoin, Policy, Rule, Topology,
 };
 use waymesh_proto::ids::{AgentId, Incarnation, Name, RequestId};
 use waymesh_proto::{Code, Fault};
 
 use super::Context;
+use super::doctor::ServerArgs;
 use crate::Outcome;
 use crate::clock::{iso, spoken, unix_ms};
 use crate::invitation::InviteSource;
@@ -72,9 +73,48 @@ pub(crate) struct Args {
     /// When links are made: on first use, at once to every agent, or never
     #[arg(long, env = "WAYMESH_TOPOLOGY", value_enum, default_value_t = When::OnDemand)]
     topology: When,
+    /// Which addresses peers are told and links may use: all, or relayed ones alone, which
+    /// hide this host's [default: all; ICE_TRANSPORT_POLICY is read too]
+    #[arg(long, env = "WAYMESH_ICE_TRANSPORT_POLICY", value_enum)]
+    ice_transport_policy: Option<Addresses>,
+    #[command(flatten)]
+    servers: ServerArgs,
     /// Stop when standard input closes, so that the node never outlives its parent
     #[arg(long)]
     stdin_guard: bool,
+}
+
+/// The variable that other programs name the policy by; the flag and
+/// `WAYMESH_ICE_TRANSPORT_POLICY` go first.
+const COMMON_POLICY: &str = "ICE_TRANSPORT_POLICY";
+
+/// Which addresses links may use, as `iceTransportPolicy` of browsers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Addresses {
+    /// All that are found
+    All,
+    /// Relayed ones alone: peers do not learn this host's addresses
+    Relay,
+}
+
+impl Addresses {
+    /// What the variable of other programs says.
+    fn common() -> Result<Self, Fault> {
+        let Ok(text) = std::env::var(COMMON_POLICY) else {
+            return Ok(Self::All);
+        };
+        <Self as clap::ValueEnum>::from_str(text.trim(), true).map_err(|_| {
+            Fault::new(Code::Usage, format!("{COMMON_POLICY} is {text:?}"))
+                .with_hint("set it to all or relay, or unset it")
+        })
+    }
+
+    const fn candidates(self) -> CandidatePolicy {
+        match self {
+            Self::All => CandidatePolicy::All,
+            Self::Relay => CandidatePolicy::RelayOnly,
+        }
+    }
 }
 
 /// When links are made.
@@ -152,6 +192,14 @@ fn config(args: Args, data_dir: PathBuf) -> Result<NodeConfig, Fault> {
         None => known_name(&data_dir)?,
     };
     let invite = args.invite.map(|source| source.read()).transpose()?;
+    let addresses = args
+        .ice_transport_policy
+        .map_or_else(Addresses::common, Ok)?;
+    let endpoint = EndpointConfig {
+        candidates: addresses.candidates(),
+        servers: args.servers.servers()?,
+        ..EndpointConfig::default()
+    };
     Ok(NodeConfig {
         invite,
         registry: args.registry,
@@ -166,6 +214,7 @@ fn config(args: Args, data_dir: PathBuf) -> Result<NodeConfig, Fault> {
             When::MailboxOnly => Topology::MailboxOnly,
         },
         builtins: args.skills.into_iter().collect(),
+        endpoint,
         ..NodeConfig::new(name, data_dir)
     })
 }
