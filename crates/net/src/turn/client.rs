@@ -22,22 +22,26 @@
 
 mod answers;
 mod auth;
+mod config;
 mod event;
+mod payloads;
 mod peers;
+mod requests;
 mod transaction;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use self::auth::Auth;
 pub use self::auth::{Credentials, Remembered};
+pub use self::config::{ClientConfig, RelayFamily, Via};
 pub use self::event::{ClientCounters, ClientEvent, Reason, TurnError};
-use self::peers::{Peers, UPKEEP_EVERY, Way};
-use self::transaction::{ANSWER_WITHIN, Asked, Delivery, Due, Then, Transaction, Transactions};
-use super::credential::{Integrity, Key};
+pub use self::payloads::PAYLOAD_MAX_BYTES;
+use self::peers::{Peers, UPKEEP_EVERY};
+use self::transaction::{ANSWER_WITHIN, Asked, Due, Then, Transactions};
 use super::framing::ChannelData;
-use super::message::{Class, Message, Method, TransactionId, Writer, kind};
+use super::message::{Class, Message};
 use crate::stun::ids::Ids;
 
 /// Pause between refreshes, or half the lifetime where that is shorter: NATs
@@ -54,69 +58,6 @@ const ALLOCATE_AGAIN: Duration = Duration::from_millis(300);
 
 /// Pause before a refresh that the server had no room for is tried again. Chosen.
 const REFRESH_AGAIN: Duration = Duration::from_secs(5);
-
-/// Largest payload, bytes: with the header of an indication it fits a UDP datagram.
-pub const PAYLOAD_MAX_BYTES: usize = 65_400;
-
-/// Requests that wait for answers; further ones wait until there is room. Chosen.
-const REQUESTS_MAX: usize = 32;
-
-/// Payloads on their way to the socket; a further one is dropped and counted. Chosen:
-/// one turn of the loop.
-const TO_SERVER_CAP: usize = 1_024;
-
-/// Payloads of peers that nobody has taken yet; a further one is dropped and counted. Chosen:
-/// one turn of the loop.
-const FROM_PEERS_CAP: usize = 1_024;
-
-/// UDP as REQUESTED-TRANSPORT writes it: a protocol number in the first of four bytes
-/// (RFC 8656 §18.8).
-const REQUESTED_UDP: [u8; 4] = [17, 0, 0, 0];
-
-/// IPv6 as REQUESTED-ADDRESS-FAMILY writes it (RFC 8656 §18.9).
-const REQUESTED_IPV6: [u8; 4] = [2, 0, 0, 0];
-
-/// How the server is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// By UDP: messages get lost and are sent again.
-    Datagrams {
-        /// Where to send.
-        server: SocketAddr,
-    },
-    /// By one TCP or TLS connection.
-    Stream,
-}
-
-/// Of which IP family the relayed address is to be; peers of the other cannot be reached by it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum RelayFamily {
-    /// What every server gives.
-    #[default]
-    V4,
-    /// What some give.
-    V6,
-}
-
-impl RelayFamily {
-    /// Whether an address is of this family.
-    pub const fn has(self, ip: IpAddr) -> bool {
-        ip.is_ipv4() == matches!(self, Self::V4)
-    }
-}
-
-/// What a client is made of.
-#[derive(Debug, Clone)]
-pub struct ClientConfig {
-    /// How the server is reached.
-    pub via: Via,
-    /// Which addresses it is to relay for.
-    pub family: RelayFamily,
-    /// Without them only a server that wants none gives an allocation.
-    pub credentials: Option<Credentials>,
-    /// What an earlier client of the same server has learnt ([`Client::remembered`]).
-    pub remembered: Option<Remembered>,
-}
 
 /// Whether a message was for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,42 +200,6 @@ impl Client {
         }
     }
 
-    fn handle_channel_data(&mut self, data: ChannelData<'_>) -> Handled {
-        match self.peers.peer_of(data.channel) {
-            Some(peer) => self.deliver(peer, data.data),
-            None => self.counters.unmatched += 1,
-        }
-        Handled::Taken
-    }
-
-    fn handle_indication(&mut self, message: &Message<'_>) -> Handled {
-        if message.method() != Some(Method::Data) {
-            return Handled::NotMine;
-        }
-        let peer = message.xor_address(kind::XOR_PEER_ADDRESS);
-        match (peer, message.find(kind::DATA)) {
-            (Some(peer), Some(data)) if self.peers.is_permitted(peer.ip()) => {
-                self.deliver(peer, data);
-            }
-            // An ICMP error of a peer is of no interest: its silence tells enough.
-            (Some(_), None) if message.has(kind::ICMP) => {}
-            _ => self.counters.unmatched += 1,
-        }
-        Handled::Taken
-    }
-
-    fn deliver(&mut self, peer: SocketAddr, bytes: &[u8]) {
-        if !matches!(self.state, State::Allocated(_)) {
-            self.counters.unmatched += 1;
-        } else if self.events.len() >= FROM_PEERS_CAP {
-            self.counters.dropped_events += 1;
-        } else {
-            self.counters.received += 1;
-            let bytes = bytes.to_vec();
-            self.events.push_back(ClientEvent::Data { peer, bytes });
-        }
-    }
-
     /// The time that [`Client::poll_timeout`] named has come, or another.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
@@ -363,38 +268,6 @@ impl Client {
         self.events.pop_front()
     }
 
-    /// Lets this address send to the relayed one, from now on and while it is
-    /// used. Addresses that are named before the next
-    /// [`Client::poll_transmit`] are asked for together.
-    pub fn permit(&mut self, now: Instant, ip: IpAddr) {
-        self.now = now;
-        if !self.is_ended() && self.family.has(ip) {
-            self.peers.permit(now, ip);
-        }
-    }
-
-    /// Sends a payload of at most [`PAYLOAD_MAX_BYTES`] to a peer; asks for the
-    /// permission if there is none and keeps the payload meanwhile, 64 in all,
-    /// of which the oldest is dropped. What is dropped is counted.
-    pub fn send(&mut self, now: Instant, peer: SocketAddr, bytes: &[u8]) {
-        self.now = now;
-        let can_go = self.family.has(peer.ip()) && bytes.len() <= PAYLOAD_MAX_BYTES;
-        if self.is_ended() || !can_go || peer.port() == 0 {
-            self.counters.dropped_unsendable += 1;
-            return;
-        }
-        match self.peers.way(now, peer) {
-            Way::Channel(number) => self.transmit_by_channel(number, bytes),
-            Way::Indication => self.transmit_indication(peer, bytes),
-            Way::Wait => {
-                let displaced = self.peers.wait(peer, bytes);
-                self.counters.dropped_waiting += displaced as u64;
-            }
-            Way::Refused => self.counters.dropped_refused += 1,
-            Way::NoRoom => self.counters.dropped_waiting += 1,
-        }
-    }
-
     /// Asks at once whether the allocation is still there, as when links by it die.
     pub fn probe(&mut self, now: Instant) {
         self.now = now;
@@ -420,106 +293,6 @@ impl Client {
 
     const fn is_ended(&self) -> bool {
         matches!(self.state, State::Closing | State::Over)
-    }
-
-    fn drop_waiting(&mut self) {
-        self.counters.dropped_unsendable += self.peers.drop_waiting() as u64;
-    }
-
-    /// Asks for the permissions and channels that are wanted.
-    fn ask_for_peers(&mut self) {
-        if !matches!(self.state, State::Allocated(_)) {
-            return;
-        }
-        while self.transactions.len() < REQUESTS_MAX {
-            if let Some(ips) = self.peers.poll_permissions() {
-                self.ask(Asked::Permissions(ips), 0);
-            } else if let Some((number, peer)) = self.peers.poll_channel(self.now) {
-                self.ask(Asked::Channel { number, peer }, 0);
-            } else {
-                return;
-            }
-        }
-    }
-
-    fn ask(&mut self, asked: Asked, stale: u8) {
-        let id = self.ids.next();
-        let (bytes, key) = self.write(id, &asked);
-        self.to_server.push_back(bytes.clone());
-        let delivery = match self.via {
-            Via::Datagrams { .. } => Delivery::Datagrams,
-            Via::Stream => Delivery::Stream,
-        };
-        let mut transaction = Transaction::new(id, asked, bytes, self.now, delivery);
-        transaction.key = key;
-        transaction.stale = stale;
-        transaction.generation = self.auth.generation();
-        if let State::Allocating(allocating) = &self.state {
-            transaction.end_by(allocating.until);
-        }
-        self.transactions.add(transaction);
-    }
-
-    fn write(&self, id: TransactionId, asked: &Asked) -> (Vec<u8>, Option<Key>) {
-        let mut writer = Writer::new(Class::Request, asked.method(), id);
-        match asked {
-            Asked::Allocate => {
-                writer.put(kind::REQUESTED_TRANSPORT, &REQUESTED_UDP);
-                if self.family == RelayFamily::V6 {
-                    writer.put(kind::REQUESTED_ADDRESS_FAMILY, &REQUESTED_IPV6);
-                }
-            }
-            Asked::Refresh => {}
-            Asked::Release(_) => {
-                writer.put_number(kind::LIFETIME, 0);
-            }
-            Asked::Permissions(ips) => {
-                for ip in ips {
-                    writer.put_xor_address(kind::XOR_PEER_ADDRESS, SocketAddr::new(*ip, 0));
-                }
-            }
-            Asked::Channel { number, peer } => {
-                writer
-                    .put_number(kind::CHANNEL_NUMBER, u32::from(*number) << 16)
-                    .put_xor_address(kind::XOR_PEER_ADDRESS, *peer);
-            }
-        }
-        match self.auth.sign(&mut writer) {
-            Some(key) => (writer.sign(&key, Integrity::Sha1).finish(), Some(key)),
-            None => (writer.finish(), None),
-        }
-    }
-
-    fn transmit_by_channel(&mut self, number: u16, bytes: &[u8]) {
-        let header = ChannelData::header(number, bytes.len()).expect("payloads are bounded");
-        let mut message = Vec::with_capacity(header.len() + bytes.len());
-        message.extend_from_slice(&header);
-        message.extend_from_slice(bytes);
-        self.transmit(message);
-    }
-
-    fn transmit_indication(&mut self, peer: SocketAddr, bytes: &[u8]) {
-        let mut writer = Writer::new(Class::Indication, Method::Send, self.ids.next());
-        writer
-            .put_xor_address(kind::XOR_PEER_ADDRESS, peer)
-            .put(kind::DATA, bytes);
-        self.transmit(writer.finish());
-    }
-
-    fn transmit(&mut self, message: Vec<u8>) {
-        if self.to_server.len() >= TO_SERVER_CAP {
-            self.counters.dropped_full += 1;
-        } else {
-            self.counters.sent += 1;
-            self.to_server.push_back(message);
-        }
-    }
-
-    /// Sends what has waited for `ip`.
-    fn send_waiting(&mut self, ip: IpAddr) {
-        for (peer, bytes) in self.peers.take_waiting(ip) {
-            self.send(self.now, peer, &bytes);
-        }
     }
 
     /// The client is of no more use; says so, in the words that fit.

@@ -1,10 +1,14 @@
 //! A client and a server of the test's own words, one message at a time.
 
+use std::net::IpAddr;
+
 use waymesh_proto::ice::Credential;
 
+use super::payloads::TO_SERVER_CAP;
+use super::requests::{REQUESTED_UDP, REQUESTS_MAX};
 use super::*;
-use crate::turn::credential::PasswordAlgorithm;
-use crate::turn::message::code;
+use crate::turn::credential::{Integrity, Key, PasswordAlgorithm};
+use crate::turn::message::{Method, TransactionId, Writer, code, kind};
 
 mod peers;
 mod refusals;

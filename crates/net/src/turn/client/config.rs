@@ -1,0 +1,47 @@
+//! What a client is made of.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Credentials, Remembered};
+
+/// How the server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// By UDP: messages get lost and are sent again.
+    Datagrams {
+        /// Where to send.
+        server: SocketAddr,
+    },
+    /// By one TCP or TLS connection.
+    Stream,
+}
+
+/// Of which IP family the relayed address is to be; peers of the other cannot be reached by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RelayFamily {
+    /// What every server gives.
+    #[default]
+    V4,
+    /// What some give.
+    V6,
+}
+
+impl RelayFamily {
+    /// Whether an address is of this family.
+    pub const fn has(self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == matches!(self, Self::V4)
+    }
+}
+
+/// What a client is made of.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// How the server is reached.
+    pub via: Via,
+    /// Which addresses it is to relay for.
+    pub family: RelayFamily,
+    /// Without them only a server that wants none gives an allocation.
+    pub credentials: Option<Credentials>,
+    /// What an earlier client of the same server has learnt ([`Client::remembered`]).
+    pub remembered: Option<Remembered>,
+}
