@@ -32,7 +32,11 @@ mod description;
 mod fence;
 mod gathering;
 mod interfaces;
+mod names;
 mod peer;
+mod randomness;
+mod reflexive;
+mod relays;
 mod sessions;
 mod socket;
 mod timers;
@@ -42,7 +46,7 @@ mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use str0m::RtcConfig;
@@ -56,9 +60,10 @@ pub use self::counters::Counters;
 pub use self::gathering::Notice;
 pub use self::transmit::Flushed;
 
+use self::arrivals::Arrival;
 use self::candidates::HostRules;
-use self::demux::Demux;
-use self::gathering::{Gathering, News};
+use self::demux::{Demux, Origin};
+use self::gathering::{Gathering, Links, News};
 use self::peer::Peer;
 use self::socket::{ReceiveBuffer, Socket};
 use self::timers::Timers;
@@ -114,7 +119,7 @@ impl Endpoint {
         };
         Ok(Self {
             socket,
-            gathering: Gathering::start(&config, rules),
+            gathering: Gathering::start(Instant::now(), config, rules),
             template: config::template()?,
             peers: HashMap::new(),
             demux: Demux::default(),
@@ -151,20 +156,30 @@ impl Endpoint {
     /// Does what core wants. Commands for a link that has ended are ignored.
     pub fn handle_command(&mut self, now: Instant, command: LinkCommand) {
         match command {
-            LinkCommand::Offer { link } => self.offer(now, link),
-            LinkCommand::Accept { link, sdp } => self.accept(now, link, &sdp),
+            LinkCommand::Offer { link } => {
+                self.gathering.want(now);
+                self.offer(now, link);
+            }
+            LinkCommand::Accept { link, sdp } => {
+                self.gathering.want(now);
+                self.accept(now, link, &sdp);
+                self.permit(now, link);
+            }
             LinkCommand::Answer { link, sdp } => {
                 self.drive(now, link, |peer, _| peer.handle_answer(now, &sdp));
+                self.permit(now, link);
                 self.hurry(now, link);
             }
             LinkCommand::Candidate { link, candidate } => {
                 self.drive(now, link, |peer, counters| {
                     peer.handle_candidate(now, &candidate, counters)
                 });
+                self.permit(now, link);
                 self.hurry(now, link);
             }
             LinkCommand::Close { link } => self.close(now, link),
         }
+        self.hear_gathering(now);
     }
 
     /// Sends one frame on a link. Taken bytes may still vanish with the link.
@@ -199,7 +214,12 @@ impl Endpoint {
 
     /// When [`Endpoint::handle_timeout`] must be called; it may be called earlier.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.poll_timeout()
+        let gathering = self.gathering.poll_timeout();
+        self.timers
+            .poll_timeout()
+            .into_iter()
+            .chain(gathering)
+            .min()
     }
 
     /// Runs the links whose time has come.
@@ -209,6 +229,14 @@ impl Endpoint {
             if alarm.is_some_and(|alarm| self.timers.ring(link, alarm, at, now)) {
                 self.drive(now, link, |peer, _| peer.run(now));
             }
+        }
+        if self.gathering.poll_timeout().is_some_and(|at| at <= now) {
+            let links = match self.peers.is_empty() {
+                true => Links::None,
+                false => Links::Some,
+            };
+            self.gathering.handle_timeout(now, links);
+            self.hear_gathering(now);
         }
     }
 
@@ -233,9 +261,7 @@ impl Endpoint {
     ///
     /// The socket's; the endpoint is of no more use.
     pub fn receive(&mut self, now: Instant) -> io::Result<bool> {
-        if self.gathering.handle_found() {
-            self.hear_gathering(now);
-        }
+        self.gathering.handle_found(now);
         let Some(mut buffer) = self.buffer.take() else {
             return Ok(false);
         };
@@ -245,6 +271,7 @@ impl Endpoint {
                 self.handle_datagram(now, &datagram);
             }
         }
+        self.hear_gathering(now);
         let more = buffer.is_full();
         self.buffer = Some(buffer);
         match result {
@@ -262,7 +289,14 @@ impl Endpoint {
     /// Puts queued datagrams on the wire, joined where the kernel has GSO.
     /// Call it whenever the calls before may have queued something.
     pub fn flush(&mut self) -> Flushed {
-        self.transmits.flush(&self.socket, &mut self.counters)
+        self.queue_for_servers();
+        let flushed = self.transmits.flush(&self.socket, &mut self.counters);
+        while let Some(unsent) = self.transmits.poll_unsent() {
+            for peer in self.peers.values_mut().filter(|p| p.is_improvable()) {
+                peer.note_unsent(unsent.source, unsent.destination, &unsent.error);
+            }
+        }
+        flushed
     }
 
     /// What was dropped so far, by reason.
@@ -270,13 +304,62 @@ impl Endpoint {
         self.counters
     }
 
-    /// Tells the sessions what was found.
+    /// Tells the sessions what was found, and what came through relays.
     fn hear_gathering(&mut self, now: Instant) {
         while let Some(news) = self.gathering.poll_news() {
             match news {
-                News::Found(candidate) => self.trickle(now, candidate),
+                News::Found(candidate) => {
+                    self.permit_all(now);
+                    self.trickle(now, candidate);
+                }
                 News::Lost(candidate) => self.forget_address(now, candidate),
+                News::Arrived {
+                    relayed,
+                    peer,
+                    bytes,
+                } => {
+                    let arrival = Arrival {
+                        origin: Origin {
+                            relay: Some(relayed),
+                            address: peer,
+                        },
+                        local: relayed,
+                        bytes: &bytes,
+                    };
+                    self.handle_arrival(now, &arrival);
+                }
             }
+        }
+    }
+
+    /// Has the relays let in the addresses that a peer has named.
+    fn permit(&mut self, now: Instant, link: LinkId) {
+        if let Some(peer) = self.peers.get(&link) {
+            self.gathering.permit(now, &peer.remote_ips());
+        }
+    }
+
+    fn permit_all(&mut self, now: Instant) {
+        let improvable = self.peers.values().filter(|peer| peer.is_improvable());
+        let ips: Vec<IpAddr> = improvable.flat_map(Peer::remote_ips).collect();
+        self.gathering.permit(now, &ips);
+    }
+
+    /// Moves what goes to servers behind what goes to peers. The kernel chooses
+    /// the address that it is sent from.
+    fn queue_for_servers(&mut self) {
+        while let Some((server, bytes)) = self.gathering.poll_to_server() {
+            let any: IpAddr = match server {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            self.transmits.push(
+                SocketAddr::new(any, 0),
+                server,
+                &bytes,
+                self.socket.max_segments(),
+                &mut self.counters,
+            );
         }
     }
 }

@@ -25,13 +25,17 @@ impl Endpoint {
     /// Takes a datagram from the socket.
     pub(super) fn handle_datagram(&mut self, now: Instant, datagram: &Datagram<'_>) {
         let local = self.local_address(datagram);
+        let (source, bytes) = (datagram.source, datagram.bytes);
+        if self.gathering.handle_datagram(now, source, local, bytes) {
+            return;
+        }
         let arrival = Arrival {
             origin: Origin {
                 relay: None,
-                address: datagram.source,
+                address: source,
             },
             local,
-            bytes: datagram.bytes,
+            bytes,
         };
         self.handle_arrival(now, &arrival);
     }

@@ -6,20 +6,31 @@
 //! kept for the next session and told once for those that are being made.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use waymesh_proto::ice::{IceServers, ServerTried};
+use waymesh_proto::ice::{
+    ICE_SERVERS_MAX, ICE_URLS_MAX, IceServer, IceServers, IceTransport, IceUrl, ServerOutcome,
+    ServerTried,
+};
 
 use super::candidates::{HostRules, LocalCandidate};
 use super::config::{CandidatePolicy, EndpointConfig};
 use super::interfaces::{Interfaces, Watch};
+use super::names::{self, HostPort, Names, Resolved};
+use super::reflexive::{Answered, Mapping, Reflexive};
+use super::relays::{Kept, RelayEvent, Relays, Roads};
+use crate::turn::client::Handled;
 
 /// What the tasks found and the endpoint has not taken; when it is full, they wait.
 const FOUND_CAP: usize = 64;
+
+/// How long mappings and allocations are kept after the last link. Chosen: an
+/// agent that spoke a moment ago speaks again.
+const KEPT_AFTER: Duration = Duration::from_secs(300);
 
 /// What concerns the whole endpoint, not one link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +38,7 @@ pub enum Notice {
     /// The addresses of this host, or those that others see, are not what they
     /// were: links may be dead without knowing it.
     NetworkChanged,
-    /// A server refused its credentials: they are old, and new ones are needed.
+    /// A TURN server refused its credentials: they are old, and new ones are needed.
     ServersRefused,
 }
 
@@ -36,15 +47,26 @@ pub enum Notice {
 enum Found {
     /// The addresses may have changed to these.
     Interfaces(Interfaces),
+    /// A name was resolved, or was not.
+    Resolved(HostPort, Result<Vec<SocketAddr>, String>),
 }
 
 /// What the sessions must hear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum News {
     /// A candidate to add and to tell peers of.
     Found(LocalCandidate),
     /// An address of this host is gone.
     Lost(LocalCandidate),
+    /// A peer's datagram, through a relay.
+    Arrived {
+        /// The relayed address that it came to.
+        relayed: SocketAddr,
+        /// Who sent it.
+        peer: SocketAddr,
+        /// What it is.
+        bytes: Vec<u8>,
+    },
 }
 
 /// All that this node can offer.
@@ -54,7 +76,13 @@ pub(super) struct Gathering {
     rules: HostRules,
     interfaces: Interfaces,
     hosts: Vec<SocketAddr>,
+    configured: Vec<IceServer>,
     told: IceServers,
+    names: Names,
+    reflexive: Reflexive,
+    relays: Relays,
+    /// Until when mappings and allocations are kept; `None` when nobody wants them.
+    wanted_until: Option<Instant>,
     news: VecDeque<News>,
     notices: VecDeque<Notice>,
     found: mpsc::Receiver<Found>,
@@ -81,37 +109,54 @@ impl Post {
 
 impl Gathering {
     /// Lists the addresses, and watches them unless loopback alone counts.
-    pub(super) fn start(config: &EndpointConfig, rules: HostRules) -> Self {
+    pub(super) fn start(now: Instant, config: EndpointConfig, rules: HostRules) -> Self {
         let interfaces = Interfaces::list();
         let (found_in, found) = mpsc::channel(FOUND_CAP);
         let post = Post {
             found: found_in,
             woken: Arc::default(),
         };
-        let mut tasks = JoinSet::new();
-        if !rules.loopback_only {
-            let post = post.clone();
-            tasks.spawn(async move {
-                let watch = Watch::start();
-                while post
-                    .send(Found::Interfaces(watch.changed().await))
-                    .await
-                    .is_ok()
-                {}
-            });
-        }
-        Self {
+        let roads = Roads {
+            tls: config.tls,
+            proxies: config.proxies,
+            wake: Arc::clone(&post.woken),
+        };
+        let mut gathering = Self {
             policy: config.candidates,
             hosts: rules.addresses(&interfaces),
             rules,
             interfaces,
+            configured: config.servers,
             told: IceServers::default(),
+            names: Names::default(),
+            reflexive: Reflexive::default(),
+            relays: Relays::new(roads),
+            wanted_until: None,
             news: VecDeque::new(),
             notices: VecDeque::new(),
             found,
             post,
-            tasks,
+            tasks: JoinSet::new(),
+        };
+        gathering.watch();
+        gathering.meet_servers(now);
+        gathering
+    }
+
+    fn watch(&mut self) {
+        if self.rules.loopback_only {
+            return;
         }
+        let post = self.post.clone();
+        self.tasks.spawn(async move {
+            let watch = Watch::start();
+            loop {
+                let found = Found::Interfaces(watch.changed().await);
+                if post.send(found).await.is_err() {
+                    break;
+                }
+            }
+        });
     }
 
     /// The addresses of this host that the socket has, best first.
@@ -121,24 +166,181 @@ impl Gathering {
 
     /// What a session that begins now offers.
     pub(super) fn candidates(&self) -> Vec<LocalCandidate> {
-        match self.policy {
-            CandidatePolicy::All => self
-                .hosts
-                .iter()
-                .map(|a| LocalCandidate::host(*a))
-                .collect(),
-            CandidatePolicy::RelayOnly => Vec::new(),
+        let mut candidates = Vec::new();
+        if self.policy == CandidatePolicy::All {
+            candidates.extend(self.hosts.iter().map(|a| LocalCandidate::host(*a)));
+            let mappings = self.reflexive.mappings();
+            candidates.extend(mappings.into_iter().filter_map(reflexive));
         }
+        candidates.extend(self.relays.candidates());
+        candidates
     }
 
-    /// Which servers to use from now on.
-    pub(super) fn set_servers(&mut self, _now: Instant, servers: IceServers) {
+    /// Which servers to use from now on, beside those of the configuration.
+    pub(super) fn set_servers(&mut self, now: Instant, servers: IceServers) {
         self.told = servers;
+        self.meet_servers(now);
     }
 
     /// What the servers gave up to now.
-    pub(super) fn servers(&self, _now: Instant) -> Vec<ServerTried> {
-        Vec::new()
+    pub(super) fn servers(&self, now: Instant) -> Vec<ServerTried> {
+        let unresolved = self.urls().filter_map(|url| {
+            let Resolved::Failed(why) = self.names.resolved(url) else {
+                return None;
+            };
+            (!url.scheme().relays()).then(|| ServerTried {
+                url: url.clone(),
+                outcome: ServerOutcome::Failed { why: why.into() },
+                took_ms: 0.0,
+            })
+        });
+        let asked = self.reflexive.tried(now).chain(self.relays.tried(now));
+        asked
+            .chain(unresolved)
+            .take(ICE_SERVERS_MAX * ICE_URLS_MAX)
+            .collect()
+    }
+
+    /// Links exist, or one is wanted: mappings and allocations are made and kept.
+    pub(super) fn want(&mut self, now: Instant) {
+        self.wanted_until = Some(now + KEPT_AFTER);
+        self.ask_names(now);
+        if self.policy == CandidatePolicy::All {
+            self.reflexive.refresh(now);
+        }
+        self.relays.want(now, &self.names);
+        self.hear_relays(now);
+    }
+
+    const fn is_wanted(&self) -> bool {
+        self.wanted_until.is_some()
+    }
+
+    /// Sends from a relayed address; false when it is none.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        peer: SocketAddr,
+        bytes: &[u8],
+    ) -> bool {
+        let is_relayed = self.relays.relays_for(source);
+        if is_relayed {
+            self.relays.send(now, source, peer, bytes);
+        }
+        is_relayed
+    }
+
+    /// Lets peers in at the relays.
+    pub(super) fn permit(&mut self, now: Instant, ips: &[IpAddr]) {
+        if !self.relays.is_empty() {
+            self.relays.permit(now, ips);
+        }
+    }
+
+    /// A link from this address has died: its relay may have.
+    pub(super) fn doubt(&mut self, now: Instant, source: SocketAddr) {
+        if self.relays.relays_for(source) {
+            self.relays.probe(now, source);
+        }
+    }
+
+    /// Takes a datagram of a server that came to `local`; false when it is none.
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        local: SocketAddr,
+        bytes: &[u8],
+    ) -> bool {
+        // STUN and ChannelData (RFC 7983): nothing else comes from servers.
+        let is_for_servers = matches!(bytes.first(), Some(0..=3 | 0x40..=0x4f));
+        if !is_for_servers {
+            return false;
+        }
+        if self.reflexive.has_server(source) {
+            match self.reflexive.handle_datagram(now, source, local, bytes) {
+                Answered::Nothing => {}
+                answered => {
+                    self.handle_answered(answered);
+                    return true;
+                }
+            }
+        }
+        let is_taken = self.relays.has_server(source)
+            && self.relays.handle_datagram(now, source, local, bytes) == Handled::Taken;
+        if is_taken {
+            self.hear_relays(now);
+        }
+        is_taken
+    }
+
+    fn handle_answered(&mut self, answered: Answered) {
+        let (mapping, has_changed) = match answered {
+            Answered::New(mapping) => (mapping, false),
+            Answered::Changed(mapping) => (mapping, true),
+            Answered::Nothing | Answered::Same => return,
+        };
+        if self.policy == CandidatePolicy::All {
+            self.news.extend(reflexive(mapping).map(News::Found));
+        }
+        if has_changed {
+            tracing::debug!(mapped = %mapping.mapped, "a NAT maps this host to another address");
+            self.notice(Notice::NetworkChanged);
+        }
+    }
+
+    fn hear_relays(&mut self, now: Instant) {
+        self.relays.turn(now);
+        while let Some(event) = self.relays.poll_event() {
+            match event {
+                RelayEvent::Data {
+                    relayed,
+                    peer,
+                    bytes,
+                } => self.news.push_back(News::Arrived {
+                    relayed,
+                    peer,
+                    bytes,
+                }),
+                RelayEvent::Found(candidate) => {
+                    tracing::debug!(address = %candidate.address, "a relayed address");
+                    self.news.push_back(News::Found(candidate));
+                }
+                RelayEvent::Lost(address) => {
+                    tracing::debug!(%address, "a relayed address is gone");
+                    self.notice(Notice::NetworkChanged);
+                }
+                RelayEvent::CredentialsRefused => self.notice(Notice::ServersRefused),
+            }
+        }
+    }
+
+    /// When [`Gathering::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let is_wanted = self.is_wanted();
+        let relays = self.relays.poll_timeout(is_wanted);
+        let reflexive = self.reflexive.poll_timeout(is_wanted);
+        [reflexive, relays, self.wanted_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Repeats, refreshes and gives up what is due. `links` says whether there are any.
+    pub(super) fn handle_timeout(&mut self, now: Instant, links: Links) {
+        if links == Links::Some {
+            self.wanted_until = Some(now + KEPT_AFTER);
+        } else if self.wanted_until.take_if(|until| *until <= now).is_some() {
+            self.relays.stop(now);
+        }
+        let is_wanted = self.is_wanted();
+        if is_wanted {
+            self.ask_names(now);
+        }
+        self.reflexive.handle_timeout(now, is_wanted);
+        self.relays.handle_timeout(now, &self.names, is_wanted);
+        self.hear_relays(now);
     }
 
     /// Waits until [`Gathering::handle_found`] may find something. Cancel safe.
@@ -146,16 +348,28 @@ impl Gathering {
         self.post.woken.notified().await;
     }
 
-    /// Takes what the tasks found; false when it was nothing.
-    pub(super) fn handle_found(&mut self) -> bool {
-        let mut is_any = false;
+    /// Takes what the tasks found.
+    pub(super) fn handle_found(&mut self, now: Instant) {
         while let Ok(found) = self.found.try_recv() {
-            is_any = true;
             match found {
-                Found::Interfaces(interfaces) => self.handle_interfaces(interfaces),
+                Found::Interfaces(interfaces) => self.handle_interfaces(now, interfaces),
+                Found::Resolved(name, answer) => {
+                    self.names.handle_answer(now, &name, answer);
+                    self.meet_addresses(now);
+                    self.relays.handle_resolved(now, &self.names);
+                }
             }
+            while self.tasks.try_join_next().is_some() {}
         }
-        is_any
+        if !self.relays.is_empty() {
+            self.hear_relays(now);
+        }
+    }
+
+    /// A datagram for a server, and where to.
+    pub(super) fn poll_to_server(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        let request = self.reflexive.poll_request();
+        request.or_else(|| self.relays.poll_to_socket())
     }
 
     /// Takes what the sessions must hear.
@@ -168,8 +382,12 @@ impl Gathering {
         self.notices.pop_front()
     }
 
-    fn handle_interfaces(&mut self, interfaces: Interfaces) {
+    fn handle_interfaces(&mut self, now: Instant, interfaces: Interfaces) {
         if interfaces == self.interfaces {
+            // Perhaps another route.
+            if self.is_wanted() && self.policy == CandidatePolicy::All {
+                self.reflexive.ask_again(now);
+            }
             return;
         }
         self.interfaces = interfaces;
@@ -184,6 +402,79 @@ impl Gathering {
             self.news.extend(new.chain(lost));
         }
         self.notice(Notice::NetworkChanged);
+        self.names.make_old();
+        self.reflexive.forget(now);
+        if self.is_wanted() {
+            self.ask_names(now);
+            self.meet_addresses(now);
+            if self.policy == CandidatePolicy::All {
+                self.reflexive.ask_again(now);
+            }
+            let has_lost = before.iter().any(|a| !self.hosts.contains(a));
+            let kept = if has_lost {
+                Kept::On(&self.hosts)
+            } else {
+                Kept::All
+            };
+            self.relays.restart(now, &self.names, kept);
+            self.hear_relays(now);
+        } else {
+            self.meet_servers(now);
+        }
+    }
+
+    fn meet_servers(&mut self, now: Instant) {
+        let servers = self.configured.iter().chain(&self.told.servers);
+        self.relays.set_servers(now, servers);
+        self.ask_names(now);
+        self.meet_addresses(now);
+        if self.policy == CandidatePolicy::All {
+            // Once at least: who starts usually speaks at once.
+            self.reflexive.refresh(now);
+        }
+        if self.is_wanted() {
+            self.relays.want(now, &self.names);
+        }
+        self.hear_relays(now);
+    }
+
+    /// Has STUN servers asked at the addresses that are known.
+    fn meet_addresses(&mut self, now: Instant) {
+        let mut wanted: Vec<(IceUrl, SocketAddr)> = Vec::new();
+        for url in self.urls().filter(|url| is_udp(url)) {
+            if let Resolved::Addresses(addresses) = self.names.resolved(url) {
+                for v4 in [true, false] {
+                    let first = addresses.iter().find(|a| a.is_ipv4() == v4);
+                    let is_carried = v4 || self.rules.carries_v6;
+                    wanted.extend(first.filter(|_| is_carried).map(|a| (url.clone(), *a)));
+                }
+            }
+        }
+        self.reflexive.set_targets(now, &wanted);
+        if self.policy == CandidatePolicy::All {
+            self.reflexive.refresh(now);
+        }
+    }
+
+    fn ask_names(&mut self, now: Instant) {
+        let urls: Vec<IceUrl> = self.urls().filter(|url| is_udp(url)).cloned().collect();
+        for url in urls {
+            if let Some(name) = self.names.question(now, &url) {
+                let post = self.post.clone();
+                self.tasks.spawn(async move {
+                    let answer = names::resolve(&name).await;
+                    // When the endpoint is gone, nobody waits.
+                    let _ = post.send(Found::Resolved(name, answer)).await;
+                });
+            }
+        }
+    }
+
+    fn urls(&self) -> impl Iterator<Item = &IceUrl> {
+        let servers = self.configured.iter().chain(&self.told.servers);
+        servers
+            .take(ICE_SERVERS_MAX)
+            .flat_map(|server| server.urls.iter().take(ICE_URLS_MAX))
     }
 
     /// One that was not taken yet is enough.
@@ -192,4 +483,22 @@ impl Gathering {
             self.notices.push_back(notice);
         }
     }
+}
+
+/// Whether an endpoint has links, or ones that are being made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    Some,
+    None,
+}
+
+/// Streams resolve names on their way.
+fn is_udp(url: &IceUrl) -> bool {
+    url.transport() == IceTransport::Udp
+}
+
+/// A mapping that is no NAT's is the host candidate that is offered anyway.
+fn reflexive(mapping: Mapping) -> Option<LocalCandidate> {
+    let is_mapped = mapping.mapped != mapping.base;
+    is_mapped.then(|| LocalCandidate::reflexive(mapping.mapped, mapping.base))
 }

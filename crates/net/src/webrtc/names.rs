@@ -114,9 +114,12 @@ impl Names {
         }
     }
 
-    /// The network is another one: everything is asked for again.
-    pub(super) fn forget(&mut self) {
-        self.known.clear();
+    /// The network is another one: everything is asked for again, and used until
+    /// there is an answer.
+    pub(super) fn make_old(&mut self) {
+        for entry in self.known.values_mut() {
+            (entry.asked, entry.answered) = (None, None);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! its queues are short, and a second input before the drain is a fatal error.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use str0m::change::SdpPendingOffer;
@@ -216,6 +216,17 @@ impl Peer {
             (Stage::Up, Some((local, remote))) => self.pair(local, remote).path() == Path::Relay,
             _ => false,
         }
+    }
+
+    /// The addresses that the peer has named.
+    pub(super) fn remote_ips(&self) -> Vec<IpAddr> {
+        self.remote.named().iter().map(|c| c.address.ip()).collect()
+    }
+
+    /// From which candidate's address the link sends, while it is up.
+    pub(super) fn source(&self) -> Option<SocketAddr> {
+        let route = self.route.filter(|_| matches!(self.stage, Stage::Up));
+        route.map(|(local, _)| local)
     }
 
     /// Takes a candidate of this node that was found after the description was
@@ -451,7 +462,7 @@ impl Peer {
         let is_goodbye = matches!(self.stage, Stage::Ending) && demux::is_alert(&transmit.contents);
         let copies = if is_goodbye { GOODBYE_COPIES } else { 1 };
         for _ in 0..copies {
-            out.send(source, destination, &transmit.contents);
+            out.send(now, source, destination, &transmit.contents);
         }
     }
 
@@ -584,7 +595,10 @@ impl Peer {
 
 impl Outputs<'_> {
     /// Sends from a candidate: through its relay, or by the socket.
-    fn send(&mut self, source: SocketAddr, destination: SocketAddr, datagram: &[u8]) {
+    fn send(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, datagram: &[u8]) {
+        if self.gathering.send(now, source, destination, datagram) {
+            return;
+        }
         self.transmits.push(
             source,
             destination,

@@ -9,18 +9,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use waymesh_proto::ice::{ICE_SERVERS_MAX, ICE_URLS_MAX, IceUrl, ServerOutcome, ServerTried, millis};
+use waymesh_proto::ice::{
+    ICE_SERVERS_MAX, ICE_URLS_MAX, IceUrl, ServerOutcome, ServerTried, millis,
+};
 
-use super::tried::TransactionId;
-use crate::stun;
-
-/// Pauses between the first requests of one question: doubled each time (RFC
-/// 8489 §6.2.1). Chosen: as ICE's checks.
-const FIRST_RTO: Duration = Duration::from_millis(250);
-
-/// Requests of one question. Seven, as RFC 8489 §6.2.1 has it, take too long to
-/// tell a user: with five a silent server is known as silent after 8 s.
-const REQUESTS_MAX: u32 = 5;
+use super::randomness::seed;
+use crate::stun::binding::{Binding, Question};
 
 /// How often a server is asked again. Chosen: NATs forget UDP after 30 s and more.
 const ASK_INTERVAL: Duration = Duration::from_secs(20);
@@ -44,14 +38,14 @@ pub(super) struct Mapping {
     pub(super) base: SocketAddr,
 }
 
-/// What an answer meant.
+/// What a datagram of a server meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
-    /// It is none of an open question.
+    /// It answers no open question.
     Nothing,
-    /// The mapping is as it was.
+    /// It tells nothing new.
     Same,
-    /// There was none before, or an old one.
+    /// There was no mapping before, or an old one.
     New(Mapping),
     /// The mapping was another a moment ago: a NAT has changed.
     Changed(Mapping),
@@ -68,26 +62,24 @@ pub(super) struct Reflexive {
 struct Target {
     url: IceUrl,
     server: SocketAddr,
-    question: Option<Question>,
-    /// When the next question is due; only asked while it is wanted.
-    next: Option<Instant>,
+    question: Option<Open>,
+    /// When the next question is due, if it is wanted then.
+    next: Instant,
     mapping: Option<(Mapping, Instant)>,
-    /// From question to answer or to giving up.
+    failure: Option<String>,
+    /// From question to answer, or to giving up.
     took: Duration,
-    is_silent: bool,
 }
 
 #[derive(Debug)]
-struct Question {
-    id: TransactionId,
+struct Open {
+    binding: Binding,
     began: Instant,
-    requests: u32,
-    repeat: Instant,
 }
 
 impl Reflexive {
     /// Sets which servers are asked; what is known of those that stay, stays.
-    pub(super) fn set_targets(&mut self, wanted: &[(IceUrl, SocketAddr)]) {
+    pub(super) fn set_targets(&mut self, now: Instant, wanted: &[(IceUrl, SocketAddr)]) {
         self.targets
             .retain(|t| wanted.iter().any(|(_, server)| *server == t.server));
         for (url, server) in wanted {
@@ -97,10 +89,10 @@ impl Reflexive {
                     url: url.clone(),
                     server: *server,
                     question: None,
-                    next: None,
+                    next: now,
                     mapping: None,
+                    failure: None,
                     took: Duration::ZERO,
-                    is_silent: false,
                 });
             }
         }
@@ -108,33 +100,39 @@ impl Reflexive {
 
     /// Asks every server whose answer is older than the interval.
     pub(super) fn refresh(&mut self, now: Instant) {
-        for target in &mut self.targets {
-            if target.question.is_none() && target.next.is_none_or(|at| at <= now) {
-                self.requests.push_back(target.ask(now));
-            }
+        let due = self.targets.iter_mut().filter(|t| t.next <= now);
+        for target in due.filter(|t| t.question.is_none()) {
+            target.ask(now);
         }
+        self.collect();
     }
 
-    /// Asks all servers now, whatever is known: the network may be another one.
+    /// Asks all servers now: the network may be another one.
     pub(super) fn ask_again(&mut self, now: Instant) {
         for target in &mut self.targets {
-            self.requests.push_back(target.ask(now));
+            target.ask(now);
+        }
+        self.collect();
+    }
+
+    /// Forgets what the servers said: the host's addresses are others.
+    pub(super) fn forget(&mut self, now: Instant) {
+        for target in &mut self.targets {
+            (target.mapping, target.next) = (None, now);
         }
     }
 
-    /// Forgets what the servers said: the host's address is another one.
-    pub(super) fn forget(&mut self) {
-        for target in &mut self.targets {
-            target.mapping = None;
-        }
+    /// Whether a server is at this address.
+    pub(super) fn has_server(&self, address: SocketAddr) -> bool {
+        self.targets.iter().any(|t| t.server == address)
     }
 
     /// When [`Reflexive::handle_timeout`] is due; `is_wanted` says whether the
     /// mappings are to be kept.
     pub(super) fn poll_timeout(&self, is_wanted: bool) -> Option<Instant> {
         let due = self.targets.iter().map(|target| match &target.question {
-            Some(question) => Some(question.repeat),
-            None => target.next.filter(|_| is_wanted),
+            Some(open) => open.binding.poll_timeout(),
+            None => is_wanted.then_some(target.next),
         });
         due.flatten().min()
     }
@@ -142,27 +140,14 @@ impl Reflexive {
     /// Repeats what was not answered, and asks again what is due.
     pub(super) fn handle_timeout(&mut self, now: Instant, is_wanted: bool) {
         for target in &mut self.targets {
-            match &mut target.question {
-                Some(question) if question.repeat > now => {}
-                Some(question) if question.requests < REQUESTS_MAX => {
-                    let pause = FIRST_RTO * 2_u32.pow(question.requests);
-                    question.requests += 1;
-                    question.repeat = now + pause;
-                    let request = stun::binding_request(question.id);
-                    self.requests.push_back((target.server, request));
-                }
-                Some(question) => {
-                    target.took = now.saturating_duration_since(question.began);
-                    target.is_silent = true;
-                    target.question = None;
-                    target.next = Some(now + ASK_INTERVAL);
-                }
-                None if is_wanted && target.next.is_some_and(|at| at <= now) => {
-                    self.requests.push_back(target.ask(now));
-                }
-                None => {}
+            if let Some(open) = &mut target.question {
+                open.binding.handle_timeout(now);
+                target.hear_outcome(now, None);
+            } else if is_wanted && target.next <= now {
+                target.ask(now);
             }
         }
+        self.collect();
     }
 
     /// A request to send, and where to.
@@ -170,28 +155,24 @@ impl Reflexive {
         self.requests.pop_front()
     }
 
-    /// Takes a STUN response that came from `source` to `base`.
-    pub(super) fn handle_response(
+    /// Takes a datagram that came from `source` to `base`.
+    pub(super) fn handle_datagram(
         &mut self,
         now: Instant,
         source: SocketAddr,
         base: SocketAddr,
         bytes: &[u8],
     ) -> Answered {
-        let asked = |target: &&mut Target| {
-            let id = target.question.as_ref().map(|question| question.id);
-            target.server == source && id.is_some_and(|id| bytes.get(8..20) == Some(&id[..]))
-        };
-        let Some(target) = self.targets.iter_mut().find(asked) else {
-            return Answered::Nothing;
-        };
-        let Some(mapped) = stun::mapped_address(bytes) else {
-            return Answered::Nothing;
-        };
-        target.handle_answer(now, Mapping { mapped, base })
+        for target in self.targets.iter_mut().filter(|t| t.server == source) {
+            let binding = target.question.as_mut().map(|open| &mut open.binding);
+            if binding.is_some_and(|binding| binding.handle_datagram(now, bytes)) {
+                return target.hear_outcome(now, Some(base));
+            }
+        }
+        Answered::Nothing
     }
 
-    /// The mappings to offer, the newest servers' last.
+    /// The mappings to offer.
     pub(super) fn mappings(&self) -> Vec<Mapping> {
         let mut found: Vec<Mapping> = Vec::new();
         for (mapping, _) in self.targets.iter().filter_map(|t| t.mapping) {
@@ -208,28 +189,47 @@ impl Reflexive {
     pub(super) fn tried(&self, now: Instant) -> impl Iterator<Item = ServerTried> {
         self.targets.iter().map(move |target| target.tried(now))
     }
+
+    fn collect(&mut self) {
+        for target in &mut self.targets {
+            let open = target.question.as_mut();
+            if let Some(request) = open.and_then(|open| open.binding.poll_transmit()) {
+                self.requests.push_back((target.server, request));
+            }
+        }
+    }
 }
 
 impl Target {
-    /// Begins a question, or goes on with an open one.
-    fn ask(&mut self, now: Instant) -> (SocketAddr, Vec<u8>) {
-        let question = Question {
-            id: stun::transaction_id(),
+    fn ask(&mut self, now: Instant) {
+        self.question = Some(Open {
+            binding: Binding::new(Question::default(), now, seed()),
             began: now,
-            requests: 1,
-            repeat: now + FIRST_RTO,
-        };
-        let request = stun::binding_request(question.id);
-        self.question = Some(question);
-        (self.server, request)
+        });
     }
 
-    fn handle_answer(&mut self, now: Instant, mapping: Mapping) -> Answered {
-        if let Some(question) = self.question.take() {
-            self.took = now.saturating_duration_since(question.began);
+    /// Takes what came of the question, if anything did.
+    fn hear_outcome(&mut self, now: Instant, base: Option<SocketAddr>) -> Answered {
+        let open = self.question.as_mut();
+        let Some(outcome) = open.and_then(|open| open.binding.poll_outcome()) else {
+            return Answered::Same;
+        };
+        if let Some(open) = self.question.take() {
+            self.took = now.saturating_duration_since(open.began);
         }
-        self.next = Some(now + ASK_INTERVAL);
-        self.is_silent = false;
+        self.next = now + ASK_INTERVAL;
+        let mapping = match (outcome, base) {
+            (Ok(answer), Some(base)) => Mapping {
+                mapped: answer.mapped,
+                base,
+            },
+            (Ok(_), None) => return Answered::Same,
+            (Err(error), _) => {
+                self.failure = Some(error.to_string());
+                return Answered::Same;
+            }
+        };
+        self.failure = None;
         match self.mapping.replace((mapping, now)) {
             Some((old, _)) if old == mapping => Answered::Same,
             Some((_, at)) if at + CHANGE_WITHIN > now => Answered::Changed(mapping),
@@ -238,29 +238,102 @@ impl Target {
     }
 
     fn tried(&self, now: Instant) -> ServerTried {
-        let (outcome, took) = match (&self.mapping, &self.question) {
-            (Some((mapping, _)), _) if !self.is_silent => (
-                ServerOutcome::Gave {
-                    address: mapping.mapped,
-                },
-                self.took,
-            ),
-            _ if self.is_silent => {
-                let why = "it does not answer".to_owned();
-                (ServerOutcome::Failed { why }, self.took)
+        let began = self.question.as_ref().map_or(now, |open| open.began);
+        let (outcome, took) = match (&self.failure, &self.mapping) {
+            (Some(why), _) => (ServerOutcome::Failed { why: why.clone() }, self.took),
+            (None, Some((mapping, _))) => {
+                let address = mapping.mapped;
+                (ServerOutcome::Gave { address }, self.took)
             }
-            (_, question) => {
-                let began = question.as_ref().map_or(now, |question| question.began);
-                (
-                    ServerOutcome::Waiting,
-                    now.saturating_duration_since(began),
-                )
-            }
+            (None, None) => (ServerOutcome::Waiting, now.saturating_duration_since(began)),
         };
         ServerTried {
             url: self.url.clone(),
             outcome,
             took_ms: millis(took),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::message::{Message, Writer, kind};
+
+    fn address(n: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, n], 9))
+    }
+
+    fn asking(now: Instant, servers: &[u8]) -> Reflexive {
+        let url: IceUrl = "stun:s.example".parse().expect("a URL");
+        let wanted: Vec<_> = servers.iter().map(|n| (url.clone(), address(*n))).collect();
+        let mut reflexive = Reflexive::default();
+        reflexive.set_targets(now, &wanted);
+        reflexive.refresh(now);
+        reflexive
+    }
+
+    /// Answers the next request as its server would.
+    fn answer(reflexive: &mut Reflexive, now: Instant, mapped: u8) -> Answered {
+        let (server, request) = reflexive.poll_request().expect("a request");
+        let request = Message::parse(&request).expect("a request");
+        let mut writer = Writer::success(&request);
+        writer.put_xor_address(kind::XOR_MAPPED_ADDRESS, address(mapped));
+        let bytes = writer.finish_with_fingerprint();
+        reflexive.handle_datagram(now, server, address(100), &bytes)
+    }
+
+    #[test]
+    fn all_servers_are_asked_at_once_and_one_that_is_silent_holds_up_no_other() {
+        let now = Instant::now();
+        let mut reflexive = asking(now, &[1, 2]);
+        let mapping = Mapping {
+            mapped: address(50),
+            base: address(100),
+        };
+        assert_eq!(answer(&mut reflexive, now, 50), Answered::New(mapping));
+        assert_eq!(reflexive.mappings(), [mapping]);
+        assert!(
+            reflexive.poll_request().is_some(),
+            "the other was asked too"
+        );
+        let mut at = now;
+        while let Some(due) = reflexive.poll_timeout(false) {
+            at = due;
+            reflexive.handle_timeout(at, false);
+        }
+        assert!(at < now + Duration::from_secs(10), "{:?}", at - now);
+        let outcomes: Vec<_> = reflexive.tried(at).map(|tried| tried.outcome).collect();
+        assert!(matches!(outcomes[0], ServerOutcome::Gave { .. }));
+        assert!(matches!(outcomes[1], ServerOutcome::Failed { .. }));
+    }
+
+    #[test]
+    fn a_mapping_is_asked_for_again_while_it_is_wanted_and_a_change_is_told() {
+        let now = Instant::now();
+        let mut reflexive = asking(now, &[1]);
+        answer(&mut reflexive, now, 50);
+        assert_eq!(reflexive.poll_timeout(false), None);
+        let later = reflexive.poll_timeout(true).expect("wanted");
+        assert_eq!(later, now + ASK_INTERVAL);
+        reflexive.handle_timeout(later, true);
+        assert_eq!(answer(&mut reflexive, later, 50), Answered::Same);
+        reflexive.ask_again(later);
+        let changed = answer(&mut reflexive, later, 51);
+        assert!(matches!(changed, Answered::Changed(_)), "{changed:?}");
+        let much_later = later + CHANGE_WITHIN;
+        reflexive.refresh(much_later);
+        let new = answer(&mut reflexive, much_later, 52);
+        assert!(matches!(new, Answered::New(_)), "{new:?}");
+    }
+
+    #[test]
+    fn of_one_family_as_many_mappings_as_the_limit_are_offered_and_one_more_is_not() {
+        let now = Instant::now();
+        let mut reflexive = asking(now, &[1, 2, 3]);
+        for n in 0..3 {
+            answer(&mut reflexive, now, 50 + n);
+        }
+        assert_eq!(reflexive.mappings().len(), CANDIDATES_PER_FAMILY_MAX);
     }
 }

@@ -81,6 +81,9 @@ impl Endpoint {
 
     pub(super) fn close(&mut self, now: Instant, link: LinkId) {
         let quiet_from = self.events.len();
+        if let Some(source) = self.peers.get(&link).and_then(Peer::source) {
+            self.gathering.doubt(now, source);
+        }
         let servers = self.gathering.servers(now);
         let tried = self
             .peers

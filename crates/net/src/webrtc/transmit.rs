@@ -27,6 +27,9 @@ const JOIN_DEPTH: usize = 8;
 /// acknowledgement in DTLS. As the shorter last it shares a system call with data.
 const OVERTAKEN_MAX_BYTES: usize = 96;
 
+/// Errors of the socket that wait to be told; further ones are only counted. Chosen.
+const UNSENT_MAX: usize = 32;
+
 /// Buffers of sent bursts kept for reuse.
 const SPARE_BUFFERS: usize = 8;
 
@@ -46,6 +49,15 @@ pub(super) struct TransmitQueue {
     bursts: VecDeque<Pending>,
     bytes: usize,
     spare: Vec<Vec<u8>>,
+    unsent: VecDeque<Unsent>,
+}
+
+/// The socket did not send to a peer.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) error: String,
 }
 
 #[derive(Debug)]
@@ -156,11 +168,23 @@ impl TransmitQueue {
                 Err(error) => {
                     counters.unsendable += burst.datagrams as u64;
                     tracing::trace!(%error, to = %burst.destination, "datagrams not sent");
+                    if self.unsent.len() < UNSENT_MAX {
+                        self.unsent.push_back(Unsent {
+                            source: burst.source,
+                            destination: burst.destination,
+                            error: error.to_string(),
+                        });
+                    }
                 }
             }
             self.drop_front();
         }
         Flushed::All
+    }
+
+    /// Takes what the socket did not send, and why.
+    pub(super) fn poll_unsent(&mut self) -> Option<Unsent> {
+        self.unsent.pop_front()
     }
 
     /// Whether nothing waits.

@@ -24,8 +24,13 @@ impl Nodes {
             loopback_only: true,
             ..EndpointConfig::default()
         };
-        let endpoints: Vec<_> = (0..count)
-            .map(|_| Endpoint::bind(config()).expect("loopback has a free port"))
+        Self::with((0..count).map(|_| config()))
+    }
+
+    pub(crate) fn with(configs: impl IntoIterator<Item = EndpointConfig>) -> Self {
+        let endpoints: Vec<_> = configs
+            .into_iter()
+            .map(|config| Endpoint::bind(config).expect("loopback has a free port"))
             .collect();
         let events = endpoints.iter().map(|_| Vec::new()).collect();
         Self { endpoints, events }

@@ -1,0 +1,414 @@
+//! One TURN server: the race of the ways to it, and the one allocation that
+//! comes of it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use waymesh_proto::ice::{
+    ICE_URLS_MAX, IceServer, IceTransport, IceUrl, ServerOutcome, ServerTried, millis,
+};
+use waymesh_proto::link::CandidateKind;
+
+use super::leg::{Leg, Roads, ToSocket};
+use super::{Kept, RelayEvent};
+use crate::turn::client::{ClientEvent, Credentials};
+use crate::webrtc::candidates::LocalCandidate;
+use crate::webrtc::names::{Names, Resolved};
+
+/// How long UDP may be silent before TCP and TLS are tried beside it. Chosen: as
+/// for the addresses of one host (RFC 8305 §5).
+const BESIDE_AFTER: Duration = Duration::from_millis(250);
+
+/// The pause before a server is asked again, after the first failure; doubled
+/// with each. Chosen.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest such pause. Chosen.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// One TURN server.
+#[derive(Debug)]
+pub(super) struct Server {
+    ways: Vec<Way>,
+    credentials: Option<Credentials>,
+    /// Those that race, or the one that won.
+    legs: Vec<Leg>,
+    stage: Stage,
+    failures: u32,
+}
+
+/// One URL of the server, and what came of it.
+#[derive(Debug)]
+struct Way {
+    url: IceUrl,
+    outcome: ServerOutcome,
+    began: Option<Instant>,
+    took: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Not wanted, or not yet.
+    Idle,
+    /// UDP alone is asked; the others at this time.
+    Ahead { beside_at: Instant },
+    /// All ways are asked.
+    Racing,
+    /// One has given this address.
+    Allocated { relayed: SocketAddr },
+    /// None has; all are asked again at this time.
+    Failed { again_at: Instant },
+}
+
+impl Server {
+    /// `None` when it has no URL of a relay.
+    pub(super) fn new(server: &IceServer) -> Option<Self> {
+        let urls = server.urls.iter().filter(|url| url.scheme().relays());
+        let ways: Vec<_> = urls
+            .take(ICE_URLS_MAX)
+            .map(|url| Way {
+                url: url.clone(),
+                outcome: ServerOutcome::Waiting,
+                began: None,
+                took: Duration::ZERO,
+            })
+            .collect();
+        (!ways.is_empty()).then(|| Self {
+            ways,
+            credentials: credentials(server),
+            legs: Vec::new(),
+            stage: Stage::Idle,
+            failures: 0,
+        })
+    }
+
+    /// Whether this is the same server; then its credentials are taken over.
+    pub(super) fn update(&mut self, now: Instant, server: &IceServer) -> bool {
+        let urls = server.urls.iter().filter(|url| url.scheme().relays());
+        if !self
+            .ways
+            .iter()
+            .map(|way| &way.url)
+            .eq(urls.take(ICE_URLS_MAX))
+        {
+            return false;
+        }
+        let new = credentials(server);
+        if new != self.credentials {
+            if let Some(credentials) = &new {
+                for leg in &mut self.legs {
+                    leg.set_credentials(credentials);
+                }
+            }
+            self.credentials = new;
+            if let Stage::Failed { again_at } = &mut self.stage {
+                *again_at = now;
+            }
+        }
+        true
+    }
+
+    /// Starts the race unless there is one, or an allocation, or it failed a moment ago.
+    pub(super) fn want(&mut self, now: Instant, names: &Names, roads: &Roads) {
+        let is_due = match self.stage {
+            Stage::Idle => true,
+            Stage::Failed { again_at } => again_at <= now,
+            Stage::Ahead { .. } | Stage::Racing | Stage::Allocated { .. } => false,
+        };
+        if is_due {
+            self.start(now, names, roads);
+        }
+    }
+
+    fn start(&mut self, now: Instant, names: &Names, roads: &Roads) {
+        self.legs.clear();
+        self.stage = Stage::Ahead {
+            beside_at: now + BESIDE_AFTER,
+        };
+        self.ask_udp(now, names);
+        if self.legs.is_empty() {
+            self.ask_beside(now, roads);
+        }
+    }
+
+    fn ask_udp(&mut self, now: Instant, names: &Names) {
+        let is_udp = |way: &&mut Way| way.url.transport() == IceTransport::Udp;
+        for way in self.ways.iter_mut().filter(is_udp) {
+            way.begin(now);
+            match names.resolved(&way.url) {
+                Resolved::Addresses(addresses) => {
+                    // One of each family: which of them leads there is not known.
+                    let first_of = |v4: bool| addresses.iter().find(|a| a.is_ipv4() == v4);
+                    for address in [first_of(true), first_of(false)].into_iter().flatten() {
+                        let (url, credentials) = (way.url.clone(), self.credentials.clone());
+                        let leg = Leg::by_socket(now, url, *address, credentials);
+                        self.legs.push(leg);
+                    }
+                }
+                Resolved::Waiting => {}
+                Resolved::Failed(why) => way.end(now, failed(why.to_owned())),
+            }
+        }
+    }
+
+    /// Asks by TCP and TLS too.
+    fn ask_beside(&mut self, now: Instant, roads: &Roads) {
+        self.stage = Stage::Racing;
+        let is_stream = |way: &&mut Way| way.url.transport() == IceTransport::Tcp;
+        for way in self.ways.iter_mut().filter(is_stream) {
+            way.begin(now);
+            let (url, credentials) = (way.url.clone(), self.credentials.clone());
+            self.legs.push(Leg::by_stream(url, credentials, roads));
+        }
+        self.judge(now);
+    }
+
+    /// A name may have been resolved.
+    pub(super) fn handle_resolved(&mut self, now: Instant, names: &Names) {
+        match &mut self.stage {
+            Stage::Ahead { .. } | Stage::Racing => {
+                if !self.legs.iter().any(|leg| leg.server().is_some()) {
+                    self.ask_udp(now, names);
+                }
+            }
+            Stage::Failed { again_at } => *again_at = now,
+            Stage::Idle | Stage::Allocated { .. } => {}
+        }
+    }
+
+    /// Ends what there is.
+    pub(super) fn stop(&mut self, now: Instant, to_socket: &mut ToSocket) {
+        for leg in &mut self.legs {
+            leg.close(now, to_socket);
+        }
+        self.legs.clear();
+        self.stage = Stage::Idle;
+        self.failures = 0;
+    }
+
+    /// Whether what there is was made from an address that is gone. From where a
+    /// stream was made is not known: it is not trusted when any address is gone.
+    pub(super) fn is_stranded(&self, kept: Kept<'_>) -> bool {
+        let Kept::On(hosts) = kept else {
+            return matches!(self.stage, Stage::Failed { .. });
+        };
+        let is_there = |local: SocketAddr| hosts.iter().any(|host| host.ip() == local.ip());
+        !self.legs.iter().any(|leg| leg.local.is_some_and(is_there))
+    }
+
+    /// The relayed candidate, if there is one.
+    pub(super) fn candidate(&self) -> Option<LocalCandidate> {
+        let Stage::Allocated { relayed } = self.stage else {
+            return None;
+        };
+        self.legs.first().map(|leg| LocalCandidate {
+            kind: CandidateKind::Relay,
+            address: relayed,
+            base: leg.base(),
+            protocol: leg.protocol(),
+        })
+    }
+
+    /// The leg that relays for this address.
+    pub(super) fn leg_of(&mut self, relayed: SocketAddr) -> Option<&mut Leg> {
+        self.legs
+            .iter_mut()
+            .find(|leg| leg.relayed() == Some(relayed))
+    }
+
+    pub(super) fn legs_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+        self.legs.iter_mut()
+    }
+
+    /// Whether datagrams come from here.
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        self.legs.iter().any(|leg| leg.server() == Some(address))
+    }
+
+    pub(super) fn poll_timeout(&self, is_wanted: bool) -> Option<Instant> {
+        let own = match self.stage {
+            Stage::Ahead { beside_at } => Some(beside_at),
+            Stage::Failed { again_at } => is_wanted.then_some(again_at),
+            Stage::Idle | Stage::Racing | Stage::Allocated { .. } => None,
+        };
+        let legs = self.legs.iter().filter_map(Leg::poll_timeout);
+        legs.chain(own).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, roads: &Roads) {
+        for leg in &mut self.legs {
+            leg.handle_timeout(now);
+        }
+        if matches!(self.stage, Stage::Ahead { beside_at } if beside_at <= now) {
+            self.ask_beside(now, roads);
+        }
+    }
+
+    /// Moves messages, and takes what became of the legs.
+    pub(super) fn turn(
+        &mut self,
+        now: Instant,
+        to_socket: &mut ToSocket,
+        mut tell: impl FnMut(RelayEvent),
+    ) {
+        let mut at = 0;
+        while at < self.legs.len() {
+            let fate = self.turn_leg(now, at, to_socket, &mut tell);
+            match fate {
+                Fate::Goes => at += 1,
+                Fate::Wins => at = 1,
+                Fate::Ends => {
+                    self.legs.remove(at);
+                }
+            }
+        }
+        self.judge(now);
+    }
+
+    fn turn_leg(
+        &mut self,
+        now: Instant,
+        at: usize,
+        to_socket: &mut ToSocket,
+        tell: &mut impl FnMut(RelayEvent),
+    ) -> Fate {
+        let leg = &mut self.legs[at];
+        leg.hear_stream(now);
+        leg.pass_on(to_socket);
+        let relayed = leg.relayed();
+        while let Some(event) = self.legs[at].poll_event() {
+            match event {
+                ClientEvent::Data { peer, bytes } => {
+                    if let Some(relayed) = relayed {
+                        tell(RelayEvent::Data {
+                            relayed,
+                            peer,
+                            bytes,
+                        });
+                    }
+                }
+                ClientEvent::PeerRefused { ip, error } => {
+                    tracing::debug!(%ip, %error, "a relay does not relay to a peer");
+                }
+                ClientEvent::Allocated { relayed, .. } => {
+                    self.win(now, at, relayed, to_socket);
+                    if let Some(candidate) = self.candidate() {
+                        tell(RelayEvent::Found(candidate));
+                    }
+                    return Fate::Wins;
+                }
+                ClientEvent::Failed { error } | ClientEvent::Lost { error } => {
+                    return self.lose(now, at, error.to_string(), tell);
+                }
+                ClientEvent::CredentialsRefused { error } => {
+                    tell(RelayEvent::CredentialsRefused);
+                    return self.lose(now, at, error.to_string(), tell);
+                }
+            }
+        }
+        match self.legs[at].take_closed() {
+            Some(why) => self.lose(now, at, why, tell),
+            None => Fate::Goes,
+        }
+    }
+
+    /// The first that has an address is used, the others are closed.
+    fn win(&mut self, now: Instant, at: usize, relayed: SocketAddr, to_socket: &mut ToSocket) {
+        self.stage = Stage::Allocated { relayed };
+        self.failures = 0;
+        self.legs.swap(0, at);
+        for leg in &mut self.legs[1..] {
+            leg.close(now, to_socket);
+        }
+        self.legs.truncate(1);
+        let url = &self.legs[0].url;
+        for way in &mut self.ways {
+            if way.url == *url {
+                let address = relayed;
+                way.end(now, ServerOutcome::Gave { address });
+            } else if way.outcome == ServerOutcome::Waiting {
+                way.end(now, ServerOutcome::NotNeeded);
+            }
+        }
+    }
+
+    fn lose(
+        &mut self,
+        now: Instant,
+        at: usize,
+        why: String,
+        tell: &mut impl FnMut(RelayEvent),
+    ) -> Fate {
+        let url = &self.legs[at].url;
+        tracing::debug!(%url, %why, "a TURN server cannot be used");
+        if let Some(way) = self.ways.iter_mut().find(|way| way.url == *url) {
+            way.end(now, failed(why));
+        }
+        if let Stage::Allocated { relayed } = self.stage {
+            tell(RelayEvent::Lost(relayed));
+            self.stage = Stage::Failed { again_at: now };
+        }
+        Fate::Ends
+    }
+
+    /// When no leg is left, the others are asked, or all again later.
+    fn judge(&mut self, now: Instant) {
+        if !self.legs.is_empty() {
+            return;
+        }
+        match &mut self.stage {
+            Stage::Ahead { beside_at } => *beside_at = now,
+            Stage::Racing => {
+                let pause = FIRST_PAUSE * 2_u32.pow(self.failures.min(6));
+                self.failures += 1;
+                self.stage = Stage::Failed {
+                    again_at: now + pause.min(PAUSE_MAX),
+                };
+            }
+            Stage::Idle | Stage::Allocated { .. } | Stage::Failed { .. } => {}
+        }
+    }
+
+    pub(super) fn tried(&self, now: Instant) -> impl Iterator<Item = ServerTried> {
+        self.ways.iter().map(move |way| ServerTried {
+            url: way.url.clone(),
+            outcome: way.outcome.clone(),
+            took_ms: millis(match (&way.outcome, way.began) {
+                (ServerOutcome::Waiting, Some(began)) => now.saturating_duration_since(began),
+                _ => way.took,
+            }),
+        })
+    }
+}
+
+/// What became of a leg.
+enum Fate {
+    Goes,
+    Wins,
+    Ends,
+}
+
+impl Way {
+    fn begin(&mut self, now: Instant) {
+        self.outcome = ServerOutcome::Waiting;
+        self.began = Some(now);
+    }
+
+    fn end(&mut self, now: Instant, outcome: ServerOutcome) {
+        self.outcome = outcome;
+        self.took = self
+            .began
+            .map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+    }
+}
+
+fn failed(why: String) -> ServerOutcome {
+    ServerOutcome::Failed { why }
+}
+
+fn credentials(server: &IceServer) -> Option<Credentials> {
+    Some(Credentials {
+        username: server.username.clone()?,
+        credential: server.credential.clone()?,
+    })
+}
