@@ -3,11 +3,10 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use support::{Nodes, exchange};
-use tokio::net::UdpSocket;
 use waymesh_net::turn::message::{Message, Writer, kind};
 use waymesh_net::webrtc::{CandidatePolicy, EndpointConfig};
 use waymesh_proto::ice::{IceServer, IceServers, ServerOutcome};
@@ -32,21 +31,29 @@ fn on_loopback(urls: &[String]) -> EndpointConfig {
     }
 }
 
-async fn server() -> (UdpSocket, String) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+fn server() -> (UdpSocket, String) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_nonblocking(true).expect("a socket");
     let port = socket.local_addr().expect("bound").port();
     (socket, format!("stun:127.0.0.1:{port}"))
 }
 
 /// Answers the next question as a NAT in front of the client would have it.
-async fn answer(server: &UdpSocket, mapped: SocketAddr) {
+async fn answer(nodes: &mut Nodes, server: &UdpSocket, mapped: SocketAddr) {
     let mut bytes = [0; 1_500];
-    let (len, client) = server.recv_from(&mut bytes).await.expect("a question");
+    let mut asked = None;
+    nodes
+        .until("a question", |_| {
+            asked = server.recv_from(&mut bytes).ok();
+            asked.is_some()
+        })
+        .await;
+    let (len, client) = asked.expect("until returned");
     let request = Message::parse(&bytes[..len]).expect("a request");
     let mut writer = Writer::success(&request);
     writer.put_xor_address(kind::XOR_MAPPED_ADDRESS, mapped);
     let answer = writer.finish_with_fingerprint();
-    server.send_to(&answer, client).await.expect("sent");
+    server.send_to(&answer, client).expect("sent");
 }
 
 async fn tried(nodes: &mut Nodes, node: usize) -> Tried {
@@ -59,7 +66,7 @@ async fn tried(nodes: &mut Nodes, node: usize) -> Tried {
 
 #[tokio::test]
 async fn a_silent_server_and_a_name_without_address_delay_no_link_and_are_in_the_record() {
-    let (_silent, url) = server().await;
+    let (_silent, url) = server();
     let urls = [url, "stun:nowhere.invalid".into()];
     let mut nodes = Nodes::with([on_loopback(&urls), on_loopback(&urls)]);
     let began = Instant::now();
@@ -77,7 +84,7 @@ async fn a_silent_server_and_a_name_without_address_delay_no_link_and_are_in_the
 
 #[tokio::test]
 async fn an_address_that_a_server_tells_late_is_trickled_and_is_in_the_next_offer() {
-    let (server, url) = server().await;
+    let (server, url) = server();
     let mut nodes = Nodes::with([on_loopback(&[]), on_loopback(&[])]);
     let told = IceServers {
         servers: servers(&[url]),
@@ -89,8 +96,12 @@ async fn an_address_that_a_server_tells_late_is_trickled_and_is_in_the_next_offe
         .event(0, "the offer", |event| support::offered(event, LINK))
         .await;
     assert!(!offer.contains("srflx"), "{offer}");
-    nodes.endpoints[0].flush();
-    answer(&server, "192.0.2.7:4007".parse().expect("an address")).await;
+    answer(
+        &mut nodes,
+        &server,
+        "192.0.2.7:4007".parse().expect("an address"),
+    )
+    .await;
     let candidate = nodes
         .event(0, "the candidate", |event| match event {
             LinkEvent::Candidate { candidate, .. } => Some(candidate.clone()),
@@ -113,7 +124,7 @@ async fn an_address_that_a_server_tells_late_is_trickled_and_is_in_the_next_offe
 
 #[tokio::test]
 async fn with_relays_alone_no_address_of_the_host_is_offered_and_no_stun_server_is_asked() {
-    let (server, url) = server().await;
+    let (server, url) = server();
     let config = EndpointConfig {
         candidates: CandidatePolicy::RelayOnly,
         ..on_loopback(&[url])
@@ -124,8 +135,10 @@ async fn with_relays_alone_no_address_of_the_host_is_offered_and_no_stun_server_
         .event(0, "the offer", |event| support::offered(event, LINK))
         .await;
     assert!(!offer.contains("a=candidate"), "{offer}");
+    assert_eq!(nodes.endpoints[0].queued_bytes(), 0);
     nodes.endpoints[0].flush();
-    let asked = server.try_recv(&mut [0; 100]);
+    assert_eq!(nodes.endpoints[0].queued_bytes(), 0);
+    let asked = server.recv_from(&mut [0; 100]);
     assert_eq!(
         asked.expect_err("no question").kind(),
         std::io::ErrorKind::WouldBlock
