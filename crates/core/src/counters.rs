@@ -50,6 +50,8 @@ counters! {
     offers_denied,
     /// Items of the mailbox whose senders the policy does not let in, or whose name is another's.
     mail_denied,
+    /// Probes that came by mailbox too fast to be answered.
+    mail_probes_dropped,
     /// Messages and calls that the policy does not allow their senders.
     messages_denied,
     /// Records and signals whose papers do not hold.

@@ -8,11 +8,13 @@
 #![warn(clippy::iter_over_hash_type)]
 
 pub mod app;
+mod attempts;
 pub mod backoff;
 pub mod calls;
 pub mod counters;
 pub mod inbound;
 pub mod inbox;
+mod link;
 pub mod liveness;
 mod mail;
 pub mod mesh;

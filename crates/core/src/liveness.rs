@@ -16,6 +16,10 @@ pub const DEAD_IDLE: Duration = Duration::from_secs(20);
 /// Pause between two questions that are not answered. Chosen: several fit before the end.
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long the first answer on a link may take before another link is made
+/// beside it. Chosen: half of what it may take at most.
+const UNMEASURED_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a link should do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pulse {
@@ -126,6 +130,31 @@ impl Liveness {
     pub fn is_suspect(&self, now: Instant) -> bool {
         let since = self.unanswered_since.filter(|_| !self.idle());
         since.is_some_and(|since| since + self.suspect_after() <= now)
+    }
+
+    /// Whether it is being found out if the peer is still there: by an ultimatum,
+    /// or because something has been unanswered for long.
+    pub fn is_questioned(&self, now: Instant) -> bool {
+        self.ultimatum.is_some() || self.is_suspect(now)
+    }
+
+    /// Whether another link should be made beside this one.
+    pub fn needs_help(&self, now: Instant) -> bool {
+        // Where no round trip was measured, nobody knows what is long.
+        let measured = self.smoothed_rtt.is_some();
+        let since = self.unanswered_since.filter(|_| !self.idle());
+        let long = |since: Instant| since + UNMEASURED_PATIENCE <= now;
+        self.is_suspect(now) && (measured || since.is_some_and(long))
+    }
+
+    /// Time has jumped: nothing could be heard meanwhile, so nothing is proved
+    /// by the silence. Asks the peer now, and gives up after `patience`.
+    pub fn handle_jump(&mut self, now: Instant, patience: Duration) {
+        self.last_heard = now;
+        self.unanswered_since = None;
+        self.ultimatum = None;
+        self.probes.clear();
+        self.handle_doubt(now, patience);
     }
 
     fn suspect_after(&self) -> Duration {

@@ -13,6 +13,12 @@ use crate::backoff::Backoff;
 /// that is emptied is filled again soon after.
 const MAIL_PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// Probes of one peer that are answered by mailbox in [`ECHO_WINDOW`]; more are
+/// dropped and counted. Chosen: a person measures, a program does not flood.
+pub(crate) const ECHOES_MAX: u32 = 16;
+/// See [`ECHOES_MAX`].
+pub(crate) const ECHO_WINDOW: Duration = Duration::from_secs(2);
+
 /// The mailbox path to one peer.
 #[derive(Debug)]
 pub(crate) struct Mail {
@@ -22,6 +28,11 @@ pub(crate) struct Mail {
     pub(crate) in_use: bool,
     /// The peer wrote first and is making the link, so this node does not until then.
     pub(crate) yields_until: Option<Instant>,
+    /// The first letter since the last link goes before the offer of a new one,
+    /// whose computing would hold it up.
+    pub(crate) first_until: Option<Instant>,
+    /// Answers to probes in the present window, and when that began.
+    echoes: Option<(Instant, u32)>,
     /// Items that wait for the application, by what is in them.
     held: BTreeMap<(Incarnation, Stream, u64), ItemId>,
     backoff: Backoff,
@@ -36,6 +47,8 @@ impl Default for Mail {
             can_seal: false,
             in_use: false,
             yields_until: None,
+            first_until: None,
+            echoes: None,
             held: BTreeMap::new(),
             backoff: Backoff::new(MAIL_PAUSE_MAX),
             reseal: Backoff::new(MAIL_PAUSE_MAX),
@@ -52,6 +65,16 @@ impl Mail {
     /// When items may be posted again.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.backoff.not_before().max(self.reseal.not_before())
+    }
+
+    /// Whether one more probe of the peer may be answered now.
+    pub(crate) fn may_echo(&mut self, now: Instant) -> bool {
+        let (since, count) = self
+            .echoes
+            .filter(|(since, _)| *since + ECHO_WINDOW > now)
+            .unwrap_or((now, 0));
+        self.echoes = Some((since, count + 1));
+        count < ECHOES_MAX
     }
 
     /// The registry would not take an item.

@@ -19,6 +19,7 @@ mod mail;
 mod members;
 mod opened;
 mod outcomes;
+mod paths;
 mod skills;
 mod waiters;
 
@@ -120,6 +121,8 @@ pub struct Mesh {
     by_name: BTreeMap<Name, PeerKey>,
     by_id: BTreeMap<AgentId, PeerKey>,
     by_link: BTreeMap<LinkId, PeerKey>,
+    /// Links that are over, of which net may still tell what was tried.
+    past_links: VecDeque<(LinkId, PeerKey)>,
     pins: BTreeMap<Name, AgentId>,
     calls: OpenCalls,
     works: Works,
@@ -176,6 +179,7 @@ impl Mesh {
             by_name: BTreeMap::new(),
             by_id: BTreeMap::new(),
             by_link: BTreeMap::new(),
+            past_links: VecDeque::new(),
             calls: OpenCalls::default(),
             works: Works::default(),
             inbox: Inbox::default(),
@@ -257,6 +261,7 @@ impl Mesh {
 
     /// Does what time demands.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.notice_jump(now);
         // Each peer once: what must wait for a frame to be sent stays due.
         let due: Vec<_> = self
             .timers
@@ -289,10 +294,9 @@ impl Mesh {
             return;
         };
         peer.streams.handle_timeout(now);
-        if peer.sessions.handle_timeout(now, &mut self.rng) {
-            peer.reason = "the last attempt to make a link took too long".into();
-        }
+        peer.sessions.handle_timeout(now, &mut self.rng);
         self.check_life(now, key);
+        self.tend_dormant(now, key);
         self.check_certificate(now, key);
         self.check_lost(now, key);
         self.end_overdue_waiters(now, key);
@@ -303,14 +307,16 @@ impl Mesh {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.awaited = self.calls.await_peer(key);
         }
+        self.tend_trial(now, key);
         self.connect_if_wanted(now, key);
-        self.carry_out_steps(key);
+        self.carry_out_steps(now, key);
         self.report_settled(now, key);
         self.take_arrivals(now, key);
         self.dispatch_waiting(now);
         self.close_posts(key);
         self.account(key);
         self.enqueue(key);
+        self.ask_by_mail(now, key);
         self.enqueue_mail(now, key);
         self.set_timer(now, key);
     }
@@ -338,7 +344,7 @@ impl Mesh {
     }
 
     fn enqueue(&mut self, key: PeerKey) {
-        let linked = self.peers.get(&key).is_some_and(|peer| peer.link.is_some());
+        let linked = self.peers.get(&key).is_some_and(Peer::has_links);
         if linked && self.queued.insert(key) {
             self.ready.push_back(key);
         }

@@ -2,17 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::{PeerState, PeerStatus, Transport};
+use waymesh_proto::api::{AttemptPurpose, PeerState, PeerStatus, Transport};
 use waymesh_proto::error::Fault;
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
-use waymesh_proto::link::{CandidatePair, Path};
+use waymesh_proto::link::Path;
 
 use crate::app::{ClientId, Member};
-use crate::liveness::Liveness;
+use crate::attempts::Attempts;
+use crate::backoff::{Backoff, LINK_PAUSE_MAX};
+use crate::link::{Dormant, Link, Trial, Upgrade};
 use crate::mail::Mail;
 use crate::outbound::Scope;
 use crate::session::Sessions;
 use crate::streams::Streams;
+
+/// How long after its last message a link is worth a better one. Chosen: a
+/// conversation goes on after a minute, or is over.
+const RECENT_USE: Duration = Duration::from_secs(60);
 
 /// A node's own handle of a peer: it may be known by name before its identity is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,24 +35,6 @@ pub(crate) enum Presence {
     Online,
 }
 
-/// A link that is up.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) id: LinkId,
-    pub(crate) pair: CandidatePair,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) liveness: Liveness,
-    pub(crate) said_hello: bool,
-    pub(crate) probe: Option<u64>,
-    pub(crate) echoes: Vec<u64>,
-    pub(crate) last_used: Instant,
-    pub(crate) setup: Duration,
-    /// How many of the known revocations the peer has been told on this link.
-    pub(crate) told_revocations: usize,
-    /// Revocations that it told and that do not hold.
-    pub(crate) false_revocations: u32,
-}
-
 /// A client that waits for a link or for a round trip.
 #[derive(Debug)]
 pub(crate) struct Waiter {
@@ -59,8 +47,12 @@ pub(crate) struct Waiter {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
+    /// A link.
     Link,
+    /// A round trip over the link.
     Echo { token: Option<u64> },
+    /// A round trip through the mailbox; what was asked, and when.
+    MailEcho { asked: Option<(u64, Instant)> },
 }
 
 impl Waiter {
@@ -84,6 +76,16 @@ pub(crate) struct Peer {
     pub(crate) mail: Mail,
     pub(crate) sessions: Sessions,
     pub(crate) link: Option<Link>,
+    /// A new link beside that in use; there is none without one in use.
+    pub(crate) trial: Option<Trial>,
+    /// A link that fell silent; there is none beside one in use.
+    pub(crate) dormant: Option<Dormant>,
+    pub(crate) attempts: Attempts,
+    /// Between attempts at a link beside one that seemed dead and was not.
+    pub(crate) recover: Backoff,
+    pub(crate) upgrade: Upgrade,
+    /// The network has changed just now: the link in use may be worth nothing.
+    pub(crate) renew: bool,
     pub(crate) streams: Streams,
     pub(crate) waiters: Vec<Waiter>,
     /// A client waits for an answer: only a link tells whether it can still come.
@@ -112,6 +114,12 @@ impl Peer {
             mail: Mail::default(),
             sessions: Sessions::new(false),
             link: None,
+            trial: None,
+            dormant: None,
+            attempts: Attempts::default(),
+            recover: Backoff::new(LINK_PAUSE_MAX),
+            upgrade: Upgrade::default(),
+            renew: false,
             streams: Streams::default(),
             waiters: Vec::new(),
             awaited: false,
@@ -127,7 +135,7 @@ impl Peer {
 
     /// Whether forgetting the peer loses nothing.
     pub(crate) fn is_blank(&self) -> bool {
-        self.link.is_none()
+        !self.has_links()
             && !self.sessions.is_trying()
             && self.waiters.is_empty()
             && self.streams.is_blank()
@@ -142,6 +150,26 @@ impl Peer {
             .or_else(mailbox)
     }
 
+    /// The path of the link that brings what arrives now.
+    pub(crate) fn link_path(&self) -> Option<Path> {
+        let dormant = self.dormant.as_ref().map(|dormant| &dormant.link);
+        let link = self.link.as_ref().or(dormant);
+        link.map(|link| link.pair.path())
+    }
+
+    /// Whether there is any link, in use or not.
+    pub(crate) const fn has_links(&self) -> bool {
+        self.link.is_some() || self.dormant.is_some()
+    }
+
+    /// Whether a link is with an earlier life of the peer than this.
+    pub(crate) fn has_link_before(&self, life: Incarnation) -> bool {
+        let trial = self.trial.as_ref().map(|trial| &trial.link);
+        let dormant = self.dormant.as_ref().map(|dormant| &dormant.link);
+        let mut links = self.link.iter().chain(trial).chain(dormant);
+        links.any(|link| link.incarnation < life)
+    }
+
     pub(crate) fn is_link(&self, id: LinkId) -> bool {
         self.link.as_ref().is_some_and(|link| link.id == id)
     }
@@ -150,8 +178,53 @@ impl Peer {
     pub(crate) fn wants_link(&self, now: Instant) -> bool {
         self.streams.wants_link()
             || self.awaited
-            || !self.waiters.is_empty()
+            || self.is_link_awaited()
+            // Whoever is answered by mailbox meanwhile goes on over a link.
+            || self.mail.first_until.is_some()
             || self.eager_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether a client waits for a link, or for something over it.
+    pub(crate) fn is_link_awaited(&self) -> bool {
+        let by_mail = |w: &Waiter| matches!(w.wants, Wanted::MailEcho { .. });
+        !self.waiters.iter().all(by_mail)
+    }
+
+    /// A probe went by mailbox and may be lost: it is to go again.
+    pub(crate) fn forget_mail_probe(&mut self, token: u64) {
+        for waiter in &mut self.waiters {
+            if let Wanted::MailEcho { asked } = &mut waiter.wants {
+                asked.take_if(|(asked, _)| *asked == token);
+            }
+        }
+    }
+
+    /// What a new link would be for now.
+    pub(crate) fn purpose(&self, now: Instant) -> Option<AttemptPurpose> {
+        let Some(link) = &self.link else {
+            return self.wants_link(now).then_some(AttemptPurpose::Connect);
+        };
+        // One at a time; and a link to an earlier life is only questioned.
+        if self.trial.is_some() || self.incarnation > Some(link.incarnation) {
+            return None;
+        }
+        let recent = link.last_used + RECENT_USE > now || self.wants_link(now);
+        let upgrade = self.upgrade.due().is_some_and(|due| due <= now);
+        if link.liveness.needs_help(now) || (self.renew && recent) {
+            Some(AttemptPurpose::Recover)
+        } else {
+            (upgrade && recent).then_some(AttemptPurpose::Upgrade)
+        }
+    }
+
+    /// When an attempt for this purpose may start at the earliest.
+    pub(crate) fn may_start_at(&self, purpose: AttemptPurpose) -> Option<Instant> {
+        let other = match purpose {
+            AttemptPurpose::Connect => self.mail.yields_until.max(self.mail.first_until),
+            AttemptPurpose::Recover => self.recover.not_before(),
+            AttemptPurpose::Upgrade => None,
+        };
+        self.sessions.not_before().max(other)
     }
 
     pub(crate) fn status(&self) -> PeerStatus {
@@ -221,10 +294,9 @@ impl Peer {
     /// The next moment at which something happens to this peer by itself.
     pub(crate) fn poll_timeout(&self, now: Instant, may_connect: bool) -> Option<Instant> {
         let link = self.link.as_ref();
-        let connect =
-            (may_connect && link.is_none() && !self.sessions.is_trying() && self.may_connect())
-                .then(|| self.connect_at(now))
-                .flatten();
+        let connect = (may_connect && !self.sessions.is_trying() && self.may_connect())
+            .then(|| self.connect_at(now))
+            .flatten();
         [
             self.streams.poll_timeout(),
             // One that is due already goes with the next frame.
@@ -233,6 +305,8 @@ impl Peer {
             self.mail.poll_timeout().filter(|at| *at > now),
             self.trust_due(),
             link.map(|l| l.liveness.poll_timeout()),
+            self.trial.as_ref().map(Trial::poll_timeout),
+            self.dormant.as_ref().map(Dormant::poll_timeout),
             self.sessions.poll_timeout(),
             connect,
             self.lost_at,
@@ -248,21 +322,18 @@ impl Peer {
         self.id.is_some() && self.presence == Presence::Online && self.distrust.is_none()
     }
 
-    /// When an attempt may start at the earliest.
-    pub(crate) fn may_connect_at(&self) -> Option<Instant> {
-        self.sessions.not_before().max(self.mail.yields_until)
-    }
-
     fn connect_at(&self, now: Instant) -> Option<Instant> {
-        if self.wants_link(now) {
-            return Some(self.may_connect_at().unwrap_or(now));
+        match self.purpose(now) {
+            Some(purpose) => Some(self.may_start_at(purpose).unwrap_or(now)),
+            None if self.link.is_none() => self.eager_at,
+            // One that is due already waits for the link to be used.
+            None => self.upgrade.due().filter(|due| *due > now),
         }
-        self.eager_at
     }
 
     /// When the peer's certificate has to be looked at again.
     fn trust_due(&self) -> Option<Instant> {
         let expires = self.member.as_ref()?.expires;
-        self.link.as_ref().map(|_| expires)
+        self.has_links().then_some(expires)
     }
 }

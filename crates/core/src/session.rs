@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use waymesh_proto::api::AttemptRole;
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{LinkId, SessionId};
 use waymesh_proto::link::LinkCommand;
@@ -19,6 +20,8 @@ use crate::backoff::{Backoff, LINK_PAUSE_MAX};
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sessions that are remembered so that none is used twice. Chosen.
 const SEEN_MAX: usize = 64;
+/// Links that are up at a time, and one that is being closed.
+const LIVE_MAX: usize = 4;
 /// Candidates that may arrive before their offer or answer. Chosen: more than a host has.
 const EARLY_MAX: usize = 64;
 
@@ -57,17 +60,52 @@ struct Attempt {
     next_seq: u64,
 }
 
+/// A link that came up: its late candidates still matter.
+#[derive(Debug)]
+struct Live {
+    session: SessionId,
+    link: LinkId,
+    next_seq: u64,
+}
+
+/// An attempt whose link is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Risen {
+    /// When it began.
+    pub since: Instant,
+    /// Who began it.
+    pub role: AttemptRole,
+}
+
+/// Why this node ended an attempt itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quit {
+    /// Its time was over, and the peer had not answered the offer.
+    Unanswered,
+    /// Its time was over, and no link had come up.
+    Late,
+    /// The peer, or the registry in its place, refused it.
+    Refused,
+    /// The registry was away, and may not have passed the offer on.
+    Unheard,
+    /// The peer's attempt takes its place.
+    GaveWay,
+    /// The peer restarted or went away.
+    Abandoned,
+}
+
 /// The attempts to make a link to one peer.
 #[derive(Debug)]
 pub struct Sessions {
     polite: bool,
     attempt: Option<Attempt>,
-    /// The session of the link in use: its late candidates still matter.
-    current: Option<(SessionId, LinkId)>,
+    /// The sessions of links that are up, oldest first.
+    live: VecDeque<Live>,
     seen: VecDeque<SessionId>,
     early: Vec<(SessionId, String)>,
     backoff: Backoff,
     steps: VecDeque<Step>,
+    quits: VecDeque<(LinkId, Quit)>,
 }
 
 impl Sessions {
@@ -76,12 +114,18 @@ impl Sessions {
         Self {
             polite,
             attempt: None,
-            current: None,
+            live: VecDeque::new(),
             seen: VecDeque::new(),
             early: Vec::new(),
             backoff: Backoff::new(LINK_PAUSE_MAX),
             steps: VecDeque::new(),
+            quits: VecDeque::new(),
         }
+    }
+
+    /// Whether this node gives way when both offer.
+    pub const fn is_polite(&self) -> bool {
+        self.polite
     }
 
     /// Whether an attempt is under way.
@@ -104,9 +148,14 @@ impl Sessions {
         self.steps.pop_front()
     }
 
+    /// An attempt that this node ended itself, and why.
+    pub fn poll_quit(&mut self) -> Option<(LinkId, Quit)> {
+        self.quits.pop_front()
+    }
+
     /// Starts an attempt as the offerer.
     pub fn start(&mut self, now: Instant, session: SessionId, link: LinkId) {
-        self.give_up();
+        self.give_up(Quit::GaveWay);
         self.remember(session);
         self.attempt = Some(Attempt {
             session,
@@ -146,7 +195,7 @@ impl Sessions {
         if glare && !self.polite {
             return Ok(false);
         }
-        self.give_up();
+        self.give_up(Quit::GaveWay);
         self.attempt = Some(Attempt {
             session,
             link,
@@ -185,11 +234,8 @@ impl Sessions {
             .as_ref()
             .filter(|a| a.session == session && a.role != Role::Offering)
             .map(|a| a.link);
-        let current = self
-            .current
-            .filter(|(s, _)| *s == session)
-            .map(|(_, link)| link);
-        match ready.or(current) {
+        let mut live = self.live.iter().filter(|live| live.session == session);
+        match ready.or_else(|| live.next().map(|live| live.link)) {
             Some(link) => self
                 .steps
                 .push_back(Step::Link(LinkCommand::Candidate { link, candidate })),
@@ -211,10 +257,13 @@ impl Sessions {
 
     /// The local description or a local candidate of a link is ready to be told.
     pub fn handle_local(&mut self, link: LinkId, signal: Signal) {
-        if let Some(attempt) = self.attempt.as_mut().filter(|a| a.link == link) {
-            let seq = attempt.next_seq;
-            attempt.next_seq += 1;
-            let session = attempt.session;
+        let attempt = self.attempt.as_mut().filter(|a| a.link == link);
+        let attempt = attempt.map(|a| (a.session, &mut a.next_seq));
+        let mut live = self.live.iter_mut().filter(|live| live.link == link);
+        let live = || live.next().map(|l| (l.session, &mut l.next_seq));
+        if let Some((session, next_seq)) = attempt.or_else(live) {
+            let seq = *next_seq;
+            *next_seq += 1;
             self.steps.push_back(Step::Signal {
                 session,
                 seq,
@@ -223,13 +272,30 @@ impl Sessions {
         }
     }
 
-    /// The link of the attempt is up. Gives when the attempt began; `None` when
-    /// it is not the attempt's link.
-    pub fn handle_up(&mut self, link: LinkId) -> Option<Instant> {
+    /// The link of the attempt is up; `None` when it is not the attempt's link.
+    pub fn handle_up(&mut self, link: LinkId) -> Option<Risen> {
         let attempt = self.attempt.take_if(|a| a.link == link)?;
-        self.current = Some((attempt.session, link));
+        if self.live.len() == LIVE_MAX {
+            self.live.pop_front();
+        }
+        self.live.push_back(Live {
+            session: attempt.session,
+            link,
+            next_seq: attempt.next_seq,
+        });
         self.backoff.reset();
-        Some(attempt.since)
+        Some(Risen {
+            since: attempt.since,
+            role: match attempt.role {
+                Role::Offering | Role::Answered => AttemptRole::Offered,
+                Role::Answering => AttemptRole::Answered,
+            },
+        })
+    }
+
+    /// A link that was up is over.
+    pub fn forget(&mut self, link: LinkId) {
+        self.live.retain(|live| live.link != link);
     }
 
     /// A link ended. Gives whether it was the attempt's, which failed by it. Of
@@ -241,7 +307,7 @@ impl Sessions {
         why: &str,
         rng: &mut impl Rng,
     ) -> bool {
-        self.current.take_if(|(_, l)| *l == link);
+        self.forget(link);
         let Some(attempt) = self.attempt.take_if(|a| a.link == link) else {
             return false;
         };
@@ -257,24 +323,38 @@ impl Sessions {
         true
     }
 
-    /// The peer will not make this link, or cannot be told of it.
-    pub fn handle_refused(&mut self, now: Instant, session: SessionId, rng: &mut impl Rng) -> bool {
-        let refused = self.attempt.as_ref().is_some_and(|a| a.session == session);
-        if refused {
-            self.give_up();
-            self.backoff.handle_failure(now, rng);
+    /// The peer will not make this link, or cannot be told of it. Gives the link
+    /// of the attempt that failed by it.
+    pub fn handle_refused(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        rng: &mut impl Rng,
+    ) -> Option<LinkId> {
+        let attempt = self.attempt.as_ref().filter(|a| a.session == session)?;
+        let link = attempt.link;
+        self.give_up(Quit::Refused);
+        self.backoff.handle_failure(now, rng);
+        Some(link)
+    }
+
+    /// The registry was away: an offer that was not answered may not have arrived.
+    pub fn handle_signals_lost(&mut self) {
+        let attempt = self.attempt.as_ref();
+        if attempt.is_some_and(|a| a.role == Role::Offering) {
+            self.give_up(Quit::Unheard);
         }
-        refused
     }
 
     /// The attempt under way has no future: the peer restarted, or went away.
     pub fn abandon(&mut self) {
-        self.give_up();
+        self.give_up(Quit::Abandoned);
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self, why: Quit) {
         if let Some(attempt) = self.attempt.take() {
             let link = attempt.link;
+            self.quits.push_back((link, why));
             self.early
                 .retain(|(session, _)| *session != attempt.session);
             self.steps
@@ -284,12 +364,15 @@ impl Sessions {
 
     /// Ends an attempt that took too long. Gives whether it did.
     pub fn handle_timeout(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
-        let late = self
-            .attempt
-            .as_ref()
-            .is_some_and(|a| a.since + ATTEMPT_TIMEOUT <= now);
+        let attempt = self.attempt.as_ref();
+        let late = attempt.is_some_and(|a| a.since + ATTEMPT_TIMEOUT <= now);
         if late {
-            self.give_up();
+            let unanswered = attempt.is_some_and(|a| a.role == Role::Offering);
+            self.give_up(if unanswered {
+                Quit::Unanswered
+            } else {
+                Quit::Late
+            });
             self.backoff.handle_failure(now, rng);
         }
         late

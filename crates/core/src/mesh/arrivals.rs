@@ -31,7 +31,7 @@ impl Mesh {
             let Some(peer) = self.peers.get_mut(&key) else {
                 return;
             };
-            let link_path = peer.link.as_ref().map(|link| link.pair.path());
+            let link_path = peer.link_path();
             let Some((incarnation, stream, released)) = peer.streams.poll_ready() else {
                 return;
             };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::SendState;
+use waymesh_proto::api::{Detail, PeerStatus, SendState};
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
 use waymesh_proto::error::{Code, Executed, Fault, Retry};
@@ -16,7 +16,7 @@ use waymesh_proto::limits::{
 use super::{Mesh, Sent, clamped, faults};
 use crate::app::{ClientId, Command, Event, InboundId, RegistryCommand, Storing};
 use crate::calls::OpenCall;
-use crate::peer::{PeerKey, Wanted};
+use crate::peer::{Peer, PeerKey, Wanted};
 
 /// Largest payload on a lossy channel, bytes: with envelope and headers it fits one packet.
 pub const LOSSY_MESSAGE_MAX_BYTES: usize = LOSSY_FRAME_MAX_BYTES - 160;
@@ -153,20 +153,16 @@ impl Mesh {
                 id,
                 to,
                 timeout,
-                via: _,
-            } => {
-                self.wait_for(
-                    now,
-                    (client, id),
-                    &to,
-                    timeout,
-                    Wanted::Echo { token: None },
-                );
-            }
-            Command::ListPeers { id, attempts: _ } => {
+                via,
+            } => self.ping(now, (client, id), &to, timeout, via),
+            Command::ListPeers { id, attempts } => {
                 // Whoever was revoked may have left its name to another.
                 let named = self.by_name.values().filter_map(|key| self.peers.get(key));
-                let peers = named.map(|peer| peer.status()).collect();
+                let told = |peer: &Peer| PeerStatus {
+                    attempts: (attempts == Detail::Attempts).then(|| peer.attempts.list(now)),
+                    ..peer.status()
+                };
+                let peers = named.map(told).collect();
                 self.tell(client, Event::Peers { id, peers });
             }
             Command::FindAgents { id, name, skill } => self.find(client, id, name, skill),

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::AgentRecord;
+use waymesh_proto::api::{AgentRecord, AttemptPurpose, AttemptRole};
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, Name, SessionId};
+use waymesh_proto::link::Path;
 use waymesh_proto::signaling::{Signal, SignalBody};
 
+use super::links::failed;
 use super::{Mesh, Topology, faults};
 use crate::app::{Event, Member, RegistryCommand, RegistryEvent};
 use crate::backoff::REGISTRY_PAUSE_MAX;
@@ -79,6 +81,7 @@ impl Mesh {
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             if let Some(peer) = self.peers.get_mut(&key) {
+                peer.sessions.handle_signals_lost();
                 peer.sessions.forgive();
                 peer.mail.forgive();
                 // Nothing is posted before it is known which life the peer has now.
@@ -161,6 +164,7 @@ impl Mesh {
             return;
         };
         peer.eager_at = None;
+        peer.mail.first_until = None;
         peer.sessions.abandon();
         match &mut peer.link {
             Some(link) => link.liveness.handle_doubt(now, LOST_PATIENCE),
@@ -329,7 +333,14 @@ impl Mesh {
         self.counters.replayed_offers += u64::from(taken.is_err());
         if taken != Ok(true) {
             self.by_link.remove(&link);
+            return;
         }
+        let purpose = match &peer.link {
+            None => AttemptPurpose::Connect,
+            Some(used) if used.pair.path() == Path::Relay => AttemptPurpose::Upgrade,
+            Some(_) => AttemptPurpose::Recover,
+        };
+        self.note_attempt(now, key, link, AttemptRole::Answered, purpose);
     }
 
     /// The peer itself signed a newer incarnation: its earlier life is over for sure.
@@ -346,20 +357,19 @@ impl Mesh {
             peer.incarnation = Some(incarnation);
             peer.sessions.abandon();
         }
-        if peer
-            .link
-            .as_ref()
-            .is_some_and(|link| link.incarnation < incarnation)
-        {
-            self.drop_link(now, key, "the peer restarted", true);
+        if peer.has_link_before(incarnation) {
+            self.drop_link(now, key, "the peer restarted");
         }
     }
 
     fn take_reject(&mut self, now: Instant, key: PeerKey, session: SessionId, error: &Fault) {
-        if let Some(peer) = self.peers.get_mut(&key)
-            && peer.sessions.handle_refused(now, session, &mut self.rng)
-        {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if let Some(link) = peer.sessions.handle_refused(now, session, &mut self.rng) {
             peer.reason = format!("the peer refused the link: {error}");
+            let reason = format!("the peer refused it: {error}");
+            peer.attempts.end(now, link, failed(reason));
             if error.code == Code::Unauthorized && peer.link.is_none() {
                 self.fail_all(now, key, error);
             }
@@ -370,18 +380,21 @@ impl Mesh {
         let Some(key) = self.by_id.get(&to).copied() else {
             return;
         };
-        if let Some(peer) = self.peers.get_mut(&key)
-            && peer.sessions.handle_refused(now, session, &mut self.rng)
-        {
-            if code == Code::Unauthorized {
-                peer.reason = "the peer does not let this agent in".into();
-                if peer.link.is_none() {
-                    let fault = faults::unauthorized(&peer.name);
-                    self.fail_all(now, key, &fault);
-                }
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if let Some(link) = peer.sessions.handle_refused(now, session, &mut self.rng) {
+            let denied = code == Code::Unauthorized;
+            let reason = if denied {
+                "the peer does not let this agent in"
             } else {
-                peer.reason =
-                    "the registry could not pass the offer on: the peer is not connected".into();
+                "the registry could not pass the offer on: the peer is not connected"
+            };
+            peer.reason = reason.into();
+            peer.attempts.end(now, link, failed(reason.into()));
+            if denied && peer.link.is_none() {
+                let fault = faults::unauthorized(&peer.name);
+                self.fail_all(now, key, &fault);
             }
         }
         self.settle(now, key);

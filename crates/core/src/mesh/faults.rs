@@ -177,6 +177,12 @@ pub(super) fn to_self() -> Fault {
     .with_executed(Executed::No)
 }
 
+/// The path that a ping was to take does not exist.
+pub(super) fn path_unavailable(path: &str, why: &str) -> Fault {
+    Fault::new(Code::PathUnavailable, format!("there is no {path}: {why}"))
+        .with_hint("`waymesh ping` without --via takes the path that works")
+}
+
 pub(super) fn duplicate() -> Fault {
     Fault::new(Code::DuplicateId, "the id is already in use")
 }

@@ -60,14 +60,16 @@ fn next_frame(
     now: Instant,
     room: &impl Fn(LinkId) -> usize,
 ) -> Option<Outgoing> {
+    if let Some(question) = next_question(peer, me, room) {
+        return Some(question);
+    }
     let link = peer.link.as_mut()?;
     // While the peer may have a newer life, this link is only questioned: what
     // goes out on it now might be neither lost nor answered.
     let doubted = peer.incarnation > Some(link.incarnation);
     let data = peer.streams.next_frame().filter(|_| !doubted);
     let due = !link.said_hello
-        || link.probe.is_some()
-        || !link.echoes.is_empty()
+        || link.has_question()
         || !revocations.after(link.told_revocations).is_empty()
         || peer.streams.ack_due().is_some_and(|due| due <= now);
     if data.is_none() && !due {
@@ -83,15 +85,7 @@ fn next_frame(
     let data = data.filter(|(class, _)| class.is_reliable() || !due);
     let class = data.map_or(Class::Tasks, |(class, _)| class);
     if class.is_reliable() {
-        if !std::mem::replace(&mut link.said_hello, true) {
-            writer.put(&Section::Hello(me));
-        }
-        if let Some(token) = link.probe.take() {
-            writer.put(&Section::Probe(token));
-        }
-        for token in link.echoes.drain(..) {
-            writer.put(&Section::Echo(token));
-        }
+        link.put_head(me, &mut writer);
         while writer.len() + TOKEN_MAX_BYTES < GOSSIP_MAX_BYTES
             && let Some(revocation) = revocations.after(link.told_revocations).first()
         {
@@ -107,6 +101,25 @@ fn next_frame(
     (!writer.is_empty()).then(|| Outgoing {
         link: link.id,
         class,
+        bytes: writer.into_bytes(),
+    })
+}
+
+/// What is to be asked or answered on a link that is not in use: nothing else goes there.
+fn next_question(
+    peer: &mut Peer,
+    me: Incarnation,
+    room: &impl Fn(LinkId) -> usize,
+) -> Option<Outgoing> {
+    let trial = peer.trial.as_mut().map(|trial| &mut trial.link);
+    let dormant = peer.dormant.as_mut().map(|dormant| &mut dormant.link);
+    let mut links = trial.into_iter().chain(dormant);
+    let link = links.find(|link| link.has_question() && room(link.id) >= ROOM_MIN)?;
+    let mut writer = FrameWriter::default();
+    link.put_head(me, &mut writer);
+    Some(Outgoing {
+        link: link.id,
+        class: Class::Tasks,
         bytes: writer.into_bytes(),
     })
 }

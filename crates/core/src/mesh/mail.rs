@@ -5,7 +5,7 @@
 //! service: that something is stored, or will not be delivered.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use waymesh_proto::api::SendState;
@@ -20,7 +20,7 @@ use waymesh_proto::mailbox::Keep;
 use super::{Mesh, faults};
 use crate::app::{Event, Kept, Post, RegistryCommand};
 use crate::outbound::{Copy, Letter, Scope, Verdict};
-use crate::peer::{PeerKey, Presence};
+use crate::peer::{PeerKey, Presence, Wanted};
 
 /// Items that may be posted and not answered; more wait in their streams. Chosen:
 /// a registry that makes a batch durable in some milliseconds is kept busy.
@@ -28,11 +28,17 @@ pub const POSTS_MAX: usize = 128;
 /// Bytes that may be posted and not answered, one message apart. Chosen: four of the largest.
 pub const POSTS_MAX_BYTES: usize = 4 * MESSAGE_MAX_BYTES;
 
+/// How long the answer to a probe may be under way. Chosen: nobody waits longer.
+const ECHO_LIFE: Duration = Duration::from_secs(60);
+
 /// What is in an item that this node posted.
 #[derive(Debug, Clone, Copy)]
 enum Cargo {
     Message(Stream, u64),
     Acks,
+    /// A probe with this token.
+    Probe(u64),
+    Echo,
 }
 
 #[derive(Debug)]
@@ -200,6 +206,54 @@ impl Mesh {
         self.post_frame(key, (item, Cargo::Acks), kind, writer);
     }
 
+    /// Posts the probes that clients wait for.
+    pub(super) fn ask_by_mail(&mut self, now: Instant, key: PeerKey) {
+        let ready = self.may_use_registry(now) && self.posts.has_room();
+        let token = self.rng.random();
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if !ready || !peer.mail.can_seal || peer.id.is_none() {
+            return;
+        }
+        let mut life = None;
+        for waiter in &mut peer.waiters {
+            if waiter.wants == (Wanted::MailEcho { asked: None }) {
+                life = life.max(Some(waiter.deadline().saturating_duration_since(now)));
+                let asked = Some((token, now));
+                waiter.wants = Wanted::MailEcho { asked };
+            }
+        }
+        if let Some(life) = life {
+            let mut writer = FrameWriter::default();
+            writer.put(&Section::Probe(token));
+            self.post_question(key, Cargo::Probe(token), life, writer);
+        }
+    }
+
+    /// Answers a probe that came by mailbox.
+    pub(super) fn echo_by_mail(&mut self, now: Instant, key: PeerKey, token: u64) {
+        let ready = self.may_use_registry(now) && self.posts.has_room();
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if !ready || !peer.mail.may_echo(now) {
+            self.counters.mail_probes_dropped += 1;
+            return;
+        }
+        let mut writer = FrameWriter::default();
+        writer.put(&Section::Echo(token));
+        self.post_question(key, Cargo::Echo, ECHO_LIFE, writer);
+    }
+
+    /// Nobody stores what is only of use at once.
+    fn post_question(&mut self, key: PeerKey, cargo: Cargo, life: Duration, writer: FrameWriter) {
+        let item = self.new_item();
+        let life_ms = u64::try_from(life.as_millis()).unwrap_or(TTL_MAX_MS);
+        let kind = (Class::Control, Keep::Forward, life_ms.clamp(1, TTL_MAX_MS));
+        self.post_frame(key, (item, cargo), kind, writer);
+    }
+
     fn post_frame(
         &mut self,
         key: PeerKey,
@@ -297,6 +351,11 @@ impl Mesh {
         fault: &Fault,
     ) {
         self.posts.forget(item);
+        match cargo {
+            Cargo::Probe(token) => return self.fail_mail_pings(key, token, fault),
+            Cargo::Echo => return,
+            Cargo::Message(..) | Cargo::Acks => {}
+        }
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -367,10 +426,14 @@ impl Mesh {
     /// Whatever was not answered is to be posted again, under the same ids.
     pub(super) fn handle_posts_lost(&mut self) {
         for (key, cargo) in self.posts.take_unanswered() {
-            if let Cargo::Message(stream, seq) = cargo
-                && let Some(peer) = self.peers.get_mut(&key)
-            {
-                peer.streams.handle_lost(stream, seq);
+            let Some(peer) = self.peers.get_mut(&key) else {
+                continue;
+            };
+            match cargo {
+                Cargo::Message(stream, seq) => peer.streams.handle_lost(stream, seq),
+                // To be asked again when the registry is back.
+                Cargo::Probe(token) => peer.forget_mail_probe(token),
+                Cargo::Acks | Cargo::Echo => {}
             }
         }
         self.registry_commands.retain(|command| {
@@ -410,7 +473,7 @@ impl Mesh {
         let fault = faults::revoked(&peer.name);
         peer.distrust = Some(fault.clone());
         peer.sessions.abandon();
-        self.drop_link(now, key, "the peer was revoked", true);
+        self.drop_link(now, key, "the peer was revoked");
         self.fail_all(now, key, &fault);
         self.settle(now, key);
     }

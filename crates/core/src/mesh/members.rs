@@ -184,7 +184,7 @@ impl Mesh {
         };
         link.false_revocations += 1;
         if link.false_revocations > FALSE_MAX {
-            self.drop_link(now, key, "the peer told false revocations", true);
+            self.drop_link(now, key, "the peer told false revocations");
             self.settle(now, key);
         }
     }
@@ -227,9 +227,9 @@ impl Mesh {
     }
 
     fn drop_all_links(&mut self, now: Instant, why: &str) {
-        let linked = |(key, peer): (&PeerKey, &Peer)| peer.link.is_some().then_some(*key);
+        let linked = |(key, peer): (&PeerKey, &Peer)| peer.has_links().then_some(*key);
         for key in self.peers.iter().filter_map(linked).collect::<Vec<_>>() {
-            self.drop_link(now, key, why, true);
+            self.drop_link(now, key, why);
             self.settle(now, key);
         }
     }
@@ -240,9 +240,9 @@ impl Mesh {
             return;
         };
         let expired = peer.member.as_ref().is_some_and(|m| m.expires <= now);
-        if expired && peer.link.is_some() {
+        if expired && peer.has_links() {
             peer.distrust = Some(faults::certificate_expired(&peer.name));
-            self.drop_link(now, key, "the peer's certificate has expired", true);
+            self.drop_link(now, key, "the peer's certificate has expired");
             self.ask_again(key);
         }
     }

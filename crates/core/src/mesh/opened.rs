@@ -110,6 +110,8 @@ impl Mesh {
                 Ok(section @ (Section::Ack(_) | Section::Refused { .. })) => {
                     self.take_acks(now, key, opened, &section);
                 }
+                Ok(Section::Probe(token)) => self.echo_by_mail(now, key, token),
+                Ok(Section::Echo(token)) => self.answer_mail_pings(now, key, token),
                 Ok(_) | Err(_) => {
                     self.counters.bad_frames += 1;
                     break;

@@ -123,6 +123,8 @@ impl Lab {
             .mesh
             .handle_command(self.now, CLIENT, command);
         self.run();
+        // The offer of a link waits for the first letter.
+        self.pass(links::LETTER_FIRST);
     }
 
     /// Lets everything that is due happen, without time passing.
@@ -529,7 +531,7 @@ fn nothing_is_lost_when_a_link_dies_with_messages_on_it() {
         lab.hosts[0]
             .events
             .iter()
-            .any(|e| matches!(e, Event::PeerDisconnected { .. }))
+            .any(|e| matches!(e, Event::PathChanged { .. }))
     );
 }
 

@@ -1,15 +1,52 @@
-//! Clients that wait for a link to a peer, or for a round trip over it.
+//! Clients that wait for a link to a peer, or for a round trip over a path.
 
 use std::time::{Duration, Instant};
 
+use waymesh_proto::api::Via;
 use waymesh_proto::error::{Code, Executed, Fault};
 use waymesh_proto::ids::{MessageId, Name};
+use waymesh_proto::link::Path;
 
 use super::{Mesh, clamped, faults};
 use crate::app::{ClientId, Event};
 use crate::peer::{PeerKey, Waiter, Wanted};
 
 impl Mesh {
+    /// Measures a round trip on the path asked for.
+    pub(super) fn ping(
+        &mut self,
+        now: Instant,
+        (client, id): (ClientId, MessageId),
+        to: &Name,
+        timeout: Duration,
+        via: Via,
+    ) {
+        let key = self.by_name.get(to);
+        let falls_back = key.and_then(|key| self.peers.get(key)).is_some_and(|peer| {
+            // Links to it fail: what is sent goes by mailbox.
+            peer.link.is_none() && peer.mail.in_use && peer.sessions.not_before().is_some()
+        });
+        let by_mail = Wanted::MailEcho { asked: None };
+        let by_link = Wanted::Echo { token: None };
+        let wants = match via {
+            Via::Mailbox => by_mail,
+            Via::InUse if falls_back || !self.makes_links() => by_mail,
+            Via::InUse | Via::Link => by_link,
+        };
+        let missing = if wants == by_mail && !self.registry_up {
+            Some(("mailbox", "the node is not connected to its registry"))
+        } else if wants == by_link && !self.makes_links() {
+            Some(("link", "this node makes none: its topology is mailbox_only"))
+        } else {
+            None
+        };
+        if let Some((path, why)) = missing {
+            let fault = faults::path_unavailable(path, why);
+            return self.tell_waiter(client, id, wants, Err(fault));
+        }
+        self.wait_for(now, (client, id), to, timeout, wants);
+    }
+
     pub(super) fn wait_for(
         &mut self,
         now: Instant,
@@ -83,6 +120,35 @@ impl Mesh {
         }
     }
 
+    /// The peer answered a probe that went by mailbox.
+    pub(super) fn answer_mail_pings(&mut self, now: Instant, key: PeerKey, token: u64) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let asked = |w: &mut Waiter| matches!(w.wants, Wanted::MailEcho { asked: Some((t, _)) } if t == token);
+        for waiter in peer.waiters.extract_if(.., asked).collect::<Vec<_>>() {
+            if let Wanted::MailEcho {
+                asked: Some((_, at)),
+            } = waiter.wants
+            {
+                let (client, id) = (waiter.client, waiter.id);
+                let outcome = Ok((Path::Mailbox, now.saturating_duration_since(at)));
+                self.tell(client, Event::Pong { id, outcome });
+            }
+        }
+    }
+
+    /// A probe could not be posted: whoever waits for its answer is told why.
+    pub(super) fn fail_mail_pings(&mut self, key: PeerKey, token: u64, fault: &Fault) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let asked = |w: &mut Waiter| matches!(w.wants, Wanted::MailEcho { asked: Some((t, _)) } if t == token);
+        for waiter in peer.waiters.extract_if(.., asked).collect::<Vec<_>>() {
+            self.tell_waiter(waiter.client, waiter.id, waiter.wants, Err(fault.clone()));
+        }
+    }
+
     pub(super) fn end_overdue_waiters(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -93,7 +159,10 @@ impl Mesh {
             .collect();
         for waiter in overdue {
             if let Some(peer) = self.peers.get(&key) {
-                let sent = matches!(waiter.wants, Wanted::Echo { token: Some(_) });
+                let sent = matches!(
+                    waiter.wants,
+                    Wanted::Echo { token: Some(_) } | Wanted::MailEcho { asked: Some(_) }
+                );
                 let late = if sent {
                     Code::Timeout
                 } else {
@@ -118,11 +187,11 @@ impl Mesh {
                 id,
                 outcome: outcome.map(|_| ()),
             },
-            (Wanted::Echo { .. }, Err(fault)) => Event::Pong {
+            (Wanted::Echo { .. } | Wanted::MailEcho { .. }, Err(fault)) => Event::Pong {
                 id,
                 outcome: Err(fault),
             },
-            (Wanted::Echo { .. }, Ok(_)) => return,
+            (Wanted::Echo { .. } | Wanted::MailEcho { .. }, Ok(_)) => return,
         };
         self.tell(client, event);
     }

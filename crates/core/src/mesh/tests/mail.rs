@@ -614,6 +614,7 @@ fn a_node_that_makes_no_links_is_reached_by_mailbox_and_says_why() {
     lab.offer_skill(1, "add");
     let id = lab.call(0, "b", "add", false);
     let call = lab.called(1).expect("the call arrives");
+    lab.pass(SECOND);
     lab.reply(1, call);
     lab.pass(SECOND);
     assert!(lab.answer(0, id).is_some_and(|outcome| outcome.is_ok()));

@@ -1,0 +1,277 @@
+//! The links to one peer: the one in use, one on trial, one that fell silent.
+//!
+//! A pair has one link in use. A new one beside it is a *trial*: it carries
+//! nothing but probes until it is proved. A link whose peer stopped answering is
+//! *dormant*: it carries nothing but a probe now and then, in case the path
+//! comes back before another one does.
+
+use std::time::{Duration, Instant};
+
+use waymesh_proto::api::AttemptRole;
+use waymesh_proto::frame::{FrameWriter, Section};
+use waymesh_proto::ids::{Incarnation, LinkId};
+use waymesh_proto::link::{CandidatePair, Path};
+
+use crate::liveness::{Liveness, Pulse};
+
+/// How long the side that offered keeps a trial that is not adopted. Chosen: a
+/// direct pair of addresses is found within two seconds or not at all.
+pub(crate) const TRIAL_OFFERED: Duration = Duration::from_secs(5);
+/// How long the other side keeps it, since the first decides. Chosen: longer by
+/// all that the goodbye may need.
+pub(crate) const TRIAL_ANSWERED: Duration = Duration::from_secs(10);
+/// Pause between the probes of a dormant link. Chosen: a path that is back is
+/// used soon, and a thousand dormant links cost little.
+pub(crate) const DORMANT_PROBE: Duration = Duration::from_secs(2);
+/// How long a link stays dormant where a new one could be made. Chosen: several
+/// attempts at a new one have failed by then.
+pub(crate) const DORMANT_MAX: Duration = Duration::from_secs(30);
+/// Pauses between attempts at a direct link while a relayed one works; the last
+/// one repeats. Chosen: a NAT that was busy is tried again soon, one that lets
+/// nothing through costs little.
+pub(crate) const UPGRADE_PAUSES: [Duration; 4] = [
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+];
+/// How much later the polite side tries, so that the other one's attempt comes
+/// first and counts for both. Chosen: longer than an attempt.
+const POLITE_DELAY: Duration = Duration::from_secs(6);
+
+/// A link that is up.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) pair: CandidatePair,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) liveness: Liveness,
+    pub(crate) said_hello: bool,
+    pub(crate) probe: Option<u64>,
+    pub(crate) echoes: Vec<u64>,
+    pub(crate) last_used: Instant,
+    pub(crate) setup: Duration,
+    /// How many of the known revocations the peer has been told on this link.
+    pub(crate) told_revocations: usize,
+    /// Revocations that it told and that do not hold.
+    pub(crate) false_revocations: u32,
+}
+
+impl Link {
+    /// A link that has just come up; nothing is asked on it yet.
+    pub(crate) const fn new(
+        now: Instant,
+        id: LinkId,
+        pair: CandidatePair,
+        incarnation: Incarnation,
+        setup: Duration,
+    ) -> Self {
+        Self {
+            id,
+            pair,
+            incarnation,
+            liveness: Liveness::new(now),
+            said_hello: false,
+            probe: None,
+            echoes: Vec::new(),
+            last_used: now,
+            setup,
+            told_revocations: 0,
+            false_revocations: 0,
+        }
+    }
+
+    /// Asks the peer for a sign of life with the next frame.
+    pub(crate) fn ask(&mut self, now: Instant) {
+        self.probe = Some(self.liveness.probe(now));
+    }
+
+    /// A probe of the peer arrived.
+    pub(crate) fn owe_echo(&mut self, token: u64) {
+        /// Probes that are answered at a time; a peer that asks more is told the newest.
+        const ECHOES_MAX: usize = 8;
+        if self.echoes.len() == ECHOES_MAX {
+            self.echoes.remove(0);
+        }
+        self.echoes.push(token);
+    }
+
+    /// Whether something has to be said that is not about messages.
+    pub(crate) const fn has_question(&self) -> bool {
+        self.probe.is_some() || !self.echoes.is_empty()
+    }
+
+    /// Writes what is to be said first: who speaks, questions and answers.
+    pub(crate) fn put_head(&mut self, me: Incarnation, writer: &mut FrameWriter) {
+        if !std::mem::replace(&mut self.said_hello, true) {
+            writer.put(&Section::Hello(me));
+        }
+        if let Some(token) = self.probe.take() {
+            writer.put(&Section::Probe(token));
+        }
+        for token in self.echoes.drain(..) {
+            writer.put(&Section::Echo(token));
+        }
+    }
+}
+
+/// The link in use or the dormant one, whichever has this id.
+pub(crate) fn among<'a>(
+    link: &'a mut Option<Link>,
+    dormant: &'a mut Option<Dormant>,
+    id: LinkId,
+) -> Option<&'a mut Link> {
+    let dormant = dormant.as_mut().map(|dormant| &mut dormant.link);
+    let mut links = link.as_mut().into_iter().chain(dormant);
+    links.find(|link| link.id == id)
+}
+
+/// A link beside the one in use that is not proved yet.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    pub(crate) link: Link,
+    role: AttemptRole,
+    since: Instant,
+    asked: bool,
+}
+
+/// What a trial should do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Wait.
+    Wait,
+    /// End: it was not needed.
+    Unneeded,
+    /// End: it was asked and did not answer.
+    Silent,
+}
+
+impl Trial {
+    pub(crate) const fn new(now: Instant, link: Link, role: AttemptRole) -> Self {
+        Self {
+            link,
+            role,
+            since: now,
+            asked: false,
+        }
+    }
+
+    pub(crate) const fn role(&self) -> AttemptRole {
+        self.role
+    }
+
+    /// What the time and the state of the link in use demand. A working path is
+    /// not given up for a worse one: the trial is asked only if it is better, or
+    /// if the one in use may be dead. That it is better, the side that offered decides.
+    pub(crate) fn tend(&mut self, now: Instant, used: &Link) -> Verdict {
+        if self.ends_at() <= now {
+            return Verdict::Unneeded;
+        }
+        if !self.asked && self.is_wanted(now, used) {
+            self.asked = true;
+            self.link.ask(now);
+        } else if self.asked {
+            match self.link.liveness.poll(now) {
+                Pulse::Fine => {}
+                Pulse::Probe(token) => self.link.probe = Some(token),
+                Pulse::Dead => return Verdict::Silent,
+            }
+        }
+        Verdict::Wait
+    }
+
+    fn is_wanted(&self, now: Instant, used: &Link) -> bool {
+        let better = used.pair.path() == Path::Relay && self.link.pair.path() == Path::Direct;
+        used.liveness.is_questioned(now) || (better && self.role == AttemptRole::Offered)
+    }
+
+    fn ends_at(&self) -> Instant {
+        let patience = match self.role {
+            AttemptRole::Offered => TRIAL_OFFERED,
+            AttemptRole::Answered => TRIAL_ANSWERED,
+        };
+        self.since + patience
+    }
+
+    /// When [`Trial::tend`] may say something new by itself.
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        let ends = self.ends_at();
+        if self.asked {
+            ends.min(self.link.liveness.poll_timeout())
+        } else {
+            ends
+        }
+    }
+}
+
+/// A link whose peer stopped answering.
+#[derive(Debug)]
+pub(crate) struct Dormant {
+    pub(crate) link: Link,
+    since: Instant,
+    next_probe: Instant,
+}
+
+impl Dormant {
+    pub(crate) fn new(now: Instant, link: Link) -> Self {
+        Self {
+            link,
+            since: now,
+            next_probe: now + DORMANT_PROBE,
+        }
+    }
+
+    /// Asks again when it is time.
+    pub(crate) fn tend(&mut self, now: Instant) {
+        if self.next_probe <= now {
+            self.next_probe = now + DORMANT_PROBE;
+            self.link.ask(now);
+        }
+    }
+
+    /// Whether a new link should have come up long since, if the peer is there.
+    pub(crate) fn is_old(&self, now: Instant) -> bool {
+        self.since + DORMANT_MAX <= now
+    }
+
+    /// When to ask next.
+    pub(crate) const fn poll_timeout(&self) -> Instant {
+        self.next_probe
+    }
+}
+
+/// When a direct link is tried for while a relayed one works.
+#[derive(Debug, Default)]
+pub(crate) struct Upgrade {
+    tried: usize,
+    due: Option<Instant>,
+}
+
+impl Upgrade {
+    /// A link is in use on this path: a relayed one is to be replaced.
+    pub(crate) fn begin(&mut self, now: Instant, path: Path, polite: bool) {
+        *self = Self::default();
+        if path == Path::Relay {
+            self.handle_tried(now, polite);
+        }
+    }
+
+    /// An attempt begins, of either side: the next one is later.
+    pub(crate) fn handle_tried(&mut self, now: Instant, polite: bool) {
+        let pause = UPGRADE_PAUSES[self.tried.min(UPGRADE_PAUSES.len() - 1)];
+        self.tried += 1;
+        let extra = if polite { POLITE_DELAY } else { Duration::ZERO };
+        self.due = Some(now + pause + extra);
+    }
+
+    /// The network is another one: what failed before may work now.
+    pub(crate) fn handle_changed(&mut self, now: Instant) {
+        self.tried = 0;
+        self.due = self.due.map(|_| now);
+    }
+
+    /// When to try next.
+    pub(crate) const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+}
