@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::{AttemptPurpose, PeerState, PeerStatus, Transport};
+use waymesh_proto::api::{AttemptPurpose, PeerState, PeerStatus, Transport, Via};
 use waymesh_proto::error::Fault;
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
 use waymesh_proto::link::Path;
@@ -51,8 +51,12 @@ pub(crate) enum Wanted {
     Link,
     /// A round trip over the link.
     Echo { token: Option<u64> },
-    /// A round trip through the mailbox; what was asked, and when.
-    MailEcho { asked: Option<(u64, Instant)> },
+    /// A round trip through the mailbox; what was asked, and when. Asked for on
+    /// the path in use, a link serves as well.
+    MailEcho {
+        asked: Option<(u64, Instant)>,
+        via: Via,
+    },
 }
 
 impl Waiter {
@@ -186,14 +190,17 @@ impl Peer {
 
     /// Whether a client waits for a link, or for something over it.
     pub(crate) fn is_link_awaited(&self) -> bool {
-        let by_mail = |w: &Waiter| matches!(w.wants, Wanted::MailEcho { .. });
+        let by_mail = |w: &Waiter| {
+            let via = Via::Mailbox;
+            matches!(w.wants, Wanted::MailEcho { via: of, .. } if of == via)
+        };
         !self.waiters.iter().all(by_mail)
     }
 
     /// A probe went by mailbox and may be lost: it is to go again.
     pub(crate) fn forget_mail_probe(&mut self, token: u64) {
         for waiter in &mut self.waiters {
-            if let Wanted::MailEcho { asked } = &mut waiter.wants {
+            if let Wanted::MailEcho { asked, .. } = &mut waiter.wants {
                 asked.take_if(|(asked, _)| *asked == token);
             }
         }
@@ -210,10 +217,12 @@ impl Peer {
         }
         let recent = link.last_used + RECENT_USE > now || self.wants_link(now);
         let upgrade = self.upgrade.due().is_some_and(|due| due <= now);
-        if link.liveness.needs_help(now) || (self.renew && recent) {
+        if !recent {
+            None
+        } else if self.renew || link.liveness.needs_help(now) {
             Some(AttemptPurpose::Recover)
         } else {
-            (upgrade && recent).then_some(AttemptPurpose::Upgrade)
+            upgrade.then_some(AttemptPurpose::Upgrade)
         }
     }
 

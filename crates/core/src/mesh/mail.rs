@@ -218,10 +218,12 @@ impl Mesh {
         }
         let mut life = None;
         for waiter in &mut peer.waiters {
-            if waiter.wants == (Wanted::MailEcho { asked: None }) {
-                life = life.max(Some(waiter.deadline().saturating_duration_since(now)));
-                let asked = Some((token, now));
-                waiter.wants = Wanted::MailEcho { asked };
+            let left = waiter.deadline().saturating_duration_since(now);
+            if let Wanted::MailEcho { asked, .. } = &mut waiter.wants
+                && asked.is_none()
+            {
+                *asked = Some((token, now));
+                life = life.max(Some(left));
             }
         }
         if let Some(life) = life {

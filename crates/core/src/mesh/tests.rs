@@ -8,6 +8,7 @@
 
 mod bounds;
 mod mail;
+mod paths;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,6 +43,23 @@ struct Lab {
     mailbox: mail::Mailbox,
     /// Whether offers reach anybody.
     links_work: bool,
+    /// What the ends of new links are.
+    kind: CandidateKind,
+    /// Whether new links come up only with [`Lab::come_up`].
+    is_slow: bool,
+    /// Links that are to come up, by their two ends.
+    slow: Vec<[(usize, LinkId); 2]>,
+}
+
+/// A pair of addresses of one kind.
+fn pair(kind: CandidateKind) -> CandidatePair {
+    CandidatePair {
+        local: kind,
+        remote: kind,
+        protocol: LinkProtocol::Udp,
+        local_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        remote_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 2)),
+    }
 }
 
 fn record(name: &str, incarnation: u64) -> AgentRecord {
@@ -106,6 +124,9 @@ impl Lab {
             next_id: 0,
             mailbox: mail::Mailbox::default(),
             links_work: true,
+            kind: CandidateKind::Host,
+            is_slow: false,
+            slow: Vec::new(),
         };
         for host in &mut lab.hosts {
             host.mesh.handle_registry(lab.now, RegistryEvent::Connected);
@@ -228,13 +249,6 @@ impl Lab {
     }
 
     fn link(&mut self, at: usize, command: LinkCommand) {
-        let pair = CandidatePair {
-            local: CandidateKind::Host,
-            remote: CandidateKind::Host,
-            protocol: LinkProtocol::Udp,
-            local_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
-            remote_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 2)),
-        };
         let now = self.now;
         match command {
             LinkCommand::Offer { .. } if !self.links_work => {}
@@ -259,18 +273,32 @@ impl Lab {
                 let (other, theirs) = (parts[2] as usize, LinkId::new(parts[3]));
                 self.hosts[at].links.insert(link, (other, theirs));
                 self.hosts[other].links.insert(theirs, (at, link));
-                self.hosts[at]
-                    .mesh
-                    .handle_link(now, LinkEvent::Up { link, pair });
-                self.hosts[other]
-                    .mesh
-                    .handle_link(now, LinkEvent::Up { link: theirs, pair });
+                self.slow.push([(at, link), (other, theirs)]);
+                if !self.is_slow {
+                    self.rise();
+                }
             }
             LinkCommand::Candidate { .. } => {}
             LinkCommand::Close { link } => {
                 self.hosts[at].links.remove(&link);
             }
         }
+    }
+
+    /// What was to come up comes up.
+    fn rise(&mut self) {
+        let (now, pair) = (self.now, pair(self.kind));
+        for (at, link) in std::mem::take(&mut self.slow).into_iter().flatten() {
+            let event = LinkEvent::Up { link, pair };
+            self.hosts[at].mesh.handle_link(now, event);
+        }
+    }
+
+    /// What was slow to come up comes up now.
+    fn come_up(&mut self) {
+        self.is_slow = false;
+        self.rise();
+        self.run();
     }
 
     /// Lets time pass, waking each node when it asks for it.

@@ -7,7 +7,7 @@ use waymesh_proto::error::{Code, Executed, Fault};
 use waymesh_proto::ids::{MessageId, Name};
 use waymesh_proto::link::Path;
 
-use super::{Mesh, clamped, faults};
+use super::{Mesh, Topology, clamped, faults};
 use crate::app::{ClientId, Event};
 use crate::peer::{PeerKey, Waiter, Wanted};
 
@@ -26,7 +26,7 @@ impl Mesh {
             // Links to it fail: what is sent goes by mailbox.
             peer.link.is_none() && peer.mail.in_use && peer.sessions.not_before().is_some()
         });
-        let by_mail = Wanted::MailEcho { asked: None };
+        let by_mail = Wanted::MailEcho { asked: None, via };
         let by_link = Wanted::Echo { token: None };
         let wants = match via {
             Via::Mailbox => by_mail,
@@ -84,6 +84,10 @@ impl Mesh {
         };
         let mut token = None;
         for waiter in &mut peer.waiters {
+            let via = Via::InUse;
+            if matches!(waiter.wants, Wanted::MailEcho { via: of, .. } if of == via) {
+                waiter.wants = Wanted::Echo { token: None };
+            }
             if waiter.wants == (Wanted::Echo { token: None }) {
                 let asked = *token.get_or_insert_with(|| link.liveness.probe(now));
                 waiter.wants = Wanted::Echo { token: Some(asked) };
@@ -125,10 +129,11 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let asked = |w: &mut Waiter| matches!(w.wants, Wanted::MailEcho { asked: Some((t, _)) } if t == token);
+        let asked = |w: &mut Waiter| matches!(w.wants, Wanted::MailEcho { asked: Some((t, _)), .. } if t == token);
         for waiter in peer.waiters.extract_if(.., asked).collect::<Vec<_>>() {
             if let Wanted::MailEcho {
                 asked: Some((_, at)),
+                ..
             } = waiter.wants
             {
                 let (client, id) = (waiter.client, waiter.id);
@@ -143,8 +148,19 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let asked = |w: &mut Waiter| matches!(w.wants, Wanted::MailEcho { asked: Some((t, _)) } if t == token);
-        for waiter in peer.waiters.extract_if(.., asked).collect::<Vec<_>>() {
+        let asked = |w: &mut Waiter| matches!(w.wants, Wanted::MailEcho { asked: Some((t, _)), .. } if t == token);
+        let mut failed: Vec<_> = peer.waiters.extract_if(.., asked).collect();
+        if self.config.topology != Topology::MailboxOnly {
+            // Whoever asked on the path in use goes on waiting for a link.
+            let via = Via::InUse;
+            let either =
+                |w: &mut Waiter| matches!(w.wants, Wanted::MailEcho { via: of, .. } if of == via);
+            for mut waiter in failed.extract_if(.., either) {
+                waiter.wants = Wanted::Echo { token: None };
+                peer.waiters.push(waiter);
+            }
+        }
+        for waiter in failed {
             self.tell_waiter(waiter.client, waiter.id, waiter.wants, Err(fault.clone()));
         }
     }
@@ -161,7 +177,7 @@ impl Mesh {
             if let Some(peer) = self.peers.get(&key) {
                 let sent = matches!(
                     waiter.wants,
-                    Wanted::Echo { token: Some(_) } | Wanted::MailEcho { asked: Some(_) }
+                    Wanted::Echo { token: Some(_) } | Wanted::MailEcho { asked: Some(_), .. }
                 );
                 let late = if sent {
                     Code::Timeout
