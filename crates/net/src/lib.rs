@@ -10,10 +10,12 @@
 //! - [`probe`]: what the network lets through.
 //! - [`stun`]: the question for one's own address.
 //! - [`turn`]: STUN and TURN.
+//! - [`udp`]: a socket read and written in batches.
 
 pub mod control;
 pub mod local;
 pub mod probe;
 pub mod stun;
 pub mod turn;
+pub mod udp;
 pub mod webrtc;

@@ -4,6 +4,7 @@
 //! - [`client`]: an allocation on a server of others.
 //! - [`framing`]: where a message ends in a stream, and ChannelData.
 //! - [`stream`]: a TCP or TLS connection to a server of others.
+//! - [`server`]: the side that relays.
 //!
 //! Nothing but [`stream`] has a socket or a clock. The bytes come from anybody: what reads
 //! them borrows, checks every length once, and neither panics nor logs. The
@@ -15,4 +16,5 @@ pub mod client;
 pub mod credential;
 pub mod framing;
 pub mod message;
+pub mod server;
 pub mod stream;

@@ -38,7 +38,6 @@ mod randomness;
 mod reflexive;
 mod relays;
 mod sessions;
-mod socket;
 mod timers;
 mod transmit;
 mod tried;
@@ -68,6 +67,7 @@ use self::peer::Peer;
 use self::socket::{ReceiveBuffer, Socket};
 use self::timers::Timers;
 use self::transmit::TransmitQueue;
+use crate::udp as socket;
 
 /// A frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

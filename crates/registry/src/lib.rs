@@ -12,7 +12,9 @@
 //!                                            writer (owns the database)
 //! ```
 //!
-//! It is never in the data path of a link. It can neither read a message nor
+//! Beside it, on a thread of its own, runs the STUN and TURN server: [`turn`].
+//!
+//! It is never in the data path of a direct link. It can neither read a message nor
 //! forge a signal nor admit a member: receivers verify signatures and
 //! certificates themselves, and the mesh key is never here.
 
@@ -41,6 +43,7 @@ mod source;
 mod start_error;
 mod storage;
 mod tls;
+pub mod turn;
 mod writer;
 
 pub use config::{ConfigError, RegistryConfig, Tls};

@@ -36,10 +36,18 @@ impl Writer {
     /// strangers are to be short.
     pub fn error(request: &Message<'_>, code: u16) -> Self {
         let kind = type_of(Class::Error, request.method_number());
-        let mut writer = Self::start(kind, request.transaction());
+        Self::start(kind, request.transaction()).with_code(code)
+    }
+
+    /// The same to a request that is no longer at hand.
+    pub fn error_to(method: Method, transaction: TransactionId, code: u16) -> Self {
+        Self::new(Class::Error, method, transaction).with_code(code)
+    }
+
+    fn with_code(mut self, code: u16) -> Self {
         let [class, number] = [code / 100, code % 100].map(|n| n.min(99) as u8);
-        writer.put(kind::ERROR_CODE, &[0, 0, class & 7, number]);
-        writer
+        self.put(kind::ERROR_CODE, &[0, 0, class & 7, number]);
+        self
     }
 
     fn start(first_word: u16, transaction: TransactionId) -> Self {

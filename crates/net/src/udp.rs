@@ -1,5 +1,5 @@
-//! The one UDP socket of a node: opened for both IP families where the host
-//! has both, read and written in batches.
+//! A UDP socket that is read and written in batches; a node has one for all its
+//! peers, opened for both IP families where the host has both.
 //!
 //! Addresses outside this file are canonical: an IPv4 peer on the dual-stack
 //! socket is seen as IPv4, never as `::ffff:…`.
@@ -26,7 +26,7 @@ const RECEIVE_SLOT_BYTES: usize = 64 * 1024;
 
 /// A UDP socket with batched input and output.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
     dual_stack: bool,
@@ -34,16 +34,20 @@ pub(super) struct Socket {
 
 /// A run of datagrams for one destination, all of one size but the last.
 #[derive(Debug)]
-pub(super) struct Burst<'a> {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-    pub(super) segment_size: usize,
-    pub(super) contents: &'a [u8],
+pub struct Burst<'a> {
+    /// The address that they are sent from; the kernel chooses when it is unspecified.
+    pub source: SocketAddr,
+    /// The address that they are sent to.
+    pub destination: SocketAddr,
+    /// Bytes of each but the last, which may be shorter.
+    pub segment_size: usize,
+    /// Their payloads, one behind the other.
+    pub contents: &'a [u8],
 }
 
 /// Buffers for one batched read, reused from read to read.
 #[derive(Debug)]
-pub(super) struct ReceiveBuffer {
+pub struct ReceiveBuffer {
     bytes: Box<[u8]>,
     meta: [RecvMeta; RECEIVE_SLOTS],
     filled: usize,
@@ -51,24 +55,35 @@ pub(super) struct ReceiveBuffer {
 
 /// One received datagram.
 #[derive(Debug)]
-pub(super) struct Datagram<'a> {
-    pub(super) source: SocketAddr,
+pub struct Datagram<'a> {
+    /// Who has sent it.
+    pub source: SocketAddr,
     /// The address that it was sent to, when the kernel told.
-    pub(super) local_ip: Option<IpAddr>,
-    pub(super) bytes: &'a [u8],
+    pub local_ip: Option<IpAddr>,
+    /// Its payload.
+    pub bytes: &'a [u8],
 }
 
 impl Socket {
     /// Binds to `ip` and `port`; without `ip`, to all addresses of both families where there are two.
-    pub(super) fn bind(ip: Option<IpAddr>, port: u16) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn bind(ip: Option<IpAddr>, port: u16) -> io::Result<Self> {
+        let open = |address| Self::open(address, KERNEL_BUFFER_BYTES);
         match ip {
-            Some(ip) => Self::open(SocketAddr::new(ip, port)),
-            None => Self::open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
-                .or_else(|_| Self::open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))),
+            Some(ip) => open(SocketAddr::new(ip, port)),
+            None => open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
+                .or_else(|_| open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))),
         }
     }
 
-    fn open(address: SocketAddr) -> io::Result<Self> {
+    /// Binds to an address and asks the kernel for buffers of this size. An
+    /// unspecified IPv6 address takes both families.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn open(address: SocketAddr, buffer_bytes: usize) -> io::Result<Self> {
         let raw = RawSocket::new(
             Domain::for_address(address),
             Type::DGRAM,
@@ -82,8 +97,8 @@ impl Socket {
         raw.bind(&address.into())?;
         let state = UdpSocketState::new(UdpSockRef::from(&raw))?;
         for result in [
-            raw.set_recv_buffer_size(KERNEL_BUFFER_BYTES),
-            raw.set_send_buffer_size(KERNEL_BUFFER_BYTES),
+            raw.set_recv_buffer_size(buffer_bytes),
+            raw.set_send_buffer_size(buffer_bytes),
         ] {
             if let Err(error) = result {
                 tracing::debug!(%error, "the kernel keeps its own socket buffer size");
@@ -97,23 +112,37 @@ impl Socket {
         })
     }
 
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
     /// The port that peers send to.
-    pub(super) fn port(&self) -> io::Result<u16> {
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn port(&self) -> io::Result<u16> {
         Ok(self.io.local_addr()?.port())
     }
 
     /// Whether the socket carries IPv6 too.
-    pub(super) const fn carries_v6(&self) -> bool {
+    pub const fn carries_v6(&self) -> bool {
         self.dual_stack
     }
 
     /// Most datagrams in one [`Burst`].
-    pub(super) fn max_segments(&self) -> usize {
+    pub fn max_segments(&self) -> usize {
         self.state.max_gso_segments()
     }
 
     /// Waits until a read, or with `or_writable` a write, may succeed. Cancel safe.
-    pub(super) async fn ready(&self, or_writable: bool) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub async fn ready(&self, or_writable: bool) -> io::Result<()> {
         let interest = if or_writable {
             Interest::READABLE | Interest::WRITABLE
         } else {
@@ -123,7 +152,10 @@ impl Socket {
     }
 
     /// Reads one batch; [`io::ErrorKind::WouldBlock`] when nothing waits.
-    pub(super) fn receive(&self, into: &mut ReceiveBuffer) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of the kernel; some are reports about earlier datagrams.
+    pub fn receive(&self, into: &mut ReceiveBuffer) -> io::Result<()> {
         into.filled = 0;
         let ReceiveBuffer {
             bytes,
@@ -151,7 +183,10 @@ impl Socket {
     }
 
     /// Writes one burst; [`io::ErrorKind::WouldBlock`] when the kernel's buffer is full.
-    pub(super) fn send(&self, burst: &Burst<'_>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of the kernel; some are reports about earlier datagrams.
+    pub fn send(&self, burst: &Burst<'_>) -> io::Result<()> {
         let segments = burst.contents.len().div_ceil(burst.segment_size.max(1));
         if segments > self.max_segments() {
             return self.send_one_by_one(burst);
@@ -209,8 +244,15 @@ impl Socket {
     }
 }
 
+impl Default for ReceiveBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl ReceiveBuffer {
-    pub(super) fn new() -> Self {
+    /// Buffers that hold nothing.
+    pub fn new() -> Self {
         Self {
             bytes: vec![0; RECEIVE_SLOTS * RECEIVE_SLOT_BYTES].into(),
             meta: [RecvMeta::default(); RECEIVE_SLOTS],
@@ -219,7 +261,7 @@ impl ReceiveBuffer {
     }
 
     /// The datagrams of the last read, each GRO segment by itself.
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
+    pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         let slots = self.bytes.chunks_exact(RECEIVE_SLOT_BYTES);
         self.meta
             .iter()
@@ -239,7 +281,7 @@ impl ReceiveBuffer {
     }
 
     /// Whether the last read filled every buffer, so that more may wait.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.filled == RECEIVE_SLOTS
     }
 }
