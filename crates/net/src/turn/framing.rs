@@ -5,13 +5,15 @@
 //! ```
 //!
 //! A STUN message starts with two zero bits and tells its length; ChannelData
-//! starts with a channel number, 0x4000–0x4FFF. Anything else ends the stream:
+//! starts with a channel number, 0x4000–0x7FFF. Anything else ends the stream:
 //! there is no way to find the next message.
 
 use super::message::HEADER_BYTES;
 
-/// The numbers that a channel may have (RFC 8656 §12).
-pub const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x4fff;
+/// The numbers that a channel may have. RFC 8656 §12 ends at 0x4FFF, so that
+/// other protocols have room on the same port, and our client does; coturn's
+/// takes all that RFC 5766 §11 had.
+pub const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x7fff;
 
 /// Bytes before the data of ChannelData.
 pub const CHANNEL_HEADER_BYTES: usize = 4;
@@ -116,7 +118,7 @@ fn message_length(bytes: &[u8]) -> Result<Option<usize>, BadStream> {
     };
     let header = match first {
         0x00..=0x3f => HEADER_BYTES,
-        0x40..=0x4f => CHANNEL_HEADER_BYTES,
+        0x40..=0x7f => CHANNEL_HEADER_BYTES,
         _ => return Err(BadStream),
     };
     let Some(&[_, _, high, low]) = bytes.first_chunk() else {
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_ends_the_stream() {
-        for first in [0x50, 0x7f, 0x80, 0xff] {
+        for first in [0x80, 0xc0, 0xff] {
             let mut decoder = Decoder::default();
             decoder.extend(&[first]);
             assert_eq!(decoder.poll(), Err(BadStream), "{first:#x}");
@@ -175,8 +177,8 @@ mod tests {
         for (number, good) in [
             (0x3fff, false),
             (0x4000, true),
-            (0x4fff, true),
-            (0x5000, false),
+            (0x7fff, true),
+            (0x8000, false),
         ] {
             let bytes = channel_data(number, b"x");
             assert_eq!(ChannelData::parse(&bytes).is_some(), good, "{number:#x}");
@@ -186,7 +188,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_stream_is_cut_the_same_in_any_steps(
-            messages in prop::collection::vec((0x4000_u16..=0x4fff, prop::collection::vec(any::<u8>(), 0..300)), 1..8),
+            messages in prop::collection::vec((0x4000_u16..=0x7fff, prop::collection::vec(any::<u8>(), 0..300)), 1..8),
             step in 1_usize..400,
         ) {
             let stream: Vec<u8> = messages.iter().flat_map(|(c, d)| channel_data(*c, d)).collect();

@@ -236,7 +236,7 @@ impl Server {
         bytes: &'a [u8],
     ) -> Option<ToPeer<'a>> {
         match bytes.first()? {
-            0x40..=0x4f => self.handle_channel_data(now.instant, ends, bytes),
+            0x40..=0x7f => self.handle_channel_data(now.instant, ends, bytes),
             _ => self.handle_message(now, ends, bytes),
         }
     }

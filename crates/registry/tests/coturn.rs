@@ -1,0 +1,239 @@
+//! coturn's client against our server: another implementation must find what it expects.
+//!
+//! Without `turnutils_uclient` (Debian package `coturn`) the tests say `SKIPPED`,
+//! unless `CI=true`: there it must be.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use waymesh_net::turn::server::RelaySecret;
+use waymesh_proto::AgentId;
+use waymesh_registry::turn::{Limits, Relay, RelayConfig, RelayHandle, StreamEnds};
+
+/// A run of the client that takes longer has failed; the longest is some seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SECRET: &str = "of the test alone";
+
+/// A server on loopback that relays to loopback.
+fn start(limits: Limits) -> Relay {
+    let config = RelayConfig {
+        listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        other: None,
+        relay_ips: Vec::new(),
+        relay_ports: None,
+        realm: "waymesh".into(),
+        secret: RelaySecret::new(SECRET.as_bytes()),
+        allow: vec!["127.0.0.0/8".parse().expect("a network")],
+        limits,
+    };
+    Relay::start(config).expect("a relay")
+}
+
+/// Sends back what it gets.
+async fn echo(socket: UdpSocket) {
+    let mut bytes = vec![0; 65_536];
+    while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
+        let _ = socket.send_to(&bytes[..length], from).await;
+    }
+}
+
+/// What surrounds a server under test; dropping it ends all of it.
+struct Bed {
+    relay: Relay,
+    tasks: JoinSet<()>,
+    peer: u16,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let peer = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let port = peer.local_addr().expect("an address").port();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(echo(peer));
+        Self {
+            relay: start(Limits::default()),
+            tasks,
+            peer: port,
+        }
+    }
+
+    fn udp(&self) -> u16 {
+        self.relay.handle().addresses()[0].port()
+    }
+
+    async fn tcp(&mut self, tls: Option<TlsAcceptor>) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        self.tasks.spawn(accept(listener, self.relay.handle(), tls));
+        port
+    }
+
+    /// Runs the client; gives what it printed. `None` when there is no client.
+    async fn client(&self, port: u16, flags: &[&str]) -> Option<String> {
+        let member = AgentId::from_bytes([7; 32]).to_string();
+        let (port, peer) = (port.to_string(), self.peer.to_string());
+        let mut command = Command::new("turnutils_uclient");
+        command
+            .args(["-c", "-u", &member, "-W", SECRET, "-p", &port])
+            .args(["-e", "127.0.0.1", "-r", &peer])
+            .args(flags)
+            .arg("127.0.0.1")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let run = tokio::time::timeout(PATIENCE, command.output()).await;
+        match run.expect("the client ends in time") {
+            Ok(output) => {
+                let out = String::from_utf8_lossy(&output.stdout);
+                let said = format!("{out}{}", String::from_utf8_lossy(&output.stderr));
+                assert!(output.status.success(), "{flags:?}: {said}");
+                Some(said)
+            }
+            Err(error) => {
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "turnutils_uclient: {error}"
+                );
+                eprintln!("SKIPPED: turnutils_uclient does not run ({error}); install coturn");
+                None
+            }
+        }
+    }
+
+    /// All messages came back, and the server counted them.
+    async fn all_come_back(&self, port: u16, flags: &[&str]) {
+        let before = self.relay.handle().counters().server.to_peers;
+        let Some(said) = self.client(port, flags).await else {
+            return;
+        };
+        assert!(said.contains("Total lost packets 0 "), "{flags:?}: {said}");
+        assert!(!said.contains("tot_recv_msgs=0\n"), "{flags:?}: {said}");
+        // Published within a second; the end of the client's streams takes no longer.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.relay.handle().counters().server.to_peers == before {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "nothing was relayed"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, relay: RelayHandle, tls: Option<TlsAcceptor>) {
+    while let Ok((stream, remote)) = listener.accept().await {
+        let local: SocketAddr = stream.local_addr().expect("an address");
+        let ends = StreamEnds { local, remote };
+        match &tls {
+            None => relay.serve_stream(stream, ends),
+            Some(tls) => {
+                if let Ok(stream) = tls.accept(stream).await {
+                    relay.serve_stream(stream, ends);
+                }
+            }
+        }
+    }
+}
+
+fn acceptor() -> TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a configuration");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn over_udp_by_channels_and_by_indications() {
+    let bed = Bed::new().await;
+    let port = bed.udp();
+    bed.all_come_back(port, &["-n", "50", "-z", "2", "-l", "101"])
+        .await;
+    bed.all_come_back(port, &["-s", "-n", "50", "-z", "2", "-l", "101"])
+        .await;
+    bed.all_come_back(
+        port,
+        &["-n", "20", "-z", "2", "-l", "1200", "-m", "5", "-g"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn over_tcp_with_a_payload_that_needs_padding() {
+    let mut bed = Bed::new().await;
+    let port = bed.tcp(None).await;
+    bed.all_come_back(port, &["-t", "-n", "50", "-z", "2", "-l", "101"])
+        .await;
+    bed.all_come_back(port, &["-t", "-s", "-n", "50", "-z", "2", "-l", "101"])
+        .await;
+}
+
+#[tokio::test]
+async fn over_tls() {
+    let mut bed = Bed::new().await;
+    let port = bed.tcp(Some(acceptor())).await;
+    bed.all_come_back(port, &["-t", "-S", "-n", "50", "-z", "2", "-l", "101"])
+        .await;
+}
+
+#[tokio::test]
+async fn two_clients_reach_each_other_through_their_relays() {
+    let bed = Bed::new().await;
+    let flags = ["-y", "-m", "4", "-n", "20", "-z", "2", "-l", "101"];
+    bed.all_come_back(bed.udp(), &flags).await;
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_refused_at_once() {
+    let bed = Bed::new().await;
+    let (port, member) = (
+        bed.udp().to_string(),
+        AgentId::from_bytes([7; 32]).to_string(),
+    );
+    let mut command = Command::new("turnutils_uclient");
+    command
+        .args(["-c", "-u", &member, "-W", "another secret", "-p", &port])
+        .args(["-e", "127.0.0.1", "127.0.0.1"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let Ok(output) = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .expect("in time")
+    else {
+        return eprintln!("SKIPPED: turnutils_uclient does not run; install coturn");
+    };
+    assert!(!output.status.success());
+    assert_eq!(bed.relay.handle().counters().server.allocations_made, 0);
+}
+
+#[tokio::test]
+async fn what_hostile_clients_of_coturns_own_tests_send_leaves_the_server_at_work() {
+    let bed = Bed::new().await;
+    let port = bed.udp();
+    for flags in [["-N", "-n", "3"], ["-R", "-n", "3"]] {
+        // How it ends is the client's affair.
+        let member = AgentId::from_bytes([8; 32]).to_string();
+        let run = Command::new("turnutils_uclient")
+            .args(["-c", "-u", &member, "-W", SECRET, "-p", &port.to_string()])
+            .args(["-e", "127.0.0.1", "-r", &bed.peer.to_string()])
+            .args(flags)
+            .arg("127.0.0.1")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, run).await {
+            return eprintln!("SKIPPED: turnutils_uclient does not run ({error}); install coturn");
+        }
+    }
+    bed.all_come_back(port, &["-n", "10", "-z", "2"]).await;
+}
