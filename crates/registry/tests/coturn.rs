@@ -116,13 +116,18 @@ impl Bed {
         };
         assert!(said.contains("Total lost packets 0 "), "{flags:?}: {said}");
         assert!(!said.contains("tot_recv_msgs=0\n"), "{flags:?}: {said}");
-        // Published within a second; the end of the client's streams takes no longer.
+        self.counted(|c| c.server.to_peers > before).await;
+    }
+
+    /// What the server counts, once it is so; it publishes every second.
+    async fn counted(&self, so: impl Fn(&RelayCounters) -> bool) -> RelayCounters {
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while self.relay.handle().counters().server.to_peers == before {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "nothing was relayed"
-            );
+        loop {
+            let counters = self.relay.handle().counters();
+            if so(&counters) {
+                return counters;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{counters:?}");
             tokio::task::yield_now().await;
         }
     }
