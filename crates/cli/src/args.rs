@@ -61,7 +61,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Demo(demo::Args),
-    Registry(registry::Args),
+    Registry(Box<registry::Args>),
     Invite(invite::Args),
     Pending(pending::Args),
     Approve(approve::Args),

@@ -63,7 +63,7 @@ pub(crate) async fn run(cli: Cli, out: Output) -> Result<Outcome, Fault> {
     };
     match cli.command {
         Command::Demo(args) => demo::run(args, &context).await,
-        Command::Registry(args) => registry::run(args, &context).await,
+        Command::Registry(args) => registry::run(*args, &context).await,
         Command::Invite(args) => invite::run(args, &context).await,
         Command::Pending(args) => pending::run(args, &context).await,
         Command::Approve(args) => approve::run(args, &context).await,

@@ -37,6 +37,7 @@ use crate::proofs::Proofs;
 use crate::rates::{Rate, Rates};
 use crate::server::Ends;
 use crate::source::Source;
+use crate::turn::RelayHandle;
 
 pub(crate) use error::HttpError;
 pub(crate) use proof::Proved;
@@ -55,6 +56,7 @@ const SOURCE_RATE: Rate = Rate {
 /// What the handlers share.
 #[derive(Debug)]
 pub(crate) struct Front {
+    relay: Option<RelayHandle>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) origins: Origins,
     pub(crate) driver: mpsc::Sender<Input>,
@@ -71,6 +73,7 @@ impl Front {
     /// What the handlers need at their start. `tls_key` is the SHA-256 of the key
     /// that the port speaks TLS with, if it does; `nonce_key` is 32 random bytes.
     pub(crate) fn new(
+        relay: Option<RelayHandle>,
         identity: Arc<Identity>,
         origins: Origins,
         driver: mpsc::Sender<Input>,
@@ -79,6 +82,7 @@ impl Front {
         nonce_key: &[u8; 32],
     ) -> Self {
         Self {
+            relay,
             identity,
             origins,
             driver,
@@ -182,6 +186,9 @@ async fn metrics(
         return Err(HttpError::new(StatusCode::FORBIDDEN, fault));
     }
     front.metrics.poll_sessions.set(front.sessions.count());
+    if let Some(relay) = &front.relay {
+        front.metrics.follow(&relay.counters());
+    }
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((kind, front.metrics.text()))
 }
@@ -223,6 +230,7 @@ mod tests {
         let listening = SocketAddr::from(([0, 0, 0, 0], 7700));
         let (driver, _) = mpsc::channel(1);
         Front::new(
+            None,
             Arc::new(identity),
             Origins::new(None, true, listening),
             driver,

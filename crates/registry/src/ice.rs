@@ -1,20 +1,18 @@
 //! The STUN and TURN servers that members are told of: the registry's own
 //! ([`crate::turn`]) and those of others that the configuration names.
 //!
-//! What is wrong with a configuration is in `config`, what a member is told
-//! in `offer`, and how its credentials are made in `credentials`. When it is
-//! told is decided by [`waymesh_core::registry`].
+//! What is wrong with a configuration is in `config`, how the own server is
+//! set up in `own`, what a member is told in `offer`. When it is told is
+//! decided by [`waymesh_core::registry`].
 
 mod config;
-mod credentials;
-mod network;
 mod offer;
+mod own;
 
 pub(crate) use config::{CheckedIce, CheckedTurn, TurnAccess};
 pub use config::{IceConfig, IceConfigError, TurnAuth, TurnConfig};
-pub(crate) use credentials::ephemeral;
-pub(crate) use network::Network;
 pub(crate) use offer::{Offer, Own};
+pub(crate) use own::start;
 
 use std::time::Duration;
 
@@ -22,19 +20,26 @@ use waymesh_proto::AgentId;
 use waymesh_proto::control::Origin;
 use waymesh_proto::ice::{IceServers, IceUrl};
 
+use crate::turn::RelayHandle;
+
 /// The servers of one registry, as its driver needs them. The default has none.
 #[derive(Debug, Default)]
 pub(crate) struct Ice {
     offer: Offer,
+    relay: Option<RelayHandle>,
     lifetime: Duration,
 }
 
 impl Ice {
     /// What the configuration names, and the registry's own server if it runs one.
-    pub(crate) fn new(ice: CheckedIce, own: Option<Own>) -> Self {
+    pub(crate) fn new(ice: CheckedIce, own: Option<(Own, RelayHandle)>) -> Self {
         let lifetime = ice.lifetime;
-        let offer = Offer::new(ice, own);
-        Self { offer, lifetime }
+        let (own, relay) = own.unzip();
+        Self {
+            offer: Offer::new(ice, own),
+            relay,
+            lifetime,
+        }
     }
 
     /// How long credentials are good; `None` when there is no server to tell.
@@ -59,5 +64,9 @@ impl Ice {
 
     /// Ends what an agent has at the own server, and lets it have no more with
     /// the credentials that it has.
-    pub(crate) fn expel(&self, _agent: AgentId) {}
+    pub(crate) fn expel(&self, agent: AgentId) {
+        if let Some(relay) = &self.relay {
+            relay.remove_member(agent);
+        }
+    }
 }

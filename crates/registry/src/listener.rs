@@ -19,6 +19,10 @@ use crate::source::Source;
 /// TCP connections for HTTP requests beside those for the control WebSocket. Chosen.
 const HTTP_CONNECTIONS_MAX: usize = 256;
 
+/// TCP connections that carry TURN beside. Chosen: as many as the relay takes,
+/// so that they take no place of the others.
+const TURN_STREAMS_MAX: usize = 4_096;
+
 /// Connections of one address that is not this machine's; one more is closed
 /// at once. Chosen: a thousand nodes of one site, behind one NAT or proxy; a
 /// quarter of all, so that several addresses are needed to fill the registry.
@@ -52,7 +56,7 @@ pub(crate) enum ThisMachine {
 impl Default for Room {
     fn default() -> Self {
         Self {
-            total: CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX,
+            total: CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + TURN_STREAMS_MAX,
             per_source: ADDRESS_CONNECTIONS_MAX,
             this_machine: ThisMachine::Exempt,
         }

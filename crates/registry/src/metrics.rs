@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::turn::RelayCounters;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -10,6 +12,11 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Shows what something else has counted.
+    fn follow(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 }
 
@@ -20,6 +27,10 @@ pub(crate) struct Gauge(AtomicU64);
 impl Gauge {
     pub(crate) fn set(&self, value: usize) {
         self.0.store(value as u64, Ordering::Relaxed);
+    }
+
+    fn follow(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 }
 
@@ -117,6 +128,85 @@ metrics! {
     certificates_extended: Counter = "waymesh_registry_certificates_extended_total";
     /// Batches that could not be written to the database, and items that could not be read.
     storage_failures: Counter = "waymesh_registry_storage_failures_total";
+    /// Relayed addresses now.
+    relay_allocations: Gauge = "waymesh_relay_allocations";
+    /// Members who have relayed addresses now.
+    relay_members: Gauge = "waymesh_relay_members";
+    /// TCP and TLS connections that carry TURN now.
+    relay_streams: Gauge = "waymesh_relay_streams";
+    /// Relayed addresses that were given out.
+    relay_allocations_made: Counter = "waymesh_relay_allocations_total";
+    /// STUN Binding requests that were answered.
+    relay_bindings: Counter = "waymesh_relay_bindings_total";
+    /// Datagrams relayed to peers.
+    relay_to_peers: Counter = "waymesh_relay_to_peers_total";
+    /// Bytes relayed to peers.
+    relay_to_peers_bytes: Counter = "waymesh_relay_to_peers_bytes_total";
+    /// Datagrams relayed to members.
+    relay_to_clients: Counter = "waymesh_relay_to_clients_total";
+    /// Bytes relayed to members.
+    relay_to_clients_bytes: Counter = "waymesh_relay_to_clients_bytes_total";
+    /// TURN requests refused because their credentials are wrong, over, or of nobody any more.
+    relay_refused_credentials: Counter = "waymesh_relay_refused_credentials_total";
+    /// TURN requests refused because the member has its share.
+    relay_refused_quota: Counter = "waymesh_relay_refused_quota_total";
+    /// TURN requests refused because the server has no room.
+    relay_refused_capacity: Counter = "waymesh_relay_refused_capacity_total";
+    /// Peers refused because nothing is relayed to their addresses.
+    relay_refused_peers: Counter = "waymesh_relay_refused_peers_total";
+    /// TURN requests refused for other reasons.
+    relay_refused_other: Counter = "waymesh_relay_refused_other_total";
+    /// Dropped because it is no message that a TURN server takes.
+    relay_dropped_malformed: Counter = "waymesh_relay_dropped_malformed_total";
+    /// Requests dropped because their source has asked too often without credentials.
+    relay_dropped_strangers: Counter = "waymesh_relay_dropped_strangers_total";
+    /// Data dropped because there is no permission for it.
+    relay_dropped_unpermitted: Counter = "waymesh_relay_dropped_unpermitted_total";
+    /// Data dropped because it was for this machine, and for no relayed address of it.
+    relay_dropped_own: Counter = "waymesh_relay_dropped_own_total";
+    /// Data dropped because the member has more relayed than it may.
+    relay_dropped_rate: Counter = "waymesh_relay_dropped_rate_total";
+    /// Data dropped because the kernel did not take it, or a member reads too slowly.
+    relay_dropped_full: Counter = "waymesh_relay_dropped_full_total";
+    /// TURN connections closed because there are too many.
+    relay_streams_refused: Counter = "waymesh_relay_streams_refused_total";
+    /// TURN connections closed because of what they said, or because they said nothing.
+    relay_streams_closed: Counter = "waymesh_relay_streams_closed_total";
+}
+
+impl Metrics {
+    /// Shows what the relay has counted.
+    pub(crate) fn follow(&self, counted: &RelayCounters) {
+        let RelayCounters { server, sockets } = counted;
+        self.relay_allocations.follow(server.allocations);
+        self.relay_members.follow(server.members);
+        self.relay_streams.follow(sockets.streams);
+        self.relay_allocations_made.follow(server.allocations_made);
+        self.relay_bindings.follow(server.bindings);
+        self.relay_to_peers.follow(server.to_peers);
+        self.relay_to_peers_bytes.follow(server.to_peers_bytes);
+        self.relay_to_clients.follow(server.to_clients);
+        self.relay_to_clients_bytes.follow(server.to_clients_bytes);
+        self.relay_refused_credentials
+            .follow(server.refused_credentials);
+        self.relay_refused_quota.follow(server.refused_quota);
+        self.relay_refused_capacity.follow(server.refused_capacity);
+        self.relay_refused_peers.follow(server.refused_peers);
+        self.relay_refused_other.follow(server.refused_other);
+        self.relay_dropped_malformed.follow(server.malformed);
+        self.relay_dropped_strangers
+            .follow(server.dropped_strangers);
+        self.relay_dropped_unpermitted
+            .follow(server.dropped_unpermitted);
+        self.relay_dropped_own.follow(server.dropped_own);
+        self.relay_dropped_rate.follow(server.dropped_rate);
+        let full =
+            sockets.dropped_kernel_full + sockets.dropped_send_error + sockets.dropped_slow_stream;
+        self.relay_dropped_full.follow(full);
+        self.relay_streams_refused.follow(sockets.streams_refused);
+        self.relay_streams_closed
+            .follow(sockets.streams_bad + sockets.streams_silent);
+    }
 }
 
 fn write_metric(text: &mut String, name: &str, kind: &str, help: &str, value: &AtomicU64) {

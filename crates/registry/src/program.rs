@@ -1,9 +1,11 @@
 //! A running registry: what is started in which order, and stopped again.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use waymesh_net::turn::server::RelaySecret;
 use waymesh_proto::control::{MeshKey, Origin, RegistryKey};
 use waymesh_proto::ice::IceUrl;
 
@@ -12,12 +14,13 @@ use crate::config::{Checked, CheckedTls, RegistryConfig};
 use crate::data_dir::DataDir;
 use crate::engine::Engine;
 use crate::http::{Front, router};
-use crate::ice::Ice;
+use crate::ice::{self, CheckedIce, Ice, Own};
 use crate::listener::{Port, Room};
 use crate::origins::Origins;
 use crate::server::{self, Served};
 use crate::start_error::StartError;
-use crate::tls::Credentials;
+use crate::tls::{Credentials, OnTop};
+use crate::turn::{Relay, RelayError};
 
 /// A running registry. Dropping it ends it without good-byes; what has been
 /// acknowledged is on disk all the same.
@@ -28,7 +31,11 @@ pub struct Registry {
     tls_pin: Option<[u8; 32]>,
     ice_urls: Vec<IceUrl>,
     engine: Engine,
+    relay: Option<Relay>,
 }
+
+/// Attempts to find a port that is free for TCP and UDP, where any will do. Chosen.
+const PORT_TRIES: usize = 16;
 
 impl Registry {
     /// Starts a registry. When this returns, port and admin socket are open.
@@ -41,11 +48,17 @@ impl Registry {
         let dir = DataDir::open(&config.data_dir)?;
         let credentials = credentials(tls, config.listen, &dir)?;
         let tls_pin = credentials.as_ref().and_then(Credentials::pin);
-        let (listener, addr) = bind(config.listen).await?;
+        let Ports {
+            listener,
+            addr,
+            relay,
+            own,
+        } = open_ports(config.listen, &ice, &dir).await?;
         let origins = Origins::new(public, credentials.is_some(), addr);
         let address = Address::new(origins.url(), tls_pin);
         dir.write_address(&address)?;
-        let ice = Ice::new(ice, None);
+        let own = own.zip(relay.as_ref().map(Relay::handle));
+        let ice = Ice::new(ice, own);
         let socket = AdminSocket::bind(&DataDir::admin_socket(&config.data_dir))?;
         let mut registry = Self {
             url: origins.url(),
@@ -53,6 +66,7 @@ impl Registry {
             tls_pin,
             ice_urls: ice.urls(&origins.url()),
             engine: Engine::start(dir, ice)?,
+            relay,
         };
         registry.open_port(listener, origins, credentials.as_ref());
         registry.open_desk(socket, address);
@@ -65,9 +79,15 @@ impl Registry {
         origins: Origins,
         credentials: Option<&Credentials>,
     ) {
+        let relay = self.relay.as_ref().map(Relay::handle);
+        let on_top = match &relay {
+            Some(_) => OnTop::HttpAndTurn,
+            None => OnTop::Http,
+        };
         let engine = &mut self.engine;
         let (identity, metrics) = (engine.identity(), engine.metrics());
         let front = Front::new(
+            relay.clone(),
             identity,
             origins,
             engine.inputs(),
@@ -78,7 +98,8 @@ impl Registry {
         let sessions = Arc::clone(&front.sessions);
         let served = Served {
             router: router(Arc::new(front)),
-            tls: credentials.map(Credentials::acceptor),
+            tls: credentials.map(|credentials| credentials.acceptor(on_top)),
+            relay,
             metrics,
         };
         let port = Port::new(listener, Room::default());
@@ -162,4 +183,56 @@ async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError>
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     Ok((listener, local))
+}
+
+/// What is listened with.
+struct Ports {
+    listener: TcpListener,
+    addr: SocketAddr,
+    relay: Option<Relay>,
+    own: Option<Own>,
+}
+
+/// Opens the TCP port, and UDP ports for the own STUN and TURN server: the same
+/// one unless that has another address.
+async fn open_ports(
+    listen: SocketAddr,
+    ice: &CheckedIce,
+    dir: &DataDir,
+) -> Result<Ports, StartError> {
+    let Some(turn) = &ice.turn else {
+        let (listener, addr) = bind(listen).await?;
+        return Ok(Ports {
+            listener,
+            addr,
+            relay: None,
+            own: None,
+        });
+    };
+    let secret = RelaySecret::new(&dir.turn_secret()?);
+    let mut tries = PORT_TRIES;
+    loop {
+        let (listener, addr) = bind(listen).await?;
+        tries -= 1;
+        match ice::start(turn, addr, secret.clone(), ice.lifetime) {
+            // The system knew only that the port is free for TCP.
+            Err(RelayError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse
+                    && (listen.port(), turn.listen) == (0, None)
+                    && tries > 0 => {}
+            Err(error) => return Err(error.into()),
+            Ok(relay) => {
+                let udp = relay.handle().addresses().first().map(SocketAddr::port);
+                let udp_port = udp.filter(|port| *port != addr.port());
+                let own = Some(Own { secret, udp_port });
+                let relay = Some(relay);
+                return Ok(Ports {
+                    listener,
+                    addr,
+                    relay,
+                    own,
+                });
+            }
+        }
+    }
 }

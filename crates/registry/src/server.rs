@@ -3,7 +3,9 @@
 //!
 //! A connection is accepted, makes its TLS handshake if there is TLS, and is
 //! then the same for everybody: requests go to the router together with the
-//! addresses of the connection ([`Ends`]).
+//! addresses of the connection ([`Ends`]). One that speaks TURN, outside of TLS
+//! or inside, goes to the relay, which ends it; until then it counts against
+//! the limits of the port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,15 +17,18 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::handshake::handshake;
 use crate::listener::{Held, Port};
 use crate::metrics::Metrics;
+use crate::tls;
+use crate::turn::{RelayHandle, StreamEnds};
 
 /// What one connection has in its buffer, bytes: a head of this size is read,
 /// and one of twice the size is answered with 431 (the library looks after
@@ -53,12 +58,23 @@ pub(crate) struct Ends {
     pub(crate) arrived: SocketAddr,
 }
 
+impl From<Ends> for StreamEnds {
+    fn from(ends: Ends) -> Self {
+        Self {
+            local: ends.arrived,
+            remote: ends.peer,
+        }
+    }
+}
+
 /// What is served, and how.
 #[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) router: Router,
     /// `None` for plain HTTP.
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Who serves the connections that speak TURN, if anybody does.
+    pub(crate) relay: Option<RelayHandle>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -85,22 +101,66 @@ pub(crate) async fn serve(port: Port, served: Served, mut stop: watch::Receiver<
     while connections.join_next().await.is_some() {}
 }
 
-/// Serves one connection until it ends or becomes a WebSocket.
+/// Serves one connection until it ends, becomes a WebSocket, or is the relay's.
 async fn connection(held: Held, served: Served, stop: watch::Receiver<bool>) {
     let ends = Ends {
         peer: held.peer(),
         arrived: held.arrived(),
     };
-    match served.tls {
+    if let Some(relay) = &served.relay {
+        match timeout(HEAD_TIMEOUT, held.first_byte()).await {
+            Ok(Ok(Some(first))) if is_stun(first) => {
+                return relay.serve_stream(held, ends.into());
+            }
+            Ok(Ok(_)) => {}
+            // Whoever is gone or says nothing is waited for no longer.
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+    match &served.tls {
         None => http(held, ends, served.router, stop).await,
-        Some(tls) => match handshake(held, &tls).await {
-            Ok(stream) => http(stream, ends, served.router, stop).await,
+        Some(tls) => match handshake(held, tls).await {
+            Ok(stream) => inside_tls(stream, ends, served, stop).await,
             Err(error) => {
                 served.metrics.tls_failed.add();
                 tracing::debug!(peer = %ends.peer, %error, "no TLS handshake");
             }
         },
     }
+}
+
+/// Serves what is spoken on top of TLS: what the client has agreed to, else
+/// what its first byte shows.
+async fn inside_tls(
+    stream: TlsStream<Held>,
+    ends: Ends,
+    served: Served,
+    stop: watch::Receiver<bool>,
+) {
+    let protocol = stream.get_ref().1.alpn_protocol();
+    match (served.relay, protocol) {
+        (Some(relay), Some(protocol)) if protocol == tls::TURN => {
+            relay.serve_stream(stream, ends.into());
+        }
+        (Some(relay), None) => {
+            let mut stream = BufReader::new(stream);
+            match timeout(HEAD_TIMEOUT, stream.fill_buf()).await {
+                Ok(Ok([first, ..])) if is_stun(*first) => {
+                    relay.serve_stream(stream, ends.into());
+                }
+                Ok(Ok([_, ..])) => http(stream, ends, served.router, stop).await,
+                _ => {}
+            }
+        }
+        _ => http(stream, ends, served.router, stop).await,
+    }
+}
+
+/// Whether a connection that begins with this byte speaks STUN (RFC 8489 §5:
+/// two zero bits, and no method uses the next four). ChannelData never comes
+/// first, and would look like a letter of HTTP.
+const fn is_stun(first: u8) -> bool {
+    first < 4
 }
 
 async fn http<S>(stream: S, ends: Ends, router: Router, mut stop: watch::Receiver<bool>)
@@ -169,6 +229,7 @@ mod tests {
         let served = Served {
             router,
             tls,
+            relay: None,
             metrics: Arc::default(),
         };
         let mut tasks = JoinSet::new();
@@ -230,9 +291,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_makes_no_handshake_makes_room_for_another() {
-        let key = crate::tls::fresh_key().expect("a key");
-        let tls = crate::tls::Credentials::self_signed(key, Vec::new()).expect("credentials");
-        let (addr, _server) = narrow(Some(tls.acceptor())).await;
+        let key = tls::fresh_key().expect("a key");
+        let made = tls::Credentials::self_signed(key, Vec::new()).expect("credentials");
+        let acceptor = made.acceptor(tls::OnTop::Http);
+        let (addr, _server) = narrow(Some(acceptor)).await;
         for said in [&b""[..], b"\x16\x03\x01"] {
             let mut idle = TcpStream::connect(addr).await.expect("a connection");
             idle.write_all(said).await.expect("a connection");

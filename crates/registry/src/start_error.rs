@@ -11,6 +11,7 @@ use waymesh_proto::{Code, Fault};
 use crate::config::ConfigError;
 use crate::storage::StorageError;
 use crate::tls::TlsError;
+use crate::turn::RelayError;
 
 /// Why a registry did not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The STUN and TURN server cannot be started.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// The admin socket cannot be made.
     #[error(transparent)]
     AdminSocket(#[from] local::BindError),
@@ -65,7 +69,7 @@ impl StartError {
                 Code::Storage
             }
             Self::InUse(_) => Code::IdentityInUse,
-            Self::Bind { .. } | Self::AdminSocket(_) => Code::Bind,
+            Self::Bind { .. } | Self::AdminSocket(_) | Self::Relay(_) => Code::Bind,
         }
     }
 
@@ -90,6 +94,9 @@ impl StartError {
             Self::Tls(error) => error.hint(),
             Self::Storage(_) => "restore the database from a backup, or choose another --data-dir",
             Self::Bind { .. } => "choose another port; port 0 takes a free one",
+            Self::Relay(_) => {
+                "give --turn-listen another address of this machine, or run none with --no-turn"
+            }
             Self::AdminSocket(_) => {
                 "check that the data directory is writable, and that admin.sock in it is no file of another kind"
             }

@@ -15,8 +15,20 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, ServerConfig, crypto};
 
-/// What is spoken on top (RFC 7301), so that no client tries HTTP/2.
-const ALPN: &[u8] = b"http/1.1";
+/// HTTP on top (RFC 7301 §6), so that no client tries HTTP/2.
+const HTTP: &[u8] = b"http/1.1";
+
+/// TURN on top (RFC 7443).
+pub(crate) const TURN: &[u8] = b"stun.turn";
+
+/// What is spoken on top of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnTop {
+    /// HTTP alone.
+    Http,
+    /// TURN too.
+    HttpAndTurn,
+}
 
 /// The kind of key that is made: every TLS stack knows it.
 const KEY_KIND: &SignatureAlgorithm = &PKCS_ECDSA_P256_SHA256;
@@ -111,7 +123,7 @@ impl Credentials {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![HTTP.to_vec()];
         let config = Arc::new(config);
         Ok(Self {
             config,
@@ -131,8 +143,16 @@ impl Credentials {
     }
 
     /// What does the handshakes.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.config))
+    ///
+    /// TURN comes before HTTP: the first protocol of the server's that a client
+    /// offers too is taken, and coturn's client offers HTTP as well.
+    pub(crate) fn acceptor(&self, on_top: OnTop) -> TlsAcceptor {
+        let mut config = Arc::clone(&self.config);
+        if on_top == OnTop::HttpAndTurn {
+            let protocols = vec![TURN.to_vec(), HTTP.to_vec()];
+            Arc::make_mut(&mut config).alpn_protocols = protocols;
+        }
+        TlsAcceptor::from(config)
     }
 }
 

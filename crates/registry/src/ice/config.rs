@@ -11,7 +11,8 @@ use std::time::Duration;
 use waymesh_core::registry::SERVERS_LIFE;
 use waymesh_proto::ice::{Credential, ICE_URLS_MAX, IceScheme, IceUrl, IceUrlError};
 
-use super::Network;
+use crate::turn::Network;
+use waymesh_net::turn::server::RelaySecret;
 
 /// Ports that relayed addresses are taken from (RFC 8656 §7.2).
 const RELAY_PORTS: RangeInclusive<u16> = 49_152..=65_535;
@@ -180,24 +181,15 @@ pub(crate) struct CheckedIce {
 }
 
 /// What opens the TURN servers of others.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) enum TurnAccess {
     /// Credentials of each member's own are made of this.
-    Secret(Vec<u8>),
+    Secret(Box<RelaySecret>),
     /// The same for all.
     Static {
         username: String,
         password: Credential,
     },
-}
-
-impl std::fmt::Debug for TurnAccess {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Secret(_) => "Secret(..)",
-            Self::Static { .. } => "Static(..)",
-        })
-    }
 }
 
 /// How the registry's own server is run.
@@ -292,7 +284,7 @@ impl TurnConfig {
             errors.push(IceConfigError::RelayIp(ip));
         }
         let ports = ports?;
-        (errors.len() == before).then(|| CheckedTurn {
+        (errors.len() == before).then_some(CheckedTurn {
             listen: self.listen,
             other: self.other,
             relay_ip: self.relay_ip,
@@ -316,7 +308,9 @@ impl CheckedTurn {
 impl TurnAuth {
     fn read(&self) -> Result<TurnAccess, IceConfigError> {
         Ok(match self {
-            Self::Secret { file } => TurnAccess::Secret(read_secret(file)?.into_bytes()),
+            Self::Secret { file } => {
+                TurnAccess::Secret(Box::new(RelaySecret::new(read_secret(file)?.as_bytes())))
+            }
             Self::Static {
                 username,
                 password_file,

@@ -1,18 +1,19 @@
 //! What a member is told: the servers, and credentials of its own for them.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use waymesh_proto::AgentId;
 use waymesh_proto::control::Origin;
 use waymesh_proto::ice::{IceScheme, IceServer, IceServers, IceTransport, IceUrl};
 
-use super::{CheckedIce, TurnAccess, ephemeral};
+use super::{CheckedIce, TurnAccess};
+use waymesh_net::turn::server::RelaySecret;
 
 /// The registry's own server, as seen from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct Own {
     /// What credentials are made of.
-    pub(crate) secret: Arc<[u8]>,
+    pub(crate) secret: RelaySecret,
     /// Its UDP port, if that is not the registry's own port.
     pub(crate) udp_port: Option<u16>,
 }
@@ -79,7 +80,7 @@ impl Offer {
         agent: &AgentId,
         (now_ms, ends_ms): (u64, u64),
     ) -> IceServers {
-        let ends_s = ends_ms / 1_000;
+        let ends = Duration::from_millis(ends_ms);
         let mut servers = Vec::new();
         let (relays, stun): (Vec<_>, Vec<_>) = self
             .own_urls(origin)
@@ -87,7 +88,7 @@ impl Offer {
             .partition(|url| url.scheme().relays());
         servers.extend(without_credentials(stun));
         if let Some(own) = &self.own {
-            let (username, credential) = ephemeral(&own.secret, agent, ends_s);
+            let (username, credential) = own.secret.issue(agent, ends);
             servers.push(IceServer {
                 urls: relays,
                 username: Some(username),
@@ -97,7 +98,7 @@ impl Offer {
         servers.extend(without_credentials(self.stun.clone()));
         servers.extend(self.external.iter().map(|server| IceServer {
             urls: server.urls.clone(),
-            ..self.opened(agent, ends_s)
+            ..self.opened(agent, ends)
         }));
         IceServers {
             servers,
@@ -110,9 +111,9 @@ impl Offer {
         self.own.is_some() || matches!(self.access, Some(TurnAccess::Secret(_)))
     }
 
-    fn opened(&self, agent: &AgentId, ends_s: u64) -> IceServer {
+    fn opened(&self, agent: &AgentId, ends: Duration) -> IceServer {
         let (username, credential) = match &self.access {
-            Some(TurnAccess::Secret(secret)) => ephemeral(secret, agent, ends_s),
+            Some(TurnAccess::Secret(secret)) => secret.issue(agent, ends),
             Some(TurnAccess::Static { username, password }) => (username.clone(), password.clone()),
             None => return IceServer::default(),
         };
@@ -162,7 +163,7 @@ mod tests {
 
     fn own(udp_port: Option<u16>) -> Own {
         Own {
-            secret: Arc::from(&b"secret"[..]),
+            secret: RelaySecret::new(b"secret"),
             udp_port,
         }
     }

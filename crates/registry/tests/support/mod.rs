@@ -5,6 +5,7 @@
 pub(crate) mod http;
 pub(crate) mod member;
 pub(crate) mod raw;
+pub(crate) mod turn;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ pub(crate) struct House {
     pub(crate) dir: TempDir,
     pub(crate) registry: Registry,
     tls: Option<Tls>,
+    ice: IceConfig,
 }
 
 impl House {
@@ -62,9 +64,19 @@ impl House {
 
     /// A registry that serves no mesh yet.
     pub(crate) async fn without_mesh(tls: Option<Tls>) -> Self {
+        Self::with(tls, IceConfig::default()).await
+    }
+
+    /// The same with these STUN and TURN servers.
+    pub(crate) async fn with(tls: Option<Tls>, ice: IceConfig) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let registry = start(&dir, loopback(0), tls.clone()).await;
-        Self { dir, registry, tls }
+        let registry = start(&dir, loopback(0), tls.clone(), ice.clone()).await;
+        Self {
+            dir,
+            registry,
+            tls,
+            ice,
+        }
     }
 
     /// Gives the registry to the mesh.
@@ -93,17 +105,29 @@ impl House {
 
     /// Starts a registry again that was stopped here.
     pub(crate) async fn again(dir: TempDir, addr: SocketAddr) -> Self {
-        let registry = start(&dir, addr, None).await;
-        let tls = None;
-        Self { dir, registry, tls }
+        let (tls, ice) = (None, IceConfig::default());
+        let registry = start(&dir, addr, None, ice.clone()).await;
+        Self {
+            dir,
+            registry,
+            tls,
+            ice,
+        }
     }
 
     /// Stops the registry and starts it again in the same place.
     pub(crate) async fn restart(self) -> Self {
         let addr = self.addr();
         self.registry.stop().await;
-        let registry = start(&self.dir, addr, self.tls.clone()).await;
+        let registry = start(&self.dir, addr, self.tls.clone(), self.ice.clone()).await;
         Self { registry, ..self }
+    }
+
+    /// One number of the relay's metrics, which are some time old, once it is this.
+    pub(crate) async fn relay_metric_is(&self, name: &str, expected: u64) {
+        let is_it = async { while self.metric(name).await != expected {} };
+        let is_it = tokio::time::timeout(PATIENCE, is_it).await;
+        is_it.unwrap_or_else(|_| panic!("{name} is not {expected}"));
     }
 
     /// One number of the metrics.
@@ -145,9 +169,10 @@ pub(crate) fn config(dir: &TempDir, listen: SocketAddr) -> RegistryConfig {
     }
 }
 
-async fn start(dir: &TempDir, listen: SocketAddr, tls: Option<Tls>) -> Registry {
+async fn start(dir: &TempDir, listen: SocketAddr, tls: Option<Tls>, ice: IceConfig) -> Registry {
     let config = RegistryConfig {
         tls,
+        ice,
         ..config(dir, listen)
     };
     Registry::start(config)

@@ -1,0 +1,38 @@
+//! How the registry's own STUN and TURN server is set up.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::ice::CheckedTurn;
+use waymesh_net::turn::server::RelaySecret;
+
+use crate::turn::{Limits, Relay, RelayConfig, RelayError};
+
+/// The realm of the credentials (RFC 8489 §9.2): the same for every mesh, as
+/// nobody keeps passwords by it.
+const REALM: &str = "waymesh";
+
+/// Starts it beside a registry that listens there.
+///
+/// # Errors
+/// [`RelayError`]: a port cannot be opened.
+pub(crate) fn start(
+    turn: &CheckedTurn,
+    registry: SocketAddr,
+    secret: RelaySecret,
+    lifetime: Duration,
+) -> Result<Relay, RelayError> {
+    Relay::start(RelayConfig {
+        listen: vec![turn.listen.unwrap_or(registry)],
+        other: turn.other,
+        relay_ips: turn.relay_ip.into_iter().collect::<Vec<IpAddr>>(),
+        relay_ports: Some(turn.ports.clone()),
+        realm: REALM.to_owned(),
+        secret,
+        allow: turn.allow.clone(),
+        limits: Limits {
+            credential_lifetime: lifetime,
+            ..Limits::default()
+        },
+    })
+}
