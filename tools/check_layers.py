@@ -26,7 +26,7 @@ ALLOWED = {
     "waymesh-node": {"waymesh-proto", "waymesh-core", "waymesh-net", "waymesh-trust"},
     "waymesh-registry": {"waymesh-proto", "waymesh-core", "waymesh-net", "waymesh-trust"},
     "waymesh-authority": {"waymesh-proto", "waymesh-trust"},
-    "waymesh-bench": {"waymesh-proto", "waymesh-node", "waymesh-registry", "waymesh-authority", "waymesh-trust"},
+    "waymesh-bench": {"waymesh-proto", "waymesh-net", "waymesh-node", "waymesh-registry", "waymesh-authority", "waymesh-trust"},
     "waymesh-lab": {"waymesh-proto", "waymesh-core", "waymesh-net", "waymesh-trust"},
     "waymesh": {"waymesh-proto", "waymesh-net", "waymesh-trust", "waymesh-node", "waymesh-registry", "waymesh-bench",
                 "waymesh-authority"},

@@ -28,10 +28,12 @@ pub enum Contestant {
     GrpcBidi,
     /// Two waymesh nodes, encrypted and acknowledged.
     Waymesh,
+    /// coturn, a TURN server; it takes part in relaying only.
+    Coturn,
 }
 
 impl Contestant {
-    /// All, in the order of a table.
+    /// All that carry messages by themselves, in the order of a table.
     pub const ALL: [Self; 6] = [
         Self::Udp,
         Self::Tcp,
@@ -50,6 +52,7 @@ impl Contestant {
             Self::GrpcUnary => "gRPC unary",
             Self::GrpcBidi => "gRPC bidi stream",
             Self::Waymesh => "waymesh",
+            Self::Coturn => "coturn",
         }
     }
 }
@@ -118,6 +121,7 @@ impl Connection {
             Contestant::GrpcUnary => Self::GrpcUnary(grpc::UnaryNear::open(settings).await?),
             Contestant::GrpcBidi => Self::GrpcBidi(grpc::BidiNear::open(settings).await?),
             Contestant::Waymesh => Self::Waymesh(Box::new(waymesh::Near::open(settings).await?)),
+            Contestant::Coturn => return Err(BenchError::contestant("coturn", "only relays")),
         })
     }
 

@@ -26,6 +26,8 @@ pub struct Figure {
     pub vs_grpc_unary: Option<f64>,
     /// The number divided by that of a gRPC stream in the same run.
     pub vs_grpc_bidi: Option<f64>,
+    /// The number divided by that of coturn in the same run.
+    pub vs_coturn: Option<f64>,
 }
 
 /// What a number is.
@@ -84,6 +86,12 @@ pub enum Metric {
     RegistryRss,
     /// Resident memory of the registry, a node.
     PerNode,
+    /// What a relay adds to a round trip, p50: it is crossed twice.
+    AddedP50,
+    /// Allocations that were held at once.
+    Allocations,
+    /// Resident memory of a relay, an allocation.
+    PerAllocation,
 }
 
 /// A unit.
@@ -136,6 +144,9 @@ impl Metric {
             Self::All => "until all are in",
             Self::RegistryRss => "registry's RSS",
             Self::PerNode => "a node, registry's RSS",
+            Self::AddedP50 => "added to a round trip, p50",
+            Self::Allocations => "allocations at once",
+            Self::PerAllocation => "an allocation, relay's RSS",
         }
     }
 }
@@ -174,6 +185,7 @@ impl Figure {
             samples,
             vs_grpc_unary: None,
             vs_grpc_bidi: None,
+            vs_coturn: None,
         }
     }
 }
@@ -194,5 +206,16 @@ pub(crate) fn compare(figures: &mut [Figure]) {
     for figure in figures {
         figure.vs_grpc_unary = of(figure, Contestant::GrpcUnary);
         figure.vs_grpc_bidi = of(figure, Contestant::GrpcBidi);
+    }
+}
+
+/// Fills the ratios against coturn among figures of one measure.
+pub(crate) fn compare_with_coturn(figures: &mut [Figure]) {
+    let known: Vec<_> = figures.to_vec();
+    for figure in figures {
+        let rival = known
+            .iter()
+            .find(|other| other.contestant == Contestant::Coturn && other.metric == figure.metric);
+        figure.vs_coturn = rival.map(|rival| figure.value / rival.value);
     }
 }

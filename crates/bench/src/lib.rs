@@ -14,6 +14,7 @@ mod error;
 mod figure;
 mod measure;
 mod procfs;
+mod relay;
 mod role;
 mod settings;
 

@@ -7,6 +7,7 @@ mod mailbox;
 mod memory;
 mod mesh;
 mod one_way;
+mod relay;
 mod rtt;
 mod sealing;
 mod setup;
@@ -46,6 +47,8 @@ pub enum Measure {
     Sealing,
     /// Very many nodes that join at the same moment, and what they cost their registry.
     Joins,
+    /// Datagrams through TURN servers: ours, and coturn where it is installed.
+    Relay,
 }
 
 impl Measure {
@@ -70,6 +73,9 @@ impl Measure {
     /// What concerns the registry.
     pub const REGISTRY: [Self; 1] = [Self::Joins];
 
+    /// What concerns relaying.
+    pub const RELAY: [Self; 1] = [Self::Relay];
+
     /// The name on the command line and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -84,6 +90,7 @@ impl Measure {
             Self::Stored => "stored",
             Self::Sealing => "sealing",
             Self::Joins => "joins",
+            Self::Relay => "relay",
         }
     }
 }
@@ -92,7 +99,7 @@ impl Measure {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "no such measure; of links there are rtt, one_way, setup, memory, idle and mesh, of the \
-     mailbox first_answer, mailbox, stored and sealing, of the registry joins"
+     mailbox first_answer, mailbox, stored and sealing, of the registry joins, of relays relay"
 )]
 pub struct UnknownMeasure;
 
@@ -100,11 +107,16 @@ impl FromStr for Measure {
     type Err = UnknownMeasure;
 
     fn from_str(text: &str) -> Result<Self, UnknownMeasure> {
-        [&Self::LINK[..], &Self::MAILBOX, &Self::REGISTRY]
-            .concat()
-            .into_iter()
-            .find(|measure| measure.name() == text)
-            .ok_or(UnknownMeasure)
+        [
+            &Self::LINK[..],
+            &Self::MAILBOX,
+            &Self::REGISTRY,
+            &Self::RELAY,
+        ]
+        .concat()
+        .into_iter()
+        .find(|measure| measure.name() == text)
+        .ok_or(UnknownMeasure)
     }
 }
 
@@ -128,6 +140,7 @@ pub async fn run(settings: &Settings, mut each: impl FnMut(&Figure)) -> Result<(
             Measure::Stored => stored::run(settings).await?,
             Measure::Sealing => sealing::run(settings)?,
             Measure::Joins => joins::run(settings).await?,
+            Measure::Relay => relay::run(settings).await?,
         };
         figures.iter().for_each(&mut each);
     }

@@ -40,6 +40,12 @@ pub struct Settings {
     pub sealed_messages: u32,
     /// Nodes that join at the same moment.
     pub joining_nodes: u32,
+    /// Round trips through each relay.
+    pub relay_round_trips: u32,
+    /// Datagrams through each relay, one way.
+    pub relay_datagrams: u32,
+    /// Allocations that are held at once; each takes an open file here and there.
+    pub relay_allocations: u32,
 }
 
 impl Settings {
@@ -64,6 +70,9 @@ impl Settings {
             stored_messages: 900,
             sealed_messages: 5_000,
             joining_nodes: 1_000,
+            relay_round_trips: 20_000,
+            relay_datagrams: 1_000_000,
+            relay_allocations: 500,
         }
     }
 
@@ -81,6 +90,9 @@ impl Settings {
         self.stored_messages /= 10;
         self.sealed_messages /= 10;
         self.joining_nodes /= 10;
+        self.relay_round_trips /= 10;
+        self.relay_datagrams /= 10;
+        self.relay_allocations /= 10;
         self
     }
 }

@@ -1,7 +1,7 @@
 //! `waymesh bench`: waymesh and its rivals, measured in the same run.
 
 use serde::Serialize;
-use waymesh_bench::{Figure, Measure, Settings};
+use waymesh_bench::{Contestant, Figure, Measure, Settings};
 use waymesh_proto::{Code, Fault};
 
 use super::Context;
@@ -24,12 +24,20 @@ Examples:
 
 Build with --release.";
 
+const RELAY_EXAMPLES: &str = "\
+Examples:
+  waymesh bench relay           both relays in turns; takes a minute
+  waymesh bench relay --quick   a look
+
+Install coturn (turnserver) to compare with it. Build with --release.";
+
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
     Link(LinkArgs),
     Mailbox(MailboxArgs),
     Registry(RegistryArgs),
+    Relay(RelayArgs),
 }
 
 /// The mailbox: first answers, delivery, durable messages a second, sealing
@@ -52,6 +60,18 @@ pub(crate) struct RegistryArgs {
     /// Nodes that join
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     nodes: Option<u32>,
+}
+
+/// Relaying: throughput and latency through our TURN server and coturn's, if installed
+#[derive(Debug, clap::Args)]
+#[command(after_help = RELAY_EXAMPLES)]
+pub(crate) struct RelayArgs {
+    /// A tenth of everything: a look, not a figure to publish
+    #[arg(long)]
+    quick: bool,
+    /// Allocations that are held at once, at most 4,000; each takes an open file
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    allocations: Option<u32>,
 }
 
 /// Links: round trip, messages a second, set-up, memory, idle cost, mesh
@@ -93,6 +113,7 @@ pub(crate) async fn run(bench: Bench, context: &Context) -> Result<Outcome, Faul
         Bench::Link(args) => link(args)?,
         Bench::Mailbox(args) => mailbox(args)?,
         Bench::Registry(args) => registry(args)?,
+        Bench::Relay(args) => relay(args)?,
     };
     let spinner = context.out.progress("measuring");
     let mut all = Vec::new();
@@ -162,6 +183,12 @@ fn registry(args: RegistryArgs) -> Result<Settings, Fault> {
     Ok(settings)
 }
 
+fn relay(args: RelayArgs) -> Result<Settings, Fault> {
+    let mut settings = settings(Vec::new(), &Measure::RELAY, args.quick)?;
+    settings.relay_allocations = args.allocations.unwrap_or(settings.relay_allocations);
+    Ok(settings)
+}
+
 impl Tell for Measured<'_> {
     fn text(&self, _: Look) -> String {
         String::new()
@@ -178,9 +205,16 @@ impl Tell for Done {
             "value",
             "÷ gRPC unary",
             "÷ gRPC bidi",
+            "÷ coturn",
             "samples",
         ];
-        table(look, &header, self.all.iter().map(row).collect())
+        let table = table(look, &header, self.all.iter().map(row).collect());
+        let has = |who| self.all.iter().any(|figure| figure.contestant == who);
+        let relays = self.all.iter().any(|f| f.measure == Measure::Relay);
+        if relays && !has(Contestant::Coturn) {
+            return format!("{table}\ncoturn (turnserver) is not installed here");
+        }
+        table
     }
 }
 
@@ -194,6 +228,7 @@ fn row(figure: &Figure) -> Vec<String> {
         format!("{} {}", rounded(figure.value), figure.unit.symbol()),
         ratio(figure.vs_grpc_unary),
         ratio(figure.vs_grpc_bidi),
+        ratio(figure.vs_coturn),
         figure.samples.to_string(),
     ]
 }
