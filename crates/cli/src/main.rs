@@ -10,6 +10,7 @@ mod commands;
 mod http;
 mod invitation;
 mod logging;
+mod open_files;
 mod output;
 mod payload;
 mod settings;

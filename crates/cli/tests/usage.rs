@@ -4,11 +4,11 @@ mod support;
 
 use std::process::Command;
 
-use support::{Mesh, run};
+use support::{Mesh, Running, run};
 
 #[test]
 fn wrong_usage_is_an_error_in_json_with_exit_status_2() {
-    let cases: [&[&str]; 16] = [
+    let cases: [&[&str]; 18] = [
         &[],
         &["fly"],
         &["call", "bob"],
@@ -36,6 +36,8 @@ fn wrong_usage_is_an_error_in_json_with_exit_status_2() {
             "00000000000000000000000000000000",
         ],
         &["registry", "--tls-cert", "mesh.pem"],
+        &["registry", "--no-turn", "--relay-ports", "1-2"],
+        &["registry", "--turn-username", "all"],
         &["node", "--name", "bob", "--allow", "Bob"],
         &["send", "bob", "--data", "1", "--text", "2"],
     ];
@@ -57,6 +59,47 @@ fn what_is_missing_is_named() {
     assert!(message.contains("<SKILL>"), "{message}");
     let ran = run::<&str>([]);
     assert_eq!(ran.last()["error"]["message"], "a command is missing");
+}
+
+#[test]
+fn everything_that_is_wrong_with_the_servers_of_a_registry_is_told_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("registry");
+    let ran = run([
+        "registry",
+        "--data-dir",
+        dir.to_str().expect("UTF-8"),
+        "--relay-ports",
+        "9-1",
+        "--relay-allow",
+        "10.0.0.0/33",
+        "--turn-url",
+        "stun:h",
+    ]);
+    assert_eq!((ran.code, ran.error_code()), (Some(2), "usage"));
+    let message = ran.last()["error"]["message"].as_str().expect("a text");
+    for wrong in ["9-1", "10.0.0.0/33", "stun:h", "need a secret"] {
+        assert!(message.contains(wrong), "{message}");
+    }
+    assert!(!dir.exists(), "a file was made");
+}
+
+#[test]
+fn a_registry_says_at_which_urls_it_relays_and_on_loopback_that_there_are_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().to_str().expect("UTF-8");
+    let registry = ["registry", "--listen", "127.0.0.1:0", "--data-dir", dir];
+    let relaying = [&registry[..], &["--relay-allow", "127.0.0.1"]].concat();
+    for (args, count) in [(&registry[..], 0), (&relaying, 3)] {
+        let running = Running::start(args);
+        let ready = running.told("ready");
+        assert_eq!(
+            ready["turn"].as_array().map(Vec::len),
+            Some(count),
+            "{ready}"
+        );
+        running.interrupted();
+    }
 }
 
 #[test]

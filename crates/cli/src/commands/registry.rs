@@ -15,6 +15,7 @@ use waymesh_trust::fingerprint;
 
 use super::Context;
 use crate::Outcome;
+use crate::open_files;
 use crate::output::{Look, Tell};
 use crate::settings::Home;
 use crate::stop::{self, StdinGuard};
@@ -94,6 +95,7 @@ struct Ready {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let mut stopped = Box::pin(stop::requested(StdinGuard::from(args.stdin_guard))?);
+    open_files::raise_limit();
     let data_dir = context.data_dir(Home::Registry)?;
     let config = RegistryConfig {
         listen: args.listen,

@@ -8,7 +8,8 @@ use waymesh_registry::{IceConfig, TurnAuth, TurnConfig};
 
 use crate::settings;
 
-/// The variable that other programs name TURN servers by; `WAYMESH_TURN_URL` goes first.
+/// The variable that other programs name TURN servers by. `WAYMESH_TURN_URL` goes
+/// first, and without credentials for them it is not meant for us.
 const COMMON_TURN_URL: &str = "TURN_URL";
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +67,7 @@ pub(super) struct TurnArgs {
         value_delimiter = ','
     )]
     stun_url: Vec<String>,
-    /// Tell members of this TURN server too; may be repeated
+    /// Tell members of this TURN server too; may be repeated. With credentials, TURN_URL counts too
     #[arg(
         long,
         env = "WAYMESH_TURN_URL",
@@ -134,7 +135,10 @@ impl TurnArgs {
         IceConfig {
             turn: (!self.no_turn).then_some(turn),
             stun_urls: self.stun_url,
-            turn_urls: or_common(self.turn_url),
+            turn_urls: match turn_auth {
+                Some(_) => or_common(self.turn_url),
+                None => self.turn_url,
+            },
             turn_auth,
             lifetime: self.turn_lifetime,
         }
