@@ -79,6 +79,7 @@ pub(super) struct Gathering {
     configured: Vec<IceServer>,
     told: IceServers,
     names: Names,
+    /// Without servers where relays alone count.
     reflexive: Reflexive,
     relays: Relays,
     /// Until when mappings and allocations are kept; `None` when nobody wants them.
@@ -205,9 +206,7 @@ impl Gathering {
     pub(super) fn want(&mut self, now: Instant) {
         self.wanted_until = Some(now + KEPT_AFTER);
         self.ask_names(now);
-        if self.policy == CandidatePolicy::All {
-            self.reflexive.refresh(now);
-        }
+        self.reflexive.refresh(now);
         self.relays.want(now, &self.names);
         self.hear_relays(now);
     }
@@ -281,9 +280,7 @@ impl Gathering {
             Answered::Changed(mapping) => (mapping, true),
             Answered::Nothing | Answered::Same => return,
         };
-        if self.policy == CandidatePolicy::All {
-            self.news.extend(reflexive(mapping).map(News::Found));
-        }
+        self.news.extend(reflexive(mapping).map(News::Found));
         if has_changed {
             tracing::debug!(mapped = %mapping.mapped, "a NAT maps this host to another address");
             self.notice(Notice::NetworkChanged);
@@ -385,7 +382,7 @@ impl Gathering {
     fn handle_interfaces(&mut self, now: Instant, interfaces: Interfaces) {
         if interfaces == self.interfaces {
             // Perhaps another route.
-            if self.is_wanted() && self.policy == CandidatePolicy::All {
+            if self.is_wanted() {
                 self.reflexive.ask_again(now);
             }
             return;
@@ -407,9 +404,7 @@ impl Gathering {
         if self.is_wanted() {
             self.ask_names(now);
             self.meet_addresses(now);
-            if self.policy == CandidatePolicy::All {
-                self.reflexive.ask_again(now);
-            }
+            self.reflexive.ask_again(now);
             let has_lost = before.iter().any(|a| !self.hosts.contains(a));
             let kept = if has_lost {
                 Kept::On(&self.hosts)
@@ -428,18 +423,17 @@ impl Gathering {
         self.relays.set_servers(now, servers);
         self.ask_names(now);
         self.meet_addresses(now);
-        if self.policy == CandidatePolicy::All {
-            // Once at least: who starts usually speaks at once.
-            self.reflexive.refresh(now);
-        }
         if self.is_wanted() {
             self.relays.want(now, &self.names);
         }
         self.hear_relays(now);
     }
 
-    /// Has STUN servers asked at the addresses that are known.
+    /// Has STUN servers asked at the addresses that are known, unless relays alone count.
     fn meet_addresses(&mut self, now: Instant) {
+        if self.policy == CandidatePolicy::RelayOnly {
+            return;
+        }
         let mut wanted: Vec<(IceUrl, SocketAddr)> = Vec::new();
         for url in self.urls().filter(|url| is_udp(url)) {
             if let Resolved::Addresses(addresses) = self.names.resolved(url) {
@@ -451,9 +445,8 @@ impl Gathering {
             }
         }
         self.reflexive.set_targets(now, &wanted);
-        if self.policy == CandidatePolicy::All {
-            self.reflexive.refresh(now);
-        }
+        // Once at least: who starts usually speaks at once.
+        self.reflexive.refresh(now);
     }
 
     fn ask_names(&mut self, now: Instant) {
