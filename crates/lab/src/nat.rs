@@ -10,10 +10,14 @@
 //! - what there is and what is possible: [`kind`], [`theory`];
 //! - what makes it real: [`namespace`], [`router`], [`net`];
 //! - what is done with it: [`proof`] (each kind is what it says, by a test of the lab's
-//!   own: [`probe`]); [`matrix`] (each kind with each, by real processes: [`site`]).
+//!   own: [`probe`]); [`matrix`] (each kind with each, by real processes: [`site`]);
+//!   [`faults`] (what becomes of [`traffic`] when something breaks).
 //!
 //! It owns the namespaces `wm<pid>-…`; those of dead processes are swept at each start.
 
+mod client;
+mod coturn;
+mod faults;
 mod firewall;
 mod hello;
 mod internet;
@@ -26,8 +30,10 @@ mod probe;
 mod proof;
 mod router;
 mod site;
+mod spread;
 mod table;
 mod theory;
+mod traffic;
 mod translator;
 mod watch;
 mod weather;
@@ -52,6 +58,8 @@ enum Verb {
     Prove(ProveArgs),
     /// Prints what each kind is, and what is possible between each two
     Theory,
+    /// Lets faults happen to a pair that exchanges messages without a pause
+    Faults(faults::Args),
     /// Tries all pairs of kinds with real processes: first answer, path, time to it
     Matrix(matrix::Args),
 }
@@ -78,6 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Verb::Theory => Ok(ExitCode::SUCCESS),
         Verb::Prove(args) => prove(args),
         Verb::Matrix(args) => matrix::run(args),
+        Verb::Faults(args) => faults::run(args),
     }
 }
 

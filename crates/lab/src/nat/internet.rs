@@ -16,6 +16,7 @@ use waymesh_lab::dice::Dice;
 use super::Dropped;
 use super::firewall::{Firewall, Rule, Ruling};
 use super::packet::{End, Packet};
+pub(crate) use super::translator::Forget;
 use super::translator::{Nat, NatConfig};
 use super::weather::{Held, Line, Weather};
 
@@ -121,6 +122,7 @@ pub(crate) struct Internet {
     cuts: HashSet<(IpAddr, IpAddr)>,
     flights: BinaryHeap<Reverse<Flight>>,
     arrived: VecDeque<(HostId, Packet)>,
+    arrivals: HashMap<HostId, u64>,
     sent: u64,
     dropped: BTreeMap<Dropped, u64>,
     dice: Dice,
@@ -135,6 +137,7 @@ impl Internet {
             cuts: HashSet::new(),
             flights: BinaryHeap::new(),
             arrived: VecDeque::new(),
+            arrivals: HashMap::new(),
             sent: 0,
             dropped: BTreeMap::new(),
             dice: Dice::new(seed),
@@ -234,13 +237,13 @@ impl Internet {
         self.cuts.clear();
     }
 
-    /// Makes all NATs before a host forget everything.
-    pub(crate) fn flush(&mut self, host: HostId) {
+    /// Makes all NATs before a host forget.
+    pub(crate) fn flush(&mut self, host: HostId, what: Forget) {
         let mut at = self.hosts[host.0].behind;
         while let Some(id) = at {
             let gate = &mut self.gates[id.0];
             if let Device::Nat(nat) = &mut gate.device {
-                nat.flush();
+                nat.flush(what);
             }
             at = gate.behind;
         }
@@ -305,7 +308,14 @@ impl Internet {
 
     /// A packet that has come to a host.
     pub(crate) fn poll_arrival(&mut self) -> Option<(HostId, Packet)> {
-        self.arrived.pop_front()
+        let (host, packet) = self.arrived.pop_front()?;
+        *self.arrivals.entry(host).or_default() += 1;
+        Some((host, packet))
+    }
+
+    /// How many packets have come to a host.
+    pub(crate) fn arrived_at(&self, host: HostId) -> u64 {
+        self.arrivals.get(&host).copied().unwrap_or(0)
     }
 
     fn count(&mut self, why: Dropped) {

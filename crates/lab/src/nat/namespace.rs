@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,6 +25,9 @@ const DEVICE: &str = "net0";
 /// Packets that wait for the router; more are lost. Chosen: a burst of a full TCP window.
 const DEVICE_QUEUE: u32 = 2_000;
 
+/// How many this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
 /// A network namespace; dropped, it is gone.
 #[derive(Debug)]
 pub(crate) struct Namespace {
@@ -34,7 +38,8 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// Makes a namespace with loopback up, and nothing else.
     pub(crate) fn make(label: &str) -> Result<Self> {
-        let name = format!("{PREFIX}{}-{label}", std::process::id());
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}-{number}-{label}", std::process::id());
         ip(&["netns", "add", &name])?;
         let path = Path::new(NAMESPACES).join(&name);
         let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::theory::{Reach, Udp};
 
-pub(crate) use client::observe;
+pub(crate) use client::{is_there, observe};
 pub(crate) use server::Server;
 
 /// The two addresses of the server, and its ports.

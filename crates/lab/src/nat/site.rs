@@ -190,6 +190,20 @@ impl Site {
         }
     }
 
+    /// What the registry makes the credentials of its relay of.
+    pub(crate) fn turn_secret(&self) -> Result<Vec<u8>> {
+        let path = self.dir("registry").join("turn.secret");
+        fs::read(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Puts a member out.
+    pub(crate) fn revoke(&self, name: &str) -> Result<()> {
+        let args = ["revoke", name, "--data-dir"].map(OsString::from);
+        let args = args.into_iter().chain([self.dir("registry").into()]);
+        self.spawn(&self.registry_host, "revoke", args)?.next()?;
+        Ok(())
+    }
+
     /// Log lines of all processes that no run may have: panics.
     pub(crate) fn panics(&self) -> Result<Vec<String>> {
         stage::panics_in(self.folder.path())

@@ -65,6 +65,15 @@ pub(crate) enum Hairpin {
     No,
 }
 
+/// What a NAT forgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forget {
+    /// What it knows of UDP.
+    Udp,
+    /// All.
+    Everything,
+}
+
 /// How a NAT behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NatConfig {
@@ -168,11 +177,12 @@ impl Nat {
         self.outside
     }
 
-    /// Forgets everything, as one that was switched off and on; mappings get other ports than before.
-    pub(crate) fn flush(&mut self) {
-        self.ports.clear();
-        self.mappings.clear();
-        self.holes.clear();
+    /// Forgets, as one that was switched off and on; mappings get other ports than before.
+    pub(crate) fn flush(&mut self, what: Forget) {
+        let is_kept = |protocol: Protocol| what == Forget::Udp && protocol != Protocol::Udp;
+        self.ports.retain(|(protocol, ..), _| is_kept(*protocol));
+        self.mappings.retain(|(protocol, _), _| is_kept(*protocol));
+        self.holes.retain(|(protocol, ..), _| is_kept(*protocol));
         self.flushes = self.flushes.wrapping_add(1);
     }
 

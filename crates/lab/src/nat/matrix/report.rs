@@ -9,6 +9,7 @@ use serde::Serialize;
 use waymesh_proto::link::Path;
 
 use crate::nat::kind::Kind;
+use crate::nat::spread::{Spread, ms, shown as shown_ms};
 use crate::nat::table::path_name;
 
 /// What came of one pair.
@@ -87,16 +88,8 @@ struct SoFar {
     violations: Vec<String>,
 }
 
-fn ms(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e4).round() / 10.0
-}
-
 fn shown(path: Option<Path>) -> &'static str {
     path.map_or("-", path_name)
-}
-
-fn shown_ms(time: Option<Duration>) -> String {
-    time.map_or_else(|| "-".to_owned(), |time| format!("{:.0}", ms(time)))
 }
 
 impl Report {
@@ -233,34 +226,5 @@ impl Summary {
             self.relay_wanted
         );
         println!("first answer {answers}; to direct {direct}; to relay {relay}");
-    }
-}
-
-/// The median and the worst of some times.
-#[derive(Debug)]
-pub(crate) struct Spread {
-    pub(crate) p50: Option<Duration>,
-    pub(crate) max: Option<Duration>,
-}
-
-impl Spread {
-    pub(crate) fn of(times: impl Iterator<Item = Duration>) -> Self {
-        let mut times: Vec<_> = times.collect();
-        times.sort();
-        Self {
-            p50: times.get(times.len() / 2).copied(),
-            max: times.last().copied(),
-        }
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "p50 {} ms, max {} ms",
-            shown_ms(self.p50),
-            shown_ms(self.max)
-        )
     }
 }

@@ -37,6 +37,12 @@ pub(crate) fn observe() -> Result<Observed> {
     })
 }
 
+/// Whether a STUN server answers, seen from this thread's namespace.
+pub(crate) fn is_there(server: SocketAddr) -> Result<bool> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    Ok(ask(&socket, server, Change::Nothing)?.is_some())
+}
+
 /// Whether a server that sends back what comes does so.
 fn answers(server: SocketAddr, text: &[u8]) -> bool {
     let told = || -> io::Result<bool> {

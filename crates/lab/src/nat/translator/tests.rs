@@ -96,7 +96,7 @@ fn after_a_flush_nobody_gets_in_and_ports_are_others() {
     for mapping in Dependence::ALL {
         let mut nat = nat(mapping, Dependence::Independent);
         let before = out(&mut nat, now, inside, other);
-        nat.flush();
+        nat.flush(Forget::Everything);
         assert_eq!(back(&mut nat, now, other, before), Err(Dropped::NoMapping));
         assert_ne!(out(&mut nat, now, inside, other), before);
     }

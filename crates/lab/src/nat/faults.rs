@@ -1,0 +1,170 @@
+//! Faults under real processes that exchange messages without a pause: how long traffic
+//! stops, and that nothing is lost, doubled or out of order.
+
+mod addresses;
+mod away;
+mod guests;
+mod lines;
+mod relays;
+mod report;
+mod scene;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use report::{Finding, Report};
+
+/// Which faults to bring about, and how often.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The binary whose processes are tried [default: `waymesh` beside this program]
+    #[arg(long, value_name = "PATH")]
+    waymesh: Option<PathBuf>,
+    /// The faults [default: all]
+    #[arg(value_enum)]
+    names: Vec<Fault>,
+    /// How often each fault happens to a pair
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    /// Faults that are tried at once
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: u8,
+    /// Sleeps ten minutes where else forty seconds are enough
+    #[arg(long)]
+    long: bool,
+    /// More arguments for all nodes
+    #[arg(long = "node-arg", value_name = "ARG", allow_hyphen_values = true)]
+    node_args: Vec<OsString>,
+    /// More arguments for the registry
+    #[arg(long = "registry-arg", value_name = "ARG", allow_hyphen_values = true)]
+    registry_args: Vec<OsString>,
+    /// Copies the logs of all processes to folders in here
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Prints each fault as a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Something that happens to a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// The NAT before one of them forgets everything
+    NatFlush,
+    /// One of them moves to another network: another private and another public address
+    NetworkChange,
+    /// The line of one of them is cut for five seconds
+    CutHeal,
+    /// A NAT maps anew every three seconds
+    Rebinding,
+    /// A tenth of all packets is lost, both ways
+    Loss,
+    /// Round trips take 300 ms
+    Rtt300,
+    /// Nothing larger than 1280 bytes passes, and nobody is told
+    Mtu1280,
+    /// Nothing gets from one of them to the other, but back, and to the registry
+    Asymmetric,
+    /// The path dies while the registry is gone; the path comes back first
+    RegistryGone,
+    /// The same; the registry comes back first
+    RegistryBack,
+    /// One of them is stopped for forty seconds
+    Asleep,
+    /// The STUN server that nodes were given is silent, and another has no address
+    SilentStun,
+    /// The relay that they use is killed; another is there
+    RelayDeath,
+    /// The registry relays, is killed, and comes back after a second
+    RegistryKilled,
+    /// Credentials for the relay end every four seconds
+    TurnExpiry,
+    /// A stranger floods the relay that they use
+    TurnFlood,
+    /// A stranger, or one who was put out, wants an allocation
+    TurnStranger,
+    /// A member wants to relay to private addresses
+    RelayPrivate,
+}
+
+/// How long a sleep is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    Short,
+    Long,
+}
+
+/// What all faults are tried with.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    pub(crate) binary: PathBuf,
+    pub(crate) runs: u16,
+    pub(crate) sleep: Sleep,
+    pub(crate) node_args: Vec<OsString>,
+    pub(crate) registry_args: Vec<OsString>,
+    pub(crate) keep: Option<PathBuf>,
+}
+
+impl Fault {
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn play(self, conditions: &Conditions) -> Result<Finding> {
+        match self {
+            Self::NatFlush => addresses::flush(conditions),
+            Self::NetworkChange => addresses::change(conditions),
+            Self::Rebinding => addresses::rebinding(conditions),
+            Self::CutHeal => lines::cut(conditions),
+            Self::Loss => lines::loss(conditions),
+            Self::Rtt300 => lines::far(conditions),
+            Self::Mtu1280 => lines::narrow(conditions),
+            Self::Asymmetric => lines::one_way(conditions),
+            Self::RegistryGone => away::path_first(conditions),
+            Self::RegistryBack => away::registry_first(conditions),
+            Self::Asleep => away::asleep(conditions),
+            Self::SilentStun => away::silent_stun(conditions),
+            Self::RelayDeath => relays::death(conditions),
+            Self::RegistryKilled => relays::registry(conditions),
+            Self::TurnExpiry => relays::expiry(conditions),
+            Self::TurnFlood => relays::flood(conditions),
+            Self::TurnStranger => guests::stranger(conditions),
+            Self::RelayPrivate => guests::private(conditions),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let conditions = Conditions {
+        binary: crate::binary(args.waymesh.as_deref())?,
+        runs: args.runs,
+        sleep: if args.long { Sleep::Long } else { Sleep::Short },
+        node_args: args.node_args.clone(),
+        registry_args: args.registry_args.clone(),
+        keep: args.keep.clone(),
+    };
+    let faults = if args.names.is_empty() {
+        Fault::value_variants()
+    } else {
+        &args.names
+    };
+    let report = Report::new(args.json);
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..usize::from(args.jobs).min(faults.len()) {
+            scope.spawn(|| {
+                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    report.tell(*fault, fault.play(&conditions));
+                }
+            });
+        }
+    });
+    Ok(report.code())
+}

@@ -1,0 +1,126 @@
+//! What a TURN server must refuse: strangers, and members who want what is not theirs.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, bail, ensure};
+use waymesh_proto::ipc::Event;
+use waymesh_proto::link::Path;
+
+use super::report::Finding;
+use super::scene::{Plan, Scene};
+use super::{Conditions, Fault};
+use crate::nat::client::{Asked, Guest, Permitted, credentials};
+use crate::nat::kind::Kind;
+use crate::nat::net::Host;
+use crate::nat::site::{Door, REGISTRY};
+
+/// Addresses that no relay may be asked for.
+const FORBIDDEN: [&str; 14] = [
+    "0.0.0.0",
+    "10.0.0.1",
+    "100.64.0.1",
+    "127.0.0.1",
+    "127.1.2.3",
+    "169.254.1.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.2",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    // The registry itself.
+    "203.0.113.1",
+];
+
+/// An address that may be relayed to.
+const ALLOWED: &str = "203.0.113.99";
+
+/// Longer than the test.
+const HOUR: i64 = 3_600;
+
+fn server() -> SocketAddr {
+    (REGISTRY, 443).into()
+}
+
+/// A scene whose pair only watches.
+fn set(conditions: &Conditions, fault: Fault) -> Result<(Scene, Host, Vec<u8>)> {
+    let plan = Plan {
+        kinds: [Kind::None; 2],
+        paths: &[Path::Direct],
+        ..Plan::homes(fault)
+    };
+    let mut scene = Scene::set(conditions, plan, |_| Ok(()))?;
+    let mallory = scene.site.net.add_host("mallory", Kind::None)?;
+    let secret = scene.site.turn_secret()?;
+    Ok((scene, mallory, secret))
+}
+
+/// Asks for an allocation from this host.
+fn ask(host: &Host, of: Option<waymesh_net::turn::client::Credentials>) -> Result<Asked> {
+    host.namespace.run(|| Guest::ask(server(), of))
+}
+
+/// Who a node is, from itself.
+fn agent_id(door: &Door) -> Result<String> {
+    let mut program = door.attach()?;
+    match program.until(|event| matches!(event, Event::Hello(_)))? {
+        Event::Hello(hello) => Ok(hello.agent_id.to_string()),
+        other => bail!("{other:?} is no greeting"),
+    }
+}
+
+/// Credentials of nobody, made up, over, or of one who was put out get nothing.
+pub(super) fn stranger(conditions: &Conditions) -> Result<Finding> {
+    let (mut scene, mallory, secret) = set(conditions, Fault::TurnStranger)?;
+    let anna = agent_id(&scene.site.door(&scene.members[0]))?;
+    let otto = agent_id(&scene.site.door(&scene.members[1]))?;
+    let tries = [
+        ("none", None),
+        ("made up", Some(credentials(b"guessed", &anna, HOUR))),
+        ("over", Some(credentials(&secret, &anna, -2))),
+        ("of nobody", Some(credentials(&secret, "nobody", HOUR))),
+    ];
+    for (what, of) in tries {
+        match ask(&mallory, of)? {
+            Asked::Refused(error) => scene.noted(format!("{what}: {error}")),
+            Asked::Allocated(_) => scene.violated(format!("an allocation for credentials {what}")),
+        }
+    }
+    let mut kept = match ask(&mallory, Some(credentials(&secret, &otto, HOUR)))? {
+        Asked::Allocated(guest) => guest,
+        Asked::Refused(error) => return Err(error).context("good credentials were refused"),
+    };
+    ensure!(kept.is_kept()?, "an allocation of a member is not kept");
+    scene.site.revoke("otto")?;
+    if kept.is_kept()? {
+        scene.violated("a revoked member keeps its allocation".into());
+    }
+    match ask(&mallory, Some(credentials(&secret, &otto, HOUR)))? {
+        Asked::Refused(error) => scene.noted(format!("of one put out: {error}")),
+        Asked::Allocated(_) => scene.violated("an allocation for a revoked member".into()),
+    }
+    scene.close(conditions)
+}
+
+/// A member asks for permissions towards what is private, or the registry's own.
+pub(super) fn private(conditions: &Conditions) -> Result<Finding> {
+    let (mut scene, mallory, secret) = set(conditions, Fault::RelayPrivate)?;
+    let anna = agent_id(&scene.site.door(&scene.members[0]))?;
+    let asked = ask(&mallory, Some(credentials(&secret, &anna, HOUR)))?;
+    let Asked::Allocated(mut guest) = asked else {
+        bail!("good credentials were refused: {asked:?}");
+    };
+    let allowed: IpAddr = ALLOWED.parse()?;
+    ensure!(
+        guest.permit(allowed)? == Permitted::Yes,
+        "{allowed} is refused"
+    );
+    for address in FORBIDDEN {
+        match guest.permit(address.parse()?)? {
+            Permitted::No(error) => scene.noted(format!("{address}: {error}")),
+            Permitted::Yes => scene.violated(format!("{address} may be relayed to")),
+        }
+    }
+    scene.close(conditions)
+}

@@ -1,0 +1,107 @@
+//! Faults of lines: cut, lossy, slow, narrow, one-way.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use waymesh_proto::link::Path;
+
+use super::report::Finding;
+use super::scene::{Plan, RTT, Scene};
+use super::{Conditions, Fault};
+use crate::nat::site::round_trip;
+use crate::nat::weather::{Cut, Mtu, Weather};
+
+/// How long a line is cut: longer than a node takes to notice.
+const CUT: Duration = Duration::from_secs(5);
+
+/// How long bad weather is endured.
+const WHILE: Duration = Duration::from_secs(15);
+
+/// A tenth, in thousandths.
+const TENTH: u32 = 100;
+
+/// The smallest packet that IPv6 allows links to be limited to (RFC 8200 §5).
+const NARROW: u16 = 1_280;
+
+pub(super) fn cut(conditions: &Conditions) -> Result<Finding> {
+    Scene::play(conditions, Plan::homes(Fault::CutHeal), |scene, traffic| {
+        let host = &scene.members[0].host;
+        let whole = round_trip(RTT);
+        scene.site.net.set_weather(
+            host,
+            Weather {
+                cut: Cut::Yes,
+                ..whole
+            },
+        );
+        traffic.run(CUT)?;
+        scene.site.net.set_weather(host, whole);
+        Ok(Instant::now())
+    })
+}
+
+pub(super) fn loss(conditions: &Conditions) -> Result<Finding> {
+    let plan = Plan::homes(Fault::Loss);
+    Scene::endure(conditions, plan, WHILE, |scene, traffic, until| {
+        let host = &scene.members[0].host;
+        let whole = round_trip(RTT);
+        scene.site.net.set_weather(
+            host,
+            Weather {
+                loss: TENTH,
+                ..whole
+            },
+        );
+        traffic.run_until(until, |_| false)?;
+        scene.site.net.set_weather(host, whole);
+        Ok(())
+    })
+}
+
+pub(super) fn far(conditions: &Conditions) -> Result<Finding> {
+    let plan = Plan {
+        rtt: Duration::from_millis(300),
+        ..Plan::homes(Fault::Rtt300)
+    };
+    Scene::endure(conditions, plan, WHILE, |_, traffic, until| {
+        traffic.run_until(until, |_| false)
+    })
+}
+
+/// One of them has a narrow device and knows it; nobody is told of what else is narrow.
+pub(super) fn narrow(conditions: &Conditions) -> Result<Finding> {
+    let plan = Plan {
+        // Several packets each.
+        padding: 6_000,
+        ..Plan::homes(Fault::Mtu1280)
+    };
+    Scene::endure(conditions, plan, WHILE, |scene, traffic, until| {
+        let narrow = Weather {
+            mtu: Mtu::Silent(NARROW),
+            ..round_trip(RTT)
+        };
+        let [one, other] = &scene.members;
+        one.host.namespace.set_mtu(NARROW)?;
+        scene.site.net.set_weather(&other.host, narrow);
+        traffic.run_until(until, |_| false)
+    })
+}
+
+pub(super) fn one_way(conditions: &Conditions) -> Result<Finding> {
+    let plan = Plan {
+        paths: &[Path::Direct, Path::Relay, Path::Mailbox],
+        ..Plan::homes(Fault::Asymmetric)
+    };
+    Scene::play(conditions, plan, |scene, traffic| {
+        scene.site.net.with(|internet| internet.heal());
+        traffic.steady(&[Path::Direct], super::scene::LIMIT)?;
+        let [one, other] = &scene.members;
+        let addresses = scene.site.net.with(|internet| {
+            let address = |id| internet.public_address(id);
+            address(one.host.id).zip(address(other.host.id))
+        });
+        let (from, to) = addresses.context("both have addresses of IPv4")?;
+        scene.site.net.with(|internet| internet.cut(from, to));
+        Ok(Instant::now())
+    })
+}

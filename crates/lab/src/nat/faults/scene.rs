@@ -1,0 +1,179 @@
+//! A pair that exchanges messages while faults happen to it.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use waymesh_proto::link::Path;
+
+use super::report::Finding;
+use super::{Conditions, Fault};
+use crate::nat::kind::Kind;
+use crate::nat::net::Sixth;
+use crate::nat::site::{Door, Member, Site};
+use crate::nat::traffic::Traffic;
+
+/// The round trip between any two hosts unless a fault is about it.
+pub(super) const RTT: Duration = Duration::from_millis(50);
+
+/// How long a pair may take to its path, and traffic to come again. Chosen far above every goal.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a pair begins as.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) fault: Fault,
+    pub(super) kinds: [Kind; 2],
+    pub(super) rtt: Duration,
+    pub(super) paths: &'static [Path],
+    /// Bytes that go along with each message.
+    pub(super) padding: usize,
+    /// Arguments for the registry beside those that all get.
+    pub(super) registry_args: Vec<OsString>,
+}
+
+impl Plan {
+    /// Two homes with a NAT each, and a direct path between them.
+    pub(super) fn homes(fault: Fault) -> Self {
+        Self {
+            fault,
+            kinds: [Kind::PortRestricted; 2],
+            rtt: RTT,
+            paths: &[Path::Direct],
+            padding: 100,
+            registry_args: Vec::new(),
+        }
+    }
+}
+
+/// A registry and two members.
+#[derive(Debug)]
+pub(super) struct Scene {
+    pub(super) site: Site,
+    pub(super) members: [Member; 2],
+    plan: Plan,
+    finding: Finding,
+}
+
+impl Scene {
+    /// Starts the registry, does what is to be done before there are members, and lets two join.
+    pub(super) fn set(
+        conditions: &Conditions,
+        plan: Plan,
+        prepare: impl FnOnce(&Site) -> Result<()>,
+    ) -> Result<Self> {
+        let args = conditions.registry_args.iter().chain(&plan.registry_args);
+        let args = args.cloned().collect();
+        let mut site = Site::set(&conditions.binary, plan.rtt, Sixth::Without, args)?;
+        prepare(&site)?;
+        let [one, other] = plan.kinds;
+        let one = site.add_member("anna", one, &conditions.node_args)?;
+        let other = site.add_member("otto", other, &conditions.node_args)?;
+        Ok(Self {
+            site,
+            members: [one, other],
+            plan,
+            finding: Finding::default(),
+        })
+    }
+
+    fn doors(&self) -> [Door; 2] {
+        [
+            self.site.door(&self.members[0]),
+            self.site.door(&self.members[1]),
+        ]
+    }
+
+    /// Begins to send both ways, and waits for the path that is wanted.
+    fn begin(&mut self) -> Result<Traffic> {
+        let [one, other] = self.doors();
+        let begun = Instant::now();
+        let mut traffic = Traffic::begin([&one, &other], self.plan.padding)?;
+        let path = traffic.steady(self.plan.paths, LIMIT)?;
+        self.finding.begun(path, begun.elapsed());
+        Ok(traffic)
+    }
+
+    /// Notes what a fault did, and waits until the wanted path is there again.
+    fn recovered(&mut self, traffic: &mut Traffic, fault: Instant) -> Result<()> {
+        self.finding.recovered(traffic.recover(fault, LIMIT)?);
+        let path = traffic
+            .steady(self.plan.paths, LIMIT)
+            .context("after the fault")?;
+        self.finding.steady(path);
+        Ok(())
+    }
+
+    /// Ends all; gives what was seen.
+    fn end(mut self, conditions: &Conditions, traffic: Traffic) -> Result<Finding> {
+        self.finding.ended(traffic.end()?);
+        self.close(conditions)
+    }
+
+    /// Ends all without traffic.
+    pub(super) fn close(self, conditions: &Conditions) -> Result<Finding> {
+        let mut finding = self.finding;
+        for line in self.site.panics()? {
+            finding.violated(format!("a process panicked: {line}"));
+        }
+        if let Some(folder) = &conditions.keep {
+            self.site.keep_logs(&folder.join(self.plan.fault.name()))?;
+        }
+        Ok(finding)
+    }
+
+    /// Plays one fault as often as is wanted.
+    pub(super) fn play(
+        conditions: &Conditions,
+        plan: Plan,
+        fault: impl FnMut(&mut Self, &mut Traffic) -> Result<Instant>,
+    ) -> Result<Finding> {
+        Self::set(conditions, plan, |_| Ok(()))?.repeat(conditions, fault)
+    }
+
+    /// The same with what is there.
+    pub(super) fn repeat(
+        mut self,
+        conditions: &Conditions,
+        mut fault: impl FnMut(&mut Self, &mut Traffic) -> Result<Instant>,
+    ) -> Result<Finding> {
+        let played = self.begin().and_then(|mut traffic| {
+            for run in 1..=conditions.runs {
+                let moment = fault(&mut self, &mut traffic)?;
+                let recovered = self.recovered(&mut traffic, moment);
+                recovered.with_context(|| format!("run {run}"))?;
+            }
+            Ok(traffic)
+        });
+        match played {
+            Ok(traffic) => self.end(conditions, traffic),
+            Err(error) => {
+                self.violated(format!("{error:#}"));
+                self.close(conditions)
+            }
+        }
+    }
+
+    /// Something that is to be said.
+    pub(super) fn noted(&mut self, what: String) {
+        self.finding.noted(what);
+    }
+
+    /// Something is as it must not be.
+    pub(super) fn violated(&mut self, what: String) {
+        self.finding.violated(what);
+    }
+
+    /// Lets a time pass without a fault in it; the delays of messages are what counts.
+    pub(super) fn endure(
+        conditions: &Conditions,
+        plan: Plan,
+        time: Duration,
+        mut during: impl FnMut(&mut Self, &mut Traffic, Instant) -> Result<()>,
+    ) -> Result<Finding> {
+        Self::play(conditions, plan, |scene, traffic| {
+            during(scene, traffic, Instant::now() + time)?;
+            Ok(Instant::now())
+        })
+    }
+}
