@@ -18,6 +18,7 @@ use std::thread;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use super::kind::Kind;
 use report::{Finding, Report};
 
 /// Which faults to bring about, and how often.
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// The faults [default: all]
     #[arg(value_enum)]
     names: Vec<Fault>,
+    /// The networks of the pair, as symmetric:none [default: what a fault is about]
+    #[arg(long, value_parser = super::kind::pair)]
+    kinds: Option<(Kind, Kind)>,
     /// How often each fault happens to a pair
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -104,6 +108,7 @@ pub(crate) enum Sleep {
 #[derive(Debug)]
 pub(crate) struct Conditions {
     pub(crate) binary: PathBuf,
+    pub(crate) kinds: Option<(Kind, Kind)>,
     pub(crate) runs: u16,
     pub(crate) sleep: Sleep,
     pub(crate) node_args: Vec<OsString>,
@@ -144,6 +149,7 @@ impl Fault {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let conditions = Conditions {
         binary: crate::binary(args.waymesh.as_deref())?,
+        kinds: args.kinds,
         runs: args.runs,
         sleep: if args.long { Sleep::Long } else { Sleep::Short },
         node_args: args.node_args.clone(),

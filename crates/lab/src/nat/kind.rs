@@ -73,6 +73,12 @@ impl Kind {
     }
 }
 
+/// Reads two kinds, as `symmetric:none`.
+pub(crate) fn pair(text: &str) -> Result<(Kind, Kind), String> {
+    let (own, their) = text.split_once(':').ok_or("two kinds are KIND:KIND")?;
+    Ok((Kind::from_str(own, true)?, Kind::from_str(their, true)?))
+}
+
 /// The addresses of one network, which depend on its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_delimiter = ',')]
     kinds: Vec<Kind>,
     /// Only these pairs, as symmetric:none; the first one calls
-    #[arg(long, value_parser = pair_of_kinds, value_delimiter = ',', conflicts_with = "kinds")]
+    #[arg(long, value_parser = super::kind::pair, value_delimiter = ',', conflicts_with = "kinds")]
     pairs: Vec<(Kind, Kind)>,
     /// The round trip between any two hosts, as in 50ms
     #[arg(long, default_value = "50ms", value_parser = super::duration)]
@@ -53,12 +53,6 @@ pub(crate) struct Args {
     /// Prints each pair and the summary as a line of JSON
     #[arg(long)]
     json: bool,
-}
-
-fn pair_of_kinds(text: &str) -> Result<(Kind, Kind), String> {
-    use clap::ValueEnum;
-    let (own, their) = text.split_once(':').ok_or("a pair is KIND:KIND")?;
-    Ok((Kind::from_str(own, true)?, Kind::from_str(their, true)?))
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {

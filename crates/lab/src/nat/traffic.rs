@@ -68,8 +68,8 @@ pub(crate) struct Recovery {
     pub(crate) silence: Duration,
     /// The path of the first message again, of the later direction.
     pub(crate) by: Path,
-    /// From the fault until both sides had a link again; zero when it was never lost.
-    pub(crate) linked: Option<(Path, Duration)>,
+    /// From the fault until a message that was sent after it had come by a link, each way.
+    pub(crate) linked: Option<Duration>,
 }
 
 /// What became of all messages.
@@ -125,11 +125,22 @@ impl Lane {
         }
     }
 
-    /// The first that came of what was sent after a moment.
-    fn again(&self, fault: Instant) -> Option<(Instant, Path)> {
+    /// What came of what was sent after a moment.
+    fn since(&self, fault: Instant) -> impl Iterator<Item = (Instant, Path)> {
         let first = self.sent.partition_point(|sent| *sent < fault);
-        let found = self.came.iter().find(|(number, ..)| *number >= first);
-        found.map(|(_, moment, path)| (*moment, *path))
+        let since = self.came.iter().filter(move |(number, ..)| *number >= first);
+        since.map(|(_, moment, path)| (*moment, *path))
+    }
+
+    /// The first of it.
+    fn again(&self, fault: Instant) -> Option<(Instant, Path)> {
+        self.since(fault).next()
+    }
+
+    /// When the first of it came by a link.
+    fn linked(&self, fault: Instant) -> Option<Instant> {
+        let mut since = self.since(fault);
+        since.find_map(|(moment, path)| (path != Path::Mailbox).then_some(moment))
     }
 
     /// The longest time without an arrival that ended after a moment, counted from it.
@@ -247,8 +258,8 @@ impl Traffic {
         Ok(())
     }
 
-    /// Sends and hears until messages sent after a fault come both ways and both sides have
-    /// a link, and for a second more.
+    /// Sends and hears until messages sent after a fault come both ways, and by a link, and
+    /// for a second more.
     ///
     /// # Errors
     ///
@@ -256,18 +267,10 @@ impl Traffic {
     pub(crate) fn recover(&mut self, fault: Instant, limit: Duration) -> Result<Recovery> {
         let until = fault + limit;
         let is_back = |traffic: &Self| {
-            let speaking = traffic
-                .lanes
-                .iter()
-                .filter(|lane| lane.voice == Voice::Speaks);
-            let mut lanes = speaking.map(|lane| lane.again(fault));
-            let is_linked = traffic
-                .common()
-                .is_some_and(|(path, _)| path != Path::Mailbox);
-            lanes.all(|lane| lane.is_some()) && is_linked && fault.elapsed() > STEADY
+            let mut lanes = traffic.lanes.iter();
+            lanes.all(|lane| lane.linked(fault).is_some())
         };
         self.run_until(until, is_back)?;
-        let linked = self.common().filter(|(path, _)| *path != Path::Mailbox);
         self.run(STEADY)?;
         let again: Option<Vec<_>> = self.lanes.iter().map(|lane| lane.again(fault)).collect();
         let again = again.context("no message that was sent after the fault came")?;
@@ -275,12 +278,14 @@ impl Traffic {
             .into_iter()
             .max_by_key(|(moment, _)| *moment)
             .context("two lanes")?;
+        let linked = self.lanes.iter().map(|lane| lane.linked(fault));
+        let linked = linked.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
         let silences = self.lanes.iter().map(|lane| lane.silence(fault));
         Ok(Recovery {
             again: moment.saturating_duration_since(fault),
             silence: silences.max().unwrap_or_default(),
             by,
-            linked: linked.map(|(path, since)| (path, since.saturating_duration_since(fault))),
+            linked: linked.map(|moment| moment.saturating_duration_since(fault)),
         })
     }
 
@@ -411,6 +416,7 @@ mod tests {
         let fault = begin + Duration::from_millis(30);
         let again = lane.again(fault).map(|(moment, _)| moment - fault);
         assert_eq!(again, Some(Duration::from_millis(290)));
+        assert_eq!(lane.linked(fault), Some(fault + Duration::from_millis(290)));
         assert_eq!(lane.silence(fault), Duration::from_millis(270));
         assert!(lane.is_empty());
     }

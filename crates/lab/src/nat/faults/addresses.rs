@@ -8,7 +8,6 @@ use super::report::Finding;
 use super::scene::{Plan, Scene};
 use super::{Conditions, Fault};
 use crate::nat::internet::Forget;
-use crate::nat::kind::Kind;
 
 /// How often a NAT maps anew, and for how long.
 const REBINDING_EVERY: Duration = Duration::from_secs(3);
@@ -28,8 +27,8 @@ pub(super) fn flush(conditions: &Conditions) -> Result<Finding> {
 pub(super) fn change(conditions: &Conditions) -> Result<Finding> {
     Scene::play(conditions, Plan::homes(Fault::NetworkChange), |scene, _| {
         let moment = Instant::now();
-        let host = &mut scene.members[0].host;
-        scene.site.net.move_host(host, Kind::PortRestricted)?;
+        let member = &mut scene.members[0];
+        scene.site.net.move_host(&mut member.host, member.kind)?;
         Ok(moment)
     })
 }

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
 use waymesh_proto::ipc::Event;
-use waymesh_proto::link::Path;
 
 use super::report::Finding;
 use super::scene::{Plan, Scene};
@@ -47,7 +46,6 @@ fn server() -> SocketAddr {
 fn set(conditions: &Conditions, fault: Fault) -> Result<(Scene, Host, Vec<u8>)> {
     let plan = Plan {
         kinds: [Kind::None; 2],
-        paths: &[Path::Direct],
         ..Plan::homes(fault)
     };
     let mut scene = Scene::set(conditions, plan, |_| Ok(()))?;

@@ -89,7 +89,7 @@ pub(super) fn narrow(conditions: &Conditions) -> Result<Finding> {
 
 pub(super) fn one_way(conditions: &Conditions) -> Result<Finding> {
     let plan = Plan {
-        paths: &[Path::Direct, Path::Relay, Path::Mailbox],
+        after: &[Path::Direct, Path::Relay, Path::Mailbox],
         ..Plan::homes(Fault::Asymmetric)
     };
     Scene::play(conditions, plan, |scene, traffic| {

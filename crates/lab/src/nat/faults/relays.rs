@@ -40,7 +40,8 @@ const FLOOD: Duration = Duration::from_secs(8);
 fn relayed(fault: Fault) -> Plan {
     Plan {
         kinds: [Kind::Symmetric, Kind::PortRestricted],
-        paths: &[Path::Relay],
+        path: Path::Relay,
+        after: &[Path::Relay],
         ..Plan::homes(fault)
     }
 }

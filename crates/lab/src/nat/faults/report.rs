@@ -144,7 +144,7 @@ fn spreads(finding: &Finding) -> [Spread; 3] {
     [
         Spread::of(all().map(|recovery| recovery.again)),
         Spread::of(all().map(|recovery| recovery.silence)),
-        Spread::of(all().filter_map(|recovery| recovery.linked.map(|(_, after)| after))),
+        Spread::of(all().filter_map(|recovery| recovery.linked)),
     ]
 }
 
@@ -200,7 +200,7 @@ fn print(fault: Fault, finding: &Finding) {
             .map(|recovery| path_name(recovery.by));
         said.push(format!("traffic again {again} by {}", counted(by)));
         said.push(format!("silence {silence}"));
-        said.push(format!("link {linked}"));
+        said.push(format!("by link {linked}"));
         said.push(format!(
             "then {}",
             counted(finding.ends.iter().map(|path| path_name(*path)))

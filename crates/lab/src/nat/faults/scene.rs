@@ -11,6 +11,7 @@ use super::{Conditions, Fault};
 use crate::nat::kind::Kind;
 use crate::nat::net::Sixth;
 use crate::nat::site::{Door, Member, Site};
+use crate::nat::table;
 use crate::nat::traffic::Traffic;
 
 /// The round trip between any two hosts unless a fault is about it.
@@ -25,7 +26,10 @@ pub(super) struct Plan {
     pub(super) fault: Fault,
     pub(super) kinds: [Kind; 2],
     pub(super) rtt: Duration,
-    pub(super) paths: &'static [Path],
+    /// The path before a fault.
+    pub(super) path: Path,
+    /// What is right after it.
+    pub(super) after: &'static [Path],
     /// Bytes that go along with each message.
     pub(super) padding: usize,
     /// Arguments for the registry beside those that all get.
@@ -39,7 +43,8 @@ impl Plan {
             fault,
             kinds: [Kind::PortRestricted; 2],
             rtt: RTT,
-            paths: &[Path::Direct],
+            path: Path::Direct,
+            after: &[Path::Direct],
             padding: 100,
             registry_args: Vec::new(),
         }
@@ -59,9 +64,20 @@ impl Scene {
     /// Starts the registry, does what is to be done before there are members, and lets two join.
     pub(super) fn set(
         conditions: &Conditions,
-        plan: Plan,
+        mut plan: Plan,
         prepare: impl FnOnce(&Site) -> Result<()>,
     ) -> Result<Self> {
+        if let Some((one, other)) = conditions.kinds {
+            plan.kinds = [one, other];
+            plan.path = table::reach(one).best_path(table::reach(other));
+            if plan.after.len() == 1 {
+                plan.after = match plan.path {
+                    Path::Direct => &[Path::Direct],
+                    Path::Relay => &[Path::Relay],
+                    Path::Mailbox => &[Path::Mailbox],
+                };
+            }
+        }
         let args = conditions.registry_args.iter().chain(&plan.registry_args);
         let args = args.cloned().collect();
         let mut site = Site::set(&conditions.binary, plan.rtt, Sixth::Without, args)?;
@@ -89,7 +105,7 @@ impl Scene {
         let [one, other] = self.doors();
         let begun = Instant::now();
         let mut traffic = Traffic::begin([&one, &other], self.plan.padding)?;
-        let path = traffic.steady(self.plan.paths, LIMIT)?;
+        let path = traffic.steady(&[self.plan.path], LIMIT)?;
         self.finding.begun(path, begun.elapsed());
         Ok(traffic)
     }
@@ -98,7 +114,7 @@ impl Scene {
     fn recovered(&mut self, traffic: &mut Traffic, fault: Instant) -> Result<()> {
         self.finding.recovered(traffic.recover(fault, LIMIT)?);
         let path = traffic
-            .steady(self.plan.paths, LIMIT)
+            .steady(self.plan.after, LIMIT)
             .context("after the fault")?;
         self.finding.steady(path);
         Ok(())
