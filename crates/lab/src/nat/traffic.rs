@@ -128,7 +128,10 @@ impl Lane {
     /// What came of what was sent after a moment.
     fn since(&self, fault: Instant) -> impl Iterator<Item = (Instant, Path)> {
         let first = self.sent.partition_point(|sent| *sent < fault);
-        let since = self.came.iter().filter(move |(number, ..)| *number >= first);
+        let since = self
+            .came
+            .iter()
+            .filter(move |(number, ..)| *number >= first);
         since.map(|(_, moment, path)| (*moment, *path))
     }
 
@@ -279,7 +282,9 @@ impl Traffic {
             .max_by_key(|(moment, _)| *moment)
             .context("two lanes")?;
         let linked = self.lanes.iter().map(|lane| lane.linked(fault));
-        let linked = linked.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
+        let linked = linked
+            .collect::<Option<Vec<_>>>()
+            .and_then(|all| all.into_iter().max());
         let silences = self.lanes.iter().map(|lane| lane.silence(fault));
         Ok(Recovery {
             again: moment.saturating_duration_since(fault),
