@@ -133,6 +133,8 @@ pub(crate) enum Dropped {
     NoMapping,
     /// A NAT does not let its source in.
     Filtered,
+    /// A NAT does not send back in what is for its own outside address.
+    NoHairpin,
     /// A NAT has no port left.
     NoPort,
     /// A firewall does not let it out.

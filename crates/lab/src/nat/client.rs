@@ -28,7 +28,7 @@ pub(crate) struct Guest {
 /// What came of asking for an allocation.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Allocated(Guest),
+    Allocated(Box<Guest>),
     Refused(TurnError),
 }
 
@@ -65,7 +65,7 @@ impl Guest {
         let client = Client::new(config, Instant::now(), rand::random());
         let mut guest = Self { client, socket };
         match guest.next(PATIENCE)? {
-            Some(ClientEvent::Allocated { .. }) => Ok(Asked::Allocated(guest)),
+            Some(ClientEvent::Allocated { .. }) => Ok(Asked::Allocated(Box::new(guest))),
             Some(ClientEvent::Failed { error } | ClientEvent::CredentialsRefused { error }) => {
                 Ok(Asked::Refused(error))
             }

@@ -362,11 +362,11 @@ impl Internet {
             match &mut gate.device {
                 Device::Nat(nat) => {
                     let turns_back = nat.turns_back(&packet);
-                    if let Err(why) = nat.handle_outbound(now, &mut packet) {
-                        return self.count(why);
-                    }
-                    if turns_back {
-                        return self.enter(now, Place::Gate(id), packet);
+                    let out = nat.handle_outbound(now, &mut packet);
+                    match out.and(turns_back) {
+                        Ok(false) => {}
+                        Ok(true) => return self.enter(now, Place::Gate(id), packet),
+                        Err(why) => return self.count(why),
                     }
                 }
                 Device::Firewall(firewall) => match firewall.handle_outbound(&packet) {

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::firewall::Rule;
 use super::internet::GateConfig;
-use super::translator::{Dependence, NatConfig};
+use super::translator::{Dependence, Hairpin, NatConfig, PortChoice};
 
 /// A kind of network, by what stands between a host and the internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
@@ -58,10 +58,20 @@ impl Kind {
             Self::FullCone => nat(Independent, Independent),
             Self::AddressRestricted => nat(Independent, Address),
             Self::PortRestricted => nat(Independent, AddressAndPort),
-            Self::Symmetric => nat(AddressAndPort, AddressAndPort),
+            Self::Symmetric => {
+                let nat = NatConfig {
+                    hairpin: Hairpin::No,
+                    ..NatConfig::new(AddressAndPort, AddressAndPort)
+                };
+                vec![GateConfig::Nat(nat, place.outside)]
+            }
             Self::Cgnat => {
                 // A carrier's NAT lets everybody in (RFC 6888 REQ-7).
-                let mut gates = nat(Independent, Independent);
+                let carrier = NatConfig {
+                    ports: PortChoice::Sequential,
+                    ..NatConfig::new(Independent, Independent)
+                };
+                let mut gates = vec![GateConfig::Nat(carrier, place.outside)];
                 let home = NatConfig::new(Independent, AddressAndPort);
                 gates.push(GateConfig::Nat(home, place.carried));
                 gates

@@ -37,13 +37,6 @@ pub(crate) struct Host {
     addresses: Vec<IpAddr>,
 }
 
-impl Host {
-    /// Its first address.
-    pub(crate) fn address(&self) -> IpAddr {
-        self.addresses[0]
-    }
-}
-
 impl Net {
     /// Starts an internet without hosts, after what dead runs left is gone.
     pub(crate) fn start(registry: SocketAddr, sixth: Sixth, seed: u64) -> Result<Self> {

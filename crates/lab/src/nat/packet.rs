@@ -12,6 +12,9 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP6: u8 = 58;
 
+/// No protocol (RFC 8200 §4.7).
+const NOTHING: u8 = 59;
+
 /// Bytes of an IPv4 header without options (RFC 791 §3.1), and of an IPv6 header (RFC 8200 §3).
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -87,6 +90,7 @@ impl Shape {
             let at = shape.body + ICMP_HEADER;
             let inner = Self::of_header(&bytes[at..]).ok();
             shape.quoted = inner
+                .filter(|inner| inner.is_v6 == shape.is_v6)
                 .filter(|inner| bytes.len() >= at + inner.body + QUOTED)
                 .map(|inner| (at, Box::new(inner)));
         }
@@ -114,9 +118,14 @@ impl Shape {
         }
         // More fragments, or an offset (RFC 791 §3.1).
         let is_fragment = !is_v6 && (bytes[6] & 0x3f != 0 || bytes[7] != 0);
+        let protocol = match (is_v6, if is_v6 { bytes[6] } else { bytes[9] }) {
+            // Each family's ICMP is nothing in the other.
+            (true, ICMP) | (false, ICMP6) => NOTHING,
+            (_, protocol) => protocol,
+        };
         Ok(Self {
             is_v6,
-            protocol: if is_v6 { bytes[6] } else { bytes[9] },
+            protocol,
             body,
             is_fragment,
             quoted: None,
@@ -124,13 +133,10 @@ impl Shape {
     }
 
     fn is_error(&self, bytes: &[u8]) -> bool {
-        if self.is_fragment {
-            return false;
-        }
-        let kind = bytes[self.body];
-        match self.protocol {
-            ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
-            ICMP6 => kind < 128,
+        match (self.protocol, bytes.get(self.body)) {
+            _ if self.is_fragment => false,
+            (ICMP, Some(kind)) => matches!(kind, 3 | 4 | 5 | 11 | 12),
+            (ICMP6, Some(kind)) => *kind < 128,
             _ => false,
         }
     }

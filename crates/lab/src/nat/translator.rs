@@ -26,6 +26,7 @@ pub(crate) enum Dependence {
 }
 
 impl Dependence {
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 3] = [Self::Independent, Self::Address, Self::AddressAndPort];
 
     /// As RFC 4787 names it, short.
@@ -186,9 +187,13 @@ impl Nat {
         self.flushes = self.flushes.wrapping_add(1);
     }
 
-    /// Whether a packet from inside is for this NAT's own outside address, and may come back in.
-    pub(crate) fn turns_back(&self, packet: &Packet) -> bool {
-        self.config.hairpin == Hairpin::Yes && packet.ip(End::Target) == IpAddr::V4(self.outside)
+    /// Whether a packet from inside is for this NAT's own outside address, and comes back in.
+    pub(crate) fn turns_back(&self, packet: &Packet) -> Result<bool, Dropped> {
+        let is_own = packet.ip(End::Target) == IpAddr::V4(self.outside);
+        match (is_own, self.config.hairpin) {
+            (true, Hairpin::No) => Err(Dropped::NoHairpin),
+            _ => Ok(is_own),
+        }
     }
 
     /// Lets a packet out.

@@ -8,6 +8,7 @@ use waymesh_proto::link::Path;
 use super::report::Finding;
 use super::scene::{Plan, RTT, Scene};
 use super::{Conditions, Fault};
+use crate::nat::internet::Direction;
 use crate::nat::site::round_trip;
 use crate::nat::weather::{Cut, Mtu, Weather};
 
@@ -68,7 +69,8 @@ pub(super) fn far(conditions: &Conditions) -> Result<Finding> {
     })
 }
 
-/// One of them has a narrow device and knows it; nobody is told of what else is narrow.
+/// One of them has a narrow device and knows it. The other is told what is too big for its
+/// line; who sends to it is not.
 pub(super) fn narrow(conditions: &Conditions) -> Result<Finding> {
     let plan = Plan {
         // Several packets each.
@@ -76,13 +78,17 @@ pub(super) fn narrow(conditions: &Conditions) -> Result<Finding> {
         ..Plan::homes(Fault::Mtu1280)
     };
     Scene::endure(conditions, plan, WHILE, |scene, traffic, until| {
-        let narrow = Weather {
-            mtu: Mtu::Silent(NARROW),
+        let narrow = |mtu| Weather {
+            mtu,
             ..round_trip(RTT)
         };
         let [one, other] = &scene.members;
         one.host.namespace.set_mtu(NARROW)?;
-        scene.site.net.set_weather(&other.host, narrow);
+        scene.site.net.with(|internet| {
+            let id = other.host.id;
+            internet.set_weather(id, Direction::Up, narrow(Mtu::Told(NARROW)));
+            internet.set_weather(id, Direction::Down, narrow(Mtu::Silent(NARROW)));
+        });
         traffic.run_until(until, |_| false)
     })
 }

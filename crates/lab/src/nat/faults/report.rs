@@ -58,6 +58,11 @@ impl Finding {
         self.toll = toll;
     }
 
+    /// Whether something was as it must not be.
+    pub(super) fn is_bad(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
     /// Something that is to be said.
     pub(super) fn noted(&mut self, what: String) {
         self.notes.push(what);

@@ -132,6 +132,13 @@ impl Scene {
         for line in self.site.panics()? {
             finding.violated(format!("a process panicked: {line}"));
         }
+        if finding.is_bad() {
+            let dropped = self
+                .site
+                .net
+                .with(|internet| format!("{:?}", internet.dropped()));
+            finding.noted(format!("packets dropped: {dropped}"));
+        }
         if let Some(folder) = &conditions.keep {
             self.site.keep_logs(&folder.join(self.plan.fault.name()))?;
         }

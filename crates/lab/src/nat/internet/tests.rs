@@ -99,7 +99,7 @@ fn neighbours_reach_each_other_inside_and_by_the_outside_address_where_that_turn
             &mut internet,
             now,
             otto,
-            "192.168.1.3:7",
+            "192.168.1.3:7000",
             at("203.0.113.1:1"),
         );
         let around = send(

@@ -189,7 +189,8 @@ fn the_sixth_version_is_not_translated_but_filtered() {
 fn a_packet_for_the_own_outside_address_turns_back_where_that_is_allowed() {
     let packet = Packet::datagram(at("192.168.1.2:1"), SocketAddr::new(OUTSIDE.into(), 2), b"");
     let mut config = NatConfig::new(Dependence::Independent, Dependence::Independent);
-    assert!(Nat::new(config, OUTSIDE, 1).turns_back(&packet));
+    assert_eq!(Nat::new(config, OUTSIDE, 1).turns_back(&packet), Ok(true));
     config.hairpin = Hairpin::No;
-    assert!(!Nat::new(config, OUTSIDE, 1).turns_back(&packet));
+    let refused = Nat::new(config, OUTSIDE, 1).turns_back(&packet);
+    assert_eq!(refused, Err(Dropped::NoHairpin));
 }
