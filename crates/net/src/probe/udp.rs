@@ -12,6 +12,9 @@ use tokio::time::sleep_until;
 use super::binding::{Answer, Ask, Examination, Lane, Silence};
 use crate::stun::binding::{Binding, BindingError, Question};
 
+#[cfg(test)]
+mod tests;
+
 /// How long a question waits for its answer. Chosen: the fourth time that it is sent is
 /// after 1.05 s, so three losses and a round trip of half a second are borne.
 pub const QUESTION_LIMIT: Duration = Duration::from_millis(1_600);
