@@ -87,7 +87,12 @@ fn below_direct(facts: Facts) -> Option<Path> {
 fn direct(facts: Facts, peer: PeerKind) -> (Option<bool>, &'static str) {
     match facts.udp {
         Some(false) => return (Some(false), "UDP is blocked"),
-        None => return (None, "nothing was there to try UDP with"),
+        None => {
+            return (
+                None,
+                "no STUN server has answered, and whether UDP gets out is not known",
+            );
+        }
         Some(true) => {}
     }
     let is_dependent = facts.mapping.map(is_dependent);

@@ -9,6 +9,14 @@ use super::subject::Subject;
 /// What would help, the most helpful first.
 pub(super) fn advice(subject: &Subject, found: &Findings, facts: &Facts) -> Vec<String> {
     let mut advice = Vec::new();
+    let mapped = found.udp.found.map(|mapped| mapped.ip());
+    if mapped.is_some_and(|ip| ip.is_loopback()) {
+        advice.push(
+            "a STUN server on this machine says nothing of the network around it: what UDP, NAT and \
+             MTU show here holds between agents of this machine"
+                .to_owned(),
+        );
+    }
     if let Some(registry) = &subject.registry {
         let (host, port) = (&registry.host, registry.port);
         if found.dns.state == State::Failed {

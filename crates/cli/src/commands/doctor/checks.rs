@@ -21,6 +21,9 @@ use crate::output::millis;
 /// HTTPS's port: the one that the narrowest networks leave open.
 const HTTPS_PORT: u16 = 443;
 
+/// STUN servers that are asked, all beside each other. Chosen: one tells all there is to know.
+const STUN_SERVERS_MAX: usize = 8;
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -345,22 +348,29 @@ async fn by_ipv4(servers: &[SocketAddr], begun: Instant) -> ByIpv4 {
             Check::skipped(none),
         );
     }
-    // The first that answers is examined, with another one beside it where there is one.
-    let mut silent = 0;
-    for server in servers {
+    let each = servers.iter().take(STUN_SERVERS_MAX).map(|server| async {
         let second = servers.iter().find(|other| other.ip() != server.ip());
         let (nat, sizes) = tokio::join!(examined(*server, second.copied()), sized(*server));
-        let Some(mapped) = nat.mapped else {
-            silent += 1;
-            continue;
-        };
+        (*server, nat, sizes)
+    });
+    let all = futures_util::future::join_all(each).await;
+    let silent = all.iter().filter(|(_, nat, _)| nat.mapped.is_none());
+    let silent = silent.count();
+    // One with two addresses tells the most; of equals the first.
+    let best = all
+        .iter()
+        .rev()
+        .max_by_key(|(_, nat, _)| (nat.mapped.is_some(), nat.has_other));
+    if let Some((server, nat, sizes)) = best
+        && let Some(mapped) = nat.mapped
+    {
         let what = format!("{server} answers and sees {mapped}");
         let reached = Check::new(State::Passed, what, begun).with(mapped);
         return (
-            nat_check(&nat, mapped, begun),
+            nat_check(nat, mapped, begun),
             reached,
             silent,
-            mtu(&sizes, begun),
+            mtu(sizes, begun),
         );
     }
     let shown: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
