@@ -65,7 +65,7 @@ fn udp(subject: &Subject, found: &Findings, facts: &Facts, advice: &mut Vec<Stri
     let servers: Vec<_> = subject
         .stun
         .iter()
-        .map(|url| format!("{}:{}", url.host(), url.port()))
+        .map(|server| format!("{}:{}", server.url.host(), server.url.port()))
         .collect();
     if facts.registry == Some(false) {
         return;

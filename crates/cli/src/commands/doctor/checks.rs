@@ -10,12 +10,12 @@ use serde::Serialize;
 use waymesh_net::control::{Carrier, ConnectError};
 use waymesh_net::probe::behaviour::{Behaviour, Filtering, Mapping, Nat};
 use waymesh_net::probe::mtu::Sizes;
-use waymesh_net::probe::turn::{Asking, NotReached, Reached};
+use waymesh_net::probe::turn::{Asking, Reached};
 use waymesh_net::probe::udp::Lanes;
 use waymesh_net::probe::{local, stream, turn};
 use waymesh_proto::ice::{IceTransport, IceUrl};
 
-use super::subject::{Registry, Subject, TurnServer};
+use super::subject::{Owner, Registry, StunServer, Subject, TurnServer};
 use crate::output::millis;
 
 /// HTTPS's port: the one that the narrowest networks leave open.
@@ -23,6 +23,9 @@ const HTTPS_PORT: u16 = 443;
 
 /// STUN servers that are asked, all beside each other. Chosen: one tells all there is to know.
 const STUN_SERVERS_MAX: usize = 8;
+
+/// Why a registry on this machine gives nothing.
+const NONE_HERE: &str = "a registry on this machine has no STUN and TURN server unless told to";
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -320,6 +323,7 @@ async fn by_udp(subject: &Subject, limit: Duration) -> ByUdp {
     let urls = subject
         .stun
         .iter()
+        .map(|server| &server.url)
         .filter(|url| url.transport() == IceTransport::Udp && !url.scheme().is_tls());
     let found = urls.map(|url| stream::resolve(url.host(), url.port(), limit));
     let found = futures_util::future::join_all(found).await;
@@ -327,6 +331,12 @@ async fn by_udp(subject: &Subject, limit: Duration) -> ByUdp {
     let (v4, v6): (Vec<SocketAddr>, Vec<_>) = all.into_iter().partition(SocketAddr::is_ipv4);
     let ((nat, reached, silent, mtu), ipv6) =
         tokio::join!(by_ipv4(&v4, begun), by_ipv6(&v6, begun));
+    let mut reached = reached;
+    let is_needed = |server: &StunServer| server.owner != Owner::LocalRegistry;
+    if reached.state == State::Failed && !subject.stun.iter().any(is_needed) {
+        reached.state = State::Unknown;
+        reached.what = format!("{}; {NONE_HERE}", reached.what);
+    }
     ByUdp {
         reached,
         nat,
@@ -500,7 +510,7 @@ fn one_turn(
         proxies: subject.proxies.clone(),
         limit,
     };
-    let url = server.url.clone();
+    let (url, owner) = (server.url.clone(), server.owner);
     async move {
         let begun = Instant::now();
         let check = match turn::reach(&url, &asking).await {
@@ -512,10 +522,7 @@ fn one_turn(
                 let what = "reached; a member gets credentials from the registry";
                 Check::new(State::Passed, what, begun)
             }
-            // Whoever answers is reached, whatever the answer.
-            Err(error @ NotReached::Server(_)) => {
-                Check::new(State::Failed, error.to_string(), begun)
-            }
+            Err(_) if owner == Owner::LocalRegistry => Check::skipped(NONE_HERE),
             Err(error) => Check::new(State::Failed, error.to_string(), begun),
         };
         TurnFound { url, check }

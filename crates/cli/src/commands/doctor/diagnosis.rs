@@ -54,7 +54,11 @@ fn facts(subject: &Subject, checks: &Findings) -> Facts {
         },
         mapping: nat.and_then(|nat| nat.mapping),
         filtering: nat.and_then(|nat| nat.filtering),
-        relay: (!checks.turn.is_empty()).then_some(relays),
+        relay: checks
+            .turn
+            .iter()
+            .any(|turn| turn.check.state != State::Skipped)
+            .then_some(relays),
     }
 }
 

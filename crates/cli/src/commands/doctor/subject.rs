@@ -15,11 +15,30 @@ use crate::clock::unix_ms;
 use crate::commands::Context;
 use crate::settings::Home;
 
+/// A STUN server to ask.
+#[derive(Debug, Clone)]
+pub(super) struct StunServer {
+    pub(super) url: IceUrl,
+    pub(super) owner: Owner,
+}
+
 /// A TURN server to ask, and with what.
 #[derive(Debug, Clone)]
 pub(super) struct TurnServer {
     pub(super) url: IceUrl,
     pub(super) credentials: Option<Credentials>,
+    pub(super) owner: Owner,
+}
+
+/// Whose a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The user has named it: it is to answer.
+    User,
+    /// The registry's own, which is to answer unless it was told not to be there.
+    Registry,
+    /// Of a registry on this machine, which has one only if it was told to.
+    LocalRegistry,
 }
 
 /// A registry to reach.
@@ -40,7 +59,7 @@ pub(super) struct Registry {
 pub(super) struct Subject {
     pub(super) registry: Option<Registry>,
     /// STUN servers, the registry's first.
-    pub(super) stun: Vec<IceUrl>,
+    pub(super) stun: Vec<StunServer>,
     pub(super) turn: Vec<TurnServer>,
     pub(super) trust: TlsTrust,
     pub(super) proxies: ProxyEnvironment,
@@ -87,7 +106,7 @@ impl Subject {
                 _ => None,
             };
             for url in server.urls {
-                subject.add(url, credentials.clone());
+                subject.add(url, credentials.clone(), Owner::User);
             }
         }
         Ok(subject)
@@ -99,6 +118,10 @@ impl Subject {
             return;
         };
         let (host, port) = (registry.host.clone(), registry.port);
+        let owner = match registry.origin.is_loopback() {
+            true => Owner::LocalRegistry,
+            false => Owner::Registry,
+        };
         let mut kinds = vec![
             (IceScheme::Stun, IceTransport::Udp),
             (IceScheme::Turn, IceTransport::Udp),
@@ -109,16 +132,20 @@ impl Subject {
         }
         for (scheme, transport) in kinds {
             if let Ok(url) = IceUrl::new(scheme, &host, port, transport) {
-                self.add(url, None);
+                self.add(url, None, owner);
             }
         }
     }
 
-    fn add(&mut self, url: IceUrl, credentials: Option<Credentials>) {
+    fn add(&mut self, url: IceUrl, credentials: Option<Credentials>, owner: Owner) {
         if url.scheme().relays() {
-            self.turn.push(TurnServer { url, credentials });
+            self.turn.push(TurnServer {
+                url,
+                credentials,
+                owner,
+            });
         } else {
-            self.stun.push(url);
+            self.stun.push(StunServer { url, owner });
         }
     }
 }
