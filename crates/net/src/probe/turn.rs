@@ -164,6 +164,9 @@ fn outcome(client: &mut Client) -> Option<Result<Reached, NotReached>> {
             }
             ClientEvent::Failed {
                 error: TurnError::CredentialsMissing,
+            }
+            | ClientEvent::CredentialsRefused {
+                error: TurnError::CredentialsMissing,
             } => Ok(Reached::WantsCredentials),
             ClientEvent::Failed { error }
             | ClientEvent::CredentialsRefused { error }
@@ -178,5 +181,93 @@ async fn due(client: &Client) {
     match client.poll_timeout() {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::turn::message::{Message, Writer, code, kind};
+
+    /// What a server says to whoever has no credentials (RFC 8489 §9.2.4).
+    fn challenge(request: &[u8]) -> Vec<u8> {
+        let request = Message::parse(request).expect("a request");
+        let mut answer = Writer::error(&request, code::UNAUTHENTICATED);
+        answer.put(kind::REALM, b"realm").put(kind::NONCE, b"nonce");
+        answer.finish()
+    }
+
+    async fn challenged(mut stream: TcpStream) {
+        let mut buffer = [0; READ_BYTES];
+        let length = stream.read(&mut buffer).await.expect("a request");
+        let answer = challenge(&buffer[..length]);
+        stream.write_all(&answer).await.expect("it is read");
+        // The other side closes.
+        let _ = stream.read(&mut buffer).await;
+    }
+
+    async fn asked(url: String, limit: Duration) -> Result<Reached, NotReached> {
+        let asking = Asking {
+            credentials: None,
+            trust: TlsTrust::default(),
+            proxies: ProxyEnvironment::default(),
+            limit,
+        };
+        reach(&url.parse().expect("a URL"), &asking).await
+    }
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_server_that_wants_credentials_is_reached_by_udp() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let address = socket.local_addr().expect("an address");
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let mut buffer = [0; READ_BYTES];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                let answer = challenge(&buffer[..length]);
+                socket.send_to(&answer, from).await.expect("it is sent");
+            }
+        });
+        let reached = asked(format!("turn:{address}"), LIMIT).await;
+        assert!(
+            matches!(reached, Ok(Reached::WantsCredentials)),
+            "{reached:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_wants_credentials_is_reached_by_tcp() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            challenged(stream).await;
+        });
+        let reached = asked(format!("turn:{address}?transport=tcp"), LIMIT).await;
+        assert!(
+            matches!(reached, Ok(Reached::WantsCredentials)),
+            "{reached:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_given_up_at_the_limit() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = silent.local_addr().expect("an address");
+        for scheme in ["turn", "turns"] {
+            let url = format!("{scheme}:{address}?transport=tcp");
+            let reached = asked(url, Duration::from_millis(200)).await;
+            assert!(
+                matches!(reached, Err(NotReached::Timeout(_))),
+                "{reached:?}"
+            );
+        }
     }
 }

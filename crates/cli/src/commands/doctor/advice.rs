@@ -9,8 +9,8 @@ use super::subject::Subject;
 /// What would help, the most helpful first.
 pub(super) fn advice(subject: &Subject, found: &Findings, facts: &Facts) -> Vec<String> {
     let mut advice = Vec::new();
-    let mapped = found.udp.found.map(|mapped| mapped.ip());
-    if mapped.is_some_and(|ip| ip.is_loopback()) {
+    let server = found.nat.found.as_ref().map(|nat| nat.server.ip());
+    if server.is_some_and(|ip| ip.is_loopback() || found.local_addresses.contains(&ip)) {
         advice.push(
             "a STUN server on this machine says nothing of the network around it: what UDP, NAT and \
              MTU show here holds between agents of this machine"

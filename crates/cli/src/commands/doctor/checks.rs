@@ -62,6 +62,8 @@ pub(super) struct TlsFound {
 /// What is between this host and the internet, for UDP.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct NatFound {
+    /// The STUN server that was asked.
+    pub(super) server: SocketAddr,
     pub(super) mapped: SocketAddr,
     pub(super) mapping: Option<Mapping>,
     pub(super) filtering: Option<Filtering>,
@@ -377,7 +379,7 @@ async fn by_ipv4(servers: &[SocketAddr], begun: Instant) -> ByIpv4 {
         let what = format!("{server} answers and sees {mapped}");
         let reached = Check::new(State::Passed, what, begun).with(mapped);
         return (
-            nat_check(nat, mapped, begun),
+            nat_check(*server, nat, mapped, begun),
             reached,
             silent,
             mtu(sizes, begun),
@@ -412,7 +414,7 @@ async fn sized(server: SocketAddr) -> Sizes {
     sizes
 }
 
-fn nat_check(nat: &Nat, mapped: SocketAddr, begun: Instant) -> Check<NatFound> {
+fn nat_check(server: SocketAddr, nat: &Nat, mapped: SocketAddr, begun: Instant) -> Check<NatFound> {
     let mapping = match nat.mapping {
         Some(Mapping::None) => "no NAT",
         Some(Mapping::EndpointIndependent) => "a NAT with one mapping for everybody",
@@ -436,6 +438,7 @@ fn nat_check(nat: &Nat, mapped: SocketAddr, begun: Instant) -> Check<NatFound> {
         _ => State::Unknown,
     };
     Check::new(state, format!("{mapping}; {filtering}"), begun).with(NatFound {
+        server,
         mapped,
         mapping: nat.mapping,
         filtering: nat.filtering,
