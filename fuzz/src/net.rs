@@ -1,5 +1,5 @@
-//! Targets of waymesh-net: what a TURN or STUN server may answer. Each takes
-//! any bytes and must not panic.
+//! Targets of waymesh-net: what a TURN or STUN server may answer, and what its
+//! clients and their peers may send. Each takes any bytes and must not panic.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,14 +7,25 @@ use std::time::{Duration, Instant};
 use waymesh_net::stun::binding::{Binding, Question};
 use waymesh_net::turn::client::{Client, ClientConfig, ClientEvent, Credentials, RelayFamily, Via};
 use waymesh_net::turn::credential::{Integrity, Key, PasswordAlgorithm};
-use waymesh_net::turn::message::{Class, Message, Method, Writer};
+use waymesh_net::turn::framing::{CHANNEL_HEADER_BYTES, ChannelData, Decoder};
+use waymesh_net::turn::message::{Class, Message, Method, TransactionId, Writer, kind};
+use waymesh_net::turn::server::{
+    AllocationId, Ends, Limits, Now, PeerPolicy, RelaySecret, Server, ServerConfig, ServerEvent,
+    StreamId, Via as ServerVia,
+};
+use waymesh_proto::AgentId;
 use waymesh_proto::ice::Credential;
 
 /// A target: its name, which is the folder of its corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] = &[("turn_client", turn_client), ("stun_answer", stun_answer)];
+pub const TARGETS: &[Target] = &[
+    ("turn_client", turn_client),
+    ("stun_answer", stun_answer),
+    ("turn_server", turn_server),
+    ("turn_framing", turn_framing),
+];
 
 /// Most messages that one call of a client may lead to.
 const SENT_AT_ONCE_MAX: usize = 200;
@@ -137,4 +148,172 @@ pub fn stun_answer(data: &[u8]) {
         let taken = binding.handle_datagram(now, &bytes);
         assert_eq!(taken, binding.poll_outcome().is_some());
     }
+}
+
+/// A TURN server between clients and peers that say anything.
+///
+/// The input is a run of parts: a byte that says what it is, two bytes of
+/// length, and so many bytes. Requests of kind 1 are made of attributes (type in
+/// two bytes, length in one, value) and signed by a member: without that no
+/// attribute would be looked at.
+pub fn turn_server(data: &[u8]) {
+    let start = Instant::now();
+    let mut now = Now {
+        instant: start,
+        unix: Duration::from_secs(1_800_000_000),
+    };
+    let mut server = Server::new(server_config(), start);
+    let mut relays = Vec::new();
+    let ends = [
+        server_ends(ServerVia::Udp),
+        server_ends(ServerVia::Stream(StreamId(1))),
+    ];
+    let challenge = Writer::new(
+        Class::Request,
+        Method::Allocate,
+        TransactionId::new([0; 12]),
+    );
+    server.handle_client(now, &ends[0], &challenge.finish());
+    let nonce = attend(&mut server, now, &mut relays).expect("a challenge");
+    let mut rest = data;
+    while let Some((&[what, high, low], after)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([high, low])).min(after.len());
+        let (part, after) = after.split_at(length);
+        rest = after;
+        let client = &ends[usize::from(what >> 3 & 1)];
+        match (what & 7) % 6 {
+            0 => {
+                server.handle_client(now, client, part);
+            }
+            1 | 2 => {
+                let request = signed_request(now, part, &nonce);
+                server.handle_client(now, client, &request);
+            }
+            3 => {
+                now.instant += Duration::from_secs(u64::from(what));
+                now.unix += Duration::from_secs(u64::from(what));
+                server.handle_timeout(now);
+            }
+            4 => {
+                let peer = peer(part);
+                for relay in &relays {
+                    if let Some(to) = server.handle_peer(now.instant, *relay, peer, part) {
+                        let mut out = Vec::new();
+                        to.write(&mut out);
+                        assert_eq!(out.len(), to.length());
+                    }
+                }
+            }
+            _ if what & 16 == 0 => server.handle_stream_closed(client),
+            _ => server.remove_member(now, &AgentId::from_bytes([what; 32])),
+        }
+        attend(&mut server, now, &mut relays);
+        assert!(server.counters().allocations <= 2);
+    }
+}
+
+/// Opens the relays that are wanted; gives the nonce of the last answer that has one.
+fn attend(server: &mut Server, now: Now, relays: &mut Vec<AllocationId>) -> Option<Vec<u8>> {
+    while let Some(event) = server.poll_event() {
+        if let ServerEvent::Open { allocation, .. } = event {
+            let port = 1 + u16::try_from(relays.len()).unwrap_or(0);
+            relays.push(allocation);
+            let relayed = SocketAddr::from(([192, 0, 2, 1], port));
+            server.relay_opened(now, allocation, Ok(relayed));
+        }
+    }
+    let mut nonce = None;
+    while let Some(answer) = server.poll_transmit() {
+        let message = Message::parse(&answer.bytes).expect("own bytes");
+        nonce = message.find(kind::NONCE).map(<[u8]>::to_vec).or(nonce);
+    }
+    nonce
+}
+
+fn signed_request(now: Now, part: &[u8], nonce: &[u8]) -> Vec<u8> {
+    let methods = [
+        Method::Allocate,
+        Method::Refresh,
+        Method::CreatePermission,
+        Method::ChannelBind,
+    ];
+    let (method, mut rest) = part.split_first().unwrap_or((&0, &[]));
+    let id = TransactionId::new([*method; 12]);
+    let mut writer = Writer::new(Class::Request, methods[usize::from(method % 4)], id);
+    while let Some((&[high, low, length], after)) = rest.split_first_chunk() {
+        let (value, after) = after.split_at(usize::from(length).min(after.len()));
+        writer.put(u16::from_be_bytes([high, low]), value);
+        rest = after;
+    }
+    let member = AgentId::from_bytes([method / 4; 32]);
+    let (user, password) =
+        RelaySecret::new(b"fuzz").issue(&member, now.unix + Duration::from_secs(60));
+    writer
+        .put(kind::USERNAME, user.as_bytes())
+        .put(kind::REALM, b"waymesh")
+        .put(kind::NONCE, nonce);
+    let key = Key::new(&user, "waymesh", password.reveal(), PasswordAlgorithm::Md5);
+    writer.sign(&key, Integrity::Sha1).finish()
+}
+
+fn server_config() -> ServerConfig {
+    ServerConfig {
+        realm: "waymesh".into(),
+        secret: RelaySecret::new(b"fuzz"),
+        policy: PeerPolicy::default(),
+        limits: Limits {
+            allocations: 2,
+            channels: 2,
+            permissions: 2,
+            strangers_burst: u32::MAX,
+            ..Limits::default()
+        },
+        alternate: None,
+        seed: [1; 32],
+    }
+}
+
+fn server_ends(via: ServerVia) -> Ends {
+    Ends {
+        via,
+        local: SocketAddr::from(([192, 0, 2, 1], 3_478)),
+        remote: SocketAddr::from(([198, 51, 100, 1], 1_000)),
+    }
+}
+
+/// A stream of STUN and ChannelData; the first byte says in which steps it arrives.
+pub fn turn_framing(data: &[u8]) {
+    let Some((step, stream)) = data.split_first() else {
+        return;
+    };
+    let whole = frames(stream, stream.len());
+    assert_eq!(frames(stream, usize::from(*step) + 1), whole);
+    for frame in whole.iter().flatten() {
+        if let Some(read) = ChannelData::parse(frame) {
+            assert_eq!(read.data.len() + CHANNEL_HEADER_BYTES, frame.len());
+        }
+        if let Ok(message) = Message::parse(frame) {
+            assert_eq!(message.bytes(), frame);
+        }
+    }
+}
+
+/// Everything that a stream holds when it arrives `step` bytes at a time.
+fn frames(stream: &[u8], step: usize) -> Vec<Option<Vec<u8>>> {
+    let mut decoder = Decoder::default();
+    let mut seen = Vec::new();
+    for part in stream.chunks(step.max(1)) {
+        decoder.extend(part);
+        loop {
+            match decoder.poll() {
+                Ok(Some(frame)) => seen.push(Some(frame.to_vec())),
+                Ok(None) => break,
+                Err(_) => {
+                    seen.push(None);
+                    return seen;
+                }
+            }
+        }
+    }
+    seen
 }

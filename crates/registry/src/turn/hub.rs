@@ -318,7 +318,7 @@ impl Hub {
 }
 
 impl RelayPorts {
-    fn open(&mut self, ip: IpAddr, wish: PortWish) -> io::Result<(Socket, SocketAddr)> {
+    pub(super) fn open(&mut self, ip: IpAddr, wish: PortWish) -> io::Result<(Socket, SocketAddr)> {
         let fits = |port: u16| wish == PortWish::Any || port.is_multiple_of(2);
         let Some(range) = self.range.clone() else {
             for _ in 0..EVEN_TRIES {

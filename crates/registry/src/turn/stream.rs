@@ -183,3 +183,20 @@ async fn silence(hub: &Weak<RefCell<Hub>>, ends: &Ends, heard: &Cell<bool>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_stream_takes_so_many_bytes_and_drops_what_does_not_fit() {
+        let outgoing = Outgoing::default();
+        let message = |length: usize| move |out: &mut Vec<u8>| out.extend(vec![1; length]);
+        let half = RELAY_TO_STREAM_MAX_BYTES / 2;
+        assert!(outgoing.push(half, message(half)));
+        assert!(!outgoing.push(half + 1, message(half + 1)));
+        assert!(outgoing.push(half, message(half)));
+        assert!(!outgoing.push(1, message(1)));
+        assert_eq!(outgoing.bytes.borrow().len(), RELAY_TO_STREAM_MAX_BYTES);
+    }
+}
