@@ -183,10 +183,20 @@ impl Socket {
     }
 
     /// Writes one burst; [`io::ErrorKind::WouldBlock`] when the kernel's buffer is full.
+    /// [`Socket::ready`] tells when it is worth another try.
     ///
     /// # Errors
     /// Those of the kernel; some are reports about earlier datagrams.
     pub fn send(&self, burst: &Burst<'_>) -> io::Result<()> {
+        self.io.try_io(Interest::WRITABLE, || self.send_now(burst))
+    }
+
+    /// The same for somebody who will not wait for room: the kernel is asked
+    /// even if the runtime has not heard of the socket yet.
+    ///
+    /// # Errors
+    /// As [`Socket::send`].
+    pub fn send_now(&self, burst: &Burst<'_>) -> io::Result<()> {
         let segments = burst.contents.len().div_ceil(burst.segment_size.max(1));
         if segments > self.max_segments() {
             return self.send_one_by_one(burst);
@@ -228,9 +238,7 @@ impl Socket {
             segment_size,
             src_ip: (!burst.source.ip().is_unspecified()).then(|| burst.source.ip()),
         };
-        self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.io), &transmit)
-        })
+        self.state.try_send(UdpSockRef::from(&self.io), &transmit)
     }
 
     /// The form of an address that this socket's family takes.

@@ -72,7 +72,7 @@ impl Batch {
             segment_size: self.segment,
             contents: &self.bytes,
         };
-        match to.socket.send(&burst) {
+        match to.socket.send_now(&burst) {
             Ok(()) => counters.bursts_sent += 1,
             Err(error) if super::would_block(&error) => {
                 counters.dropped_kernel_full += self.segments as u64;

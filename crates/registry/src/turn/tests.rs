@@ -254,8 +254,9 @@ async fn dropping_the_relay_frees_its_ports() {
 #[tokio::test]
 async fn a_second_address_answers_from_all_four_ends() {
     // The system chooses the first port; some other one is free on both addresses.
-    let other = std::net::UdpSocket::bind("127.0.0.2:0").expect("a port");
-    let other = other.local_addr().expect("an address");
+    let probe = std::net::UdpSocket::bind("127.0.0.2:0").expect("a port");
+    let other = probe.local_addr().expect("an address");
+    drop(probe);
     let mut config = config();
     config.other = Some(other);
     let relay = Relay::start(config).expect("a relay");
