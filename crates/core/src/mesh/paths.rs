@@ -65,8 +65,9 @@ impl Mesh {
         }
         self.presence_trusted_at = Some(now + WAKE_GRACE);
         for peer in self.peers.values_mut() {
-            let lost_at = peer.lost_at.as_mut();
-            lost_at.map(|at| *at = (*at).max(now + WAKE_GRACE));
+            if let Some(at) = &mut peer.lost_at {
+                *at = (*at).max(now + WAKE_GRACE);
+            }
         }
         self.renew_links(now, |link| link.liveness.handle_jump(now, NETWORK_PATIENCE));
     }

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_issuer_is_named_by_its_common_name_and_organization() {
-        let cases: [(&[(DnType, &str)], Option<&str>); 4] = [
+        type Case<'a> = (&'a [(DnType, &'a str)], Option<&'a str>);
+        let cases: [Case<'_>; 4] = [
             (
                 &[
                     (DnType::OrganizationName, "Acme"),
