@@ -44,6 +44,9 @@ pub const ICE_PATIENCE: Duration = Duration::from_secs(25);
 /// Round trips from the answer to an open channel: ICE, DTLS 1.2, SCTP.
 const SET_UP_ROUND_TRIPS: u32 = 4;
 
+/// How long a direct pair of addresses may take to be found at most.
+const PAIR_CHANGES_MAX: Duration = Duration::from_secs(7);
+
 const OFFER: &str = "fake offer ";
 const ANSWER: &str = "fake answer ";
 const CANDIDATE: &str = "candidate:fake ";
@@ -63,6 +66,7 @@ pub struct FakeNet {
     flights: BTreeMap<(Instant, u64), Flight>,
     serial: u64,
     trickle: bool,
+    relayed_per_mille: u32,
 }
 
 impl FakeNet {
@@ -80,6 +84,7 @@ impl FakeNet {
             flights: BTreeMap::new(),
             serial: 0,
             trickle: false,
+            relayed_per_mille: 0,
         }
     }
 
@@ -96,6 +101,19 @@ impl FakeNet {
     /// From now on every description is followed by a trickled candidate.
     pub fn start_trickling(&mut self) {
         self.trickle = true;
+    }
+
+    /// From now on so many new links come up relayed; half of them find a direct
+    /// pair of addresses later.
+    pub fn set_relayed(&mut self, per_mille: u32) {
+        self.relayed_per_mille = per_mille;
+    }
+
+    /// The relay dies: what goes over it vanishes without a word.
+    pub fn kill_relay(&mut self) {
+        for end in self.ends.values_mut() {
+            end.vanished |= end.kind == CandidateKind::Relay && end.stage == Stage::Up;
+        }
     }
 
     /// Lets nothing through between two nodes until [`FakeNet::heal`].
@@ -308,9 +326,27 @@ impl FakeNet {
         }
         let weather = self.weather_of(place);
         let ready = now + weather.delay * 2 * SET_UP_ROUND_TRIPS;
+        self.draw_kind(ready, [place, other]);
         for place in [place, other] {
             let at = ready + weather.delay + self.dice.below(weather.jitter * SET_UP_ROUND_TRIPS);
             self.fly(at, Flight::Up { place });
+        }
+    }
+
+    /// Whether the link comes up relayed, and whether that changes.
+    fn draw_kind(&mut self, ready: Instant, places: [Place; 2]) {
+        if self.relayed_per_mille == 0 || !self.dice.one_of_thousand(self.relayed_per_mille) {
+            return;
+        }
+        let changes = self.dice.one_of_thousand(500);
+        let at = ready + self.dice.below(PAIR_CHANGES_MAX);
+        for place in places {
+            if let Some(end) = self.ends.get_mut(&place) {
+                end.kind = CandidateKind::Relay;
+            }
+            if changes {
+                self.fly(at, Flight::Direct { place });
+            }
         }
     }
 
@@ -416,14 +452,14 @@ fn sorted(a: NodeIndex, b: NodeIndex) -> (NodeIndex, NodeIndex) {
 }
 
 /// The pair that a fake link reports: addresses of the documentation range, the node as port.
-fn pair(place: Place, other: Place) -> CandidatePair {
+fn pair(place: Place, other: Place, kind: CandidateKind) -> CandidatePair {
     let address = |node: NodeIndex| {
         let port = u16::try_from(node % 60_000).unwrap_or(0) + 1_024;
         std::net::SocketAddr::from(([192, 0, 2, 1], port))
     };
     CandidatePair {
-        local: CandidateKind::Host,
-        remote: CandidateKind::Host,
+        local: kind,
+        remote: kind,
         protocol: LinkProtocol::Udp,
         local_addr: address(place.0),
         remote_addr: address(other.0),

@@ -25,6 +25,7 @@ pub mod schedule;
 mod seals;
 mod session;
 mod telling;
+mod ties;
 pub mod windows;
 pub mod workload;
 
@@ -151,6 +152,7 @@ impl World {
         let start = beginning();
         let mut net = FakeNet::new(plan.seed ^ 0x6e65_7400);
         net.set_weather(plan.weather);
+        net.set_relayed(plan.relayed_per_mille);
         if plan.trickles {
             net.start_trickling();
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use waymesh_proto::class::Class;
 use waymesh_proto::limits::FRAME_MAX_BYTES;
+use waymesh_proto::link::CandidateKind;
 
 use super::Place;
 
@@ -39,6 +40,8 @@ pub(super) struct End {
     pub(super) early: VecDeque<(Class, Vec<u8>)>,
     /// Dead without anybody having been told.
     pub(super) vanished: bool,
+    /// What its address is.
+    pub(super) kind: CandidateKind,
 }
 
 impl End {
@@ -54,6 +57,7 @@ impl End {
             turns: Default::default(),
             early: VecDeque::new(),
             vanished: false,
+            kind: CandidateKind::Host,
         }
     }
 

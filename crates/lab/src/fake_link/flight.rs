@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use waymesh_proto::class::{Class, Reliability};
-use waymesh_proto::link::{DownReason, LinkEvent};
+use waymesh_proto::link::{CandidateKind, DownReason, LinkEvent};
 
 use super::end::Stage;
 use super::{FakeNet, Place, Weather, pair};
@@ -19,6 +19,8 @@ pub(super) enum Flight {
     Acknowledged { place: Place, bytes: usize },
     /// An end comes up.
     Up { place: Place },
+    /// An end finds a direct pair of addresses.
+    Direct { place: Place },
     /// An end that is still not up gives up.
     Patience { place: Place },
     /// An end hears that its link is over.
@@ -76,6 +78,7 @@ impl FakeNet {
             Flight::GivenUp(frame) => self.take_turn(&frame, None),
             Flight::Acknowledged { place, bytes } => self.release(place, bytes),
             Flight::Up { place } => self.come_up(at, place),
+            Flight::Direct { place } => self.become_direct(at, place),
             Flight::Patience { place } => {
                 if self
                     .ends
@@ -186,12 +189,13 @@ impl FakeNet {
             return;
         };
         end.stage = Stage::Up;
+        let kind = end.kind;
         let early = std::mem::take(&mut end.early);
         self.tell(
             place.0,
             LinkEvent::Up {
                 link: place.1,
-                pair: pair(place, other),
+                pair: pair(place, other, kind),
             },
         );
         for (class, bytes) in early {
@@ -204,6 +208,22 @@ impl FakeNet {
                 },
             );
         }
+    }
+
+    fn become_direct(&mut self, at: Instant, place: Place) {
+        let Some(end) = self.ends.get_mut(&place).filter(|end| !end.vanished) else {
+            return;
+        };
+        let Some(other) = end.other else {
+            return;
+        };
+        if end.stage != Stage::Up {
+            let again = at + self.weather_of(place).retransmission();
+            return self.fly(again, Flight::Direct { place });
+        }
+        end.kind = CandidateKind::Host;
+        let (link, pair) = (place.1, pair(place, other, CandidateKind::Host));
+        self.tell(place.0, LinkEvent::PairChanged { link, pair });
     }
 
     fn end(&mut self, place: Place, reason: DownReason) {

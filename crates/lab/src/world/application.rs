@@ -159,6 +159,9 @@ impl World {
             }
             Event::Gap { missing, .. } => self.model.letters.handle_gap(missing),
             Event::PeerDisconnected { peer } => {
+                if let Some(id) = peer.agent_id {
+                    self.hosts[at].note_silent(host_of(id), true);
+                }
                 let expired = peer.reason.contains("certificate has expired");
                 self.counts.links_expired += u64::from(expired);
                 let gentle = self.plan.flavor.is_gentle();
@@ -176,10 +179,15 @@ impl World {
                 if peer.path == Some(Path::Mailbox) {
                     self.counts.fell_to_mail += 1;
                     self.hosts[at].on_mail.insert(peer.agent);
+                } else {
+                    self.counts.moved_to_better += 1;
                 }
                 Ok(())
             }
             Event::PeerConnected { peer } => {
+                if let Some(id) = peer.agent_id {
+                    self.hosts[at].note_silent(host_of(id), false);
+                }
                 let moved = self.hosts[at].on_mail.remove(&peer.agent);
                 self.counts.rose_to_link += u64::from(moved);
                 Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use waymesh_core::Topology;
 use waymesh_core::app::Command;
 use waymesh_core::registry::Query;
-use waymesh_proto::api::{Detail, PeerState, Via};
+use waymesh_proto::api::{Attempt, AttemptOutcome, Detail, PeerState, Via};
 use waymesh_proto::class::Class;
 use waymesh_proto::envelope::Priority;
 use waymesh_proto::ids::MessageId;
@@ -173,7 +173,7 @@ impl World {
                 let heard = other.known_revoked.contains(&host);
                 let there = self.model.lives.registered_since(at);
                 let is_told = there.is_some_and(|there| there.max(since) + TOLD_WITHIN < now);
-                let linked = other.links.values().any(|(n, _)| life_of(*n).host == host);
+                let linked = other.used_links().any(|n| life_of(n).host == host);
                 let reached = other.way == Way::Open && !self.office.is_hostile();
                 hold!(
                     !linked || !(heard || is_told && reached),
@@ -243,19 +243,22 @@ impl World {
 
     /// Pairs have at most one link, whose two ends agree; full meshes are whole.
     fn check_links(&mut self) -> Checked {
+        for at in 0..self.hosts.len() {
+            self.list_peers(at)?;
+        }
         for a in 0..self.hosts.len() {
-            self.list_peers(a)?;
             let Some(life) = self.model.lives.current(a) else {
                 continue;
             };
             for b in (0..self.hosts.len()).filter(|b| *b != a) {
                 let ends = |from: usize, to: usize| {
-                    let links = self.hosts[from].links.values();
-                    links
-                        .filter(|(other, _)| life_of(*other).host == to)
-                        .count()
+                    let links = self.hosts[from].used_links();
+                    links.filter(|other| life_of(*other).host == to).count()
                 };
                 let (here, there) = (ends(a, b), ends(b, a));
+                if self.is_trying(a, b) || self.is_trying(b, a) {
+                    continue;
+                }
                 hold!(
                     here <= 1,
                     OneLink,
@@ -268,8 +271,8 @@ impl World {
                     "host {a} has {here} links to {b}, which has {there} to it"
                 );
                 let current = self.model.lives.current(b);
-                let right = self.hosts[a].links.values().all(|(other, _)| {
-                    let other = life_of(*other);
+                let right = self.hosts[a].used_links().all(|other| {
+                    let other = life_of(other);
                     self.model.lives.is_alive(other)
                 });
                 hold!(
@@ -313,6 +316,16 @@ impl World {
             );
         }
         self.pump(at)
+    }
+
+    /// Whether a new link to a peer is being made or on trial.
+    fn is_trying(&self, at: usize, of: usize) -> bool {
+        let name = name_of(of);
+        let mut peers = self.hosts[at].told.peers.iter();
+        let peer = peers.find(|peer| peer.agent == name);
+        let mut attempts = peer.and_then(|peer| peer.attempts.iter().flatten().next());
+        let trying = |attempt: &mut &Attempt| attempt.outcome == AttemptOutcome::Trying;
+        attempts.as_mut().is_some_and(trying) && self.hosts[at].mesh.is_some()
     }
 
     fn status(&self, at: usize, of: usize) -> Option<(PeerState, &str)> {

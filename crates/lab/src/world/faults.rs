@@ -63,6 +63,10 @@ pub enum Fault {
     FullDisk(Duration),
     /// The authority revokes a host.
     Revoke(usize),
+    /// A host is moved to another network: its links are dead, and it notices.
+    Move(usize),
+    /// What goes over the relay vanishes.
+    RelayDeath,
 }
 
 impl Fault {
@@ -76,6 +80,13 @@ impl Fault {
             Flavor::Mixed | Flavor::MailOnly | Flavor::Hostile => 27,
         };
         let ms = Duration::from_millis;
+        if !flavor.is_gentle() && dice.one_of_thousand(150) {
+            return if dice.one_of_thousand(700) {
+                Self::Move(a)
+            } else {
+                Self::RelayDeath
+            };
+        }
         match dice.number_below(kinds) {
             5 => Self::SlowDisk(ms(dice.between(5, 900)), lasts),
             6 => Self::FullDisk(lasts),
@@ -218,6 +229,14 @@ impl World {
                 });
                 return;
             }
+            Fault::Move(at) => {
+                self.move_host(*at);
+                return;
+            }
+            Fault::RelayDeath => {
+                self.net.kill_relay();
+                return;
+            }
             Fault::Garbage(at, luck) => {
                 self.garbage(*at, *luck);
                 return;
@@ -323,6 +342,21 @@ impl World {
         }
     }
 
+    fn move_host(&mut self, at: usize) {
+        let Some(life) = self.model.lives.current(at) else {
+            return;
+        };
+        self.counts.moves += 1;
+        for link in self.net.links(node_of(life)) {
+            self.net.vanish(node_of(life), link);
+        }
+        let now = self.now;
+        self.hosts[at].shaken = Some(now);
+        if let Some(mesh) = &mut self.hosts[at].mesh {
+            mesh.handle_network_change(now);
+        }
+    }
+
     fn garbage(&mut self, at: usize, luck: u64) {
         let links: Vec<LinkId> = self.hosts[at].links.keys().copied().collect();
         if links.is_empty() {
@@ -390,6 +424,7 @@ impl World {
             bytes_per_second: 10_000_000,
             ..Weather::default()
         });
+        self.net.set_relayed(0);
         self.office.signals = SignalWeather::default();
         self.office.disk.takes = COMMIT_TAKES;
         self.office.disk.is_full = false;

@@ -23,6 +23,7 @@ use super::registry::Way;
 use super::report::{Checked, Invariant, Violation, hold};
 use super::schedule::{HostPlan, Reading};
 use super::session::Session;
+use super::ties::Tie;
 use super::{Due, World, telling};
 
 /// Most hosts of a world; nodes of the fake network are numbered by it.
@@ -66,6 +67,10 @@ pub struct Host {
     pub(super) in_hand: BTreeMap<InboundId, MessageId>,
     /// Links that are up: the node at the other end, and since when.
     pub(super) links: BTreeMap<LinkId, (usize, Instant)>,
+    /// What is known of the links that are up, beside the above.
+    pub(super) ties: BTreeMap<LinkId, Tie>,
+    /// When something other than silence last cast doubt on its links.
+    pub(super) shaken: Option<Instant>,
     /// How long the link lived that ended last.
     pub(super) last_link_lived: Duration,
     /// Bytes that any link takes at most, when the network is choked.
@@ -151,6 +156,8 @@ impl Host {
             server: None,
             in_hand: BTreeMap::new(),
             links: BTreeMap::new(),
+            ties: BTreeMap::new(),
+            shaken: None,
             last_link_lived: Duration::ZERO,
             choke: None,
             session: Session::new(now),
@@ -245,6 +252,7 @@ impl World {
         let host = &mut self.hosts[at];
         host.mesh = None;
         host.links.clear();
+        host.ties.clear();
         host.in_hand.clear();
         (host.reader, host.server) = (None, None);
         Some(life)
@@ -293,6 +301,7 @@ impl World {
             LinkEvent::Up { link, pair } => {
                 let other = usize::from(pair.remote_addr.port() - FIRST_PORT);
                 host.links.insert(*link, (other, now));
+                host.ties.insert(*link, Tie::new(now, pair.path()));
                 let me = Life {
                     host: at,
                     number: host.life,
@@ -301,7 +310,15 @@ impl World {
                 self.counts.links += 1;
             }
             LinkEvent::Down { link, .. } => host.note_link_ended(now, *link),
+            LinkEvent::PairChanged { link, pair } => {
+                if let Some(tie) = host.ties.get_mut(link) {
+                    tie.path = pair.path();
+                }
+            }
             LinkEvent::Frame { link, bytes, .. } => {
+                if let Some(tie) = host.ties.get_mut(link) {
+                    tie.heard = Some(now);
+                }
                 if let Some((other, _)) = host.links.get(link) {
                     let me = Life {
                         host: at,
@@ -320,6 +337,7 @@ impl World {
     fn carry_commands(&mut self, life: Life) -> Result<bool, Violation> {
         let (now, at) = (self.now, life.host);
         let mut any = false;
+        let mut closed = Vec::new();
         loop {
             let host = &mut self.hosts[at];
             let Some(mesh) = &mut host.mesh else {
@@ -330,6 +348,9 @@ impl World {
             }
             if let Some(command) = mesh.poll_link_command() {
                 if let LinkCommand::Close { link } = &command {
+                    let tie = host.ties.get(link).copied();
+                    let other = host.links.get(link).map(|(other, _)| *other);
+                    closed.extend(tie.zip(other));
                     host.note_link_ended(now, *link);
                 }
                 self.trace.note(now - self.start, || {
@@ -345,6 +366,9 @@ impl World {
                 self.counts.gossip += 1;
                 self.hear_revocation(life, &heard.revocation);
             } else {
+                for (tie, other) in closed {
+                    host.check_replaced(now, at, tie, other)?;
+                }
                 return Ok(any);
             }
             any = true;
@@ -367,6 +391,7 @@ impl World {
             any = true;
             self.counts.frames += 1;
             check_frame(frame.class, &frame.bytes)?;
+            host.check_trial(now, at, frame.link, &frame.bytes)?;
             if let Some((other, _)) = host.links.get(&frame.link) {
                 self.windows
                     .handle_sent(now, life, life_of(*other), &frame.bytes)?;
@@ -468,6 +493,7 @@ impl Host {
     }
 
     fn note_link_ended(&mut self, now: Instant, link: LinkId) {
+        self.ties.remove(&link);
         if let Some((_, since)) = self.links.remove(&link) {
             self.last_link_lived = now - since;
         }

@@ -85,6 +85,10 @@ invariants! {
     NoSurprise,
     /// The registry says what is.
     Presence,
+    /// A working direct link is not given up for a relayed one.
+    NeverForWorse,
+    /// Nothing but probes goes over a link that is not proved, and none is given up for it.
+    NothingUnproved,
     /// A registry that fails takes no link down.
     LinksOutliveTheRegistry,
     /// `refused` has a cause: papers, a policy, or what the sender knows at once.
@@ -316,6 +320,10 @@ counts! {
     hostile,
     /// What it did that was not honest.
     lies,
+    /// Hosts that were moved to another network.
+    moves,
+    /// Times that traffic moved from a link to another.
+    moved_to_better,
     /// Schedules in which no link worked until the healing.
     mail_only,
 }

@@ -93,6 +93,8 @@ pub struct Plan {
     pub weather: Weather,
     /// Whether candidates are trickled.
     pub trickles: bool,
+    /// How many links of a thousand come up relayed.
+    pub relayed_per_mille: u32,
     /// What applications do.
     pub jobs: Vec<(Duration, Job)>,
     /// What goes wrong.
@@ -128,6 +130,7 @@ impl Plan {
             flavor,
             weather: weather(&mut dice),
             trickles: dice.one_of_thousand(500),
+            relayed_per_mille: *dice.pick(&[0, 0, 300, 700, 1_000]),
             jobs: Vec::new(),
             faults: Vec::new(),
             heals,

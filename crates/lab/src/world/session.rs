@@ -351,6 +351,9 @@ impl World {
         self.trace.note(now - self.start, || {
             format!("{} learns {}", life.host, telling::registry_event(&event))
         });
+        if matches!(event, RegistryEvent::Record { .. }) {
+            self.hosts[life.host].shaken = Some(now);
+        }
         if let Some(mesh) = &mut self.hosts[life.host].mesh {
             mesh.handle_registry(now, event);
         }
