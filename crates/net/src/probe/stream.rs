@@ -26,7 +26,7 @@ pub async fn resolve(host: &str, port: u16, limit: Duration) -> io::Result<Vec<S
     }
 }
 
-/// Connects by TCP and closes again; `None` of `addresses` is preferred.
+/// Connects by TCP, to all addresses at once, and closes again; gives the first that answers.
 ///
 /// # Errors
 /// The last address's, or `TimedOut`.
