@@ -4,7 +4,7 @@
 //! unless `CI=true`: there it must be.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,14 @@ async fn echo(socket: UdpSocket) {
     }
 }
 
+/// Says that there is no client here; in CI there must be one.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests is to see it")]
+fn skipped(error: std::io::Error) {
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!ci, "turnutils_uclient does not run: {error}");
+    eprintln!("SKIPPED: turnutils_uclient does not run ({error}); install coturn");
+}
+
 /// What surrounds a server under test; dropping it ends all of it.
 struct Bed {
     relay: Relay,
@@ -77,35 +85,29 @@ impl Bed {
         port
     }
 
-    /// Runs the client; gives what it printed. `None` when there is no client.
-    async fn client(&self, port: u16, flags: &[&str]) -> Option<String> {
+    /// Runs the client to its end. `None` when there is no client.
+    async fn run(&self, port: u16, secret: &str, flags: &[&str]) -> Option<Output> {
         let member = AgentId::from_bytes([7; 32]).to_string();
         let (port, peer) = (port.to_string(), self.peer.to_string());
-        let mut command = Command::new("turnutils_uclient");
-        command
-            .args(["-c", "-u", &member, "-W", SECRET, "-p", &port])
+        let run = Command::new("turnutils_uclient")
+            .args(["-c", "-u", &member, "-W", secret, "-p", &port])
             .args(["-e", "127.0.0.1", "-r", &peer])
             .args(flags)
             .arg("127.0.0.1")
             .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let run = tokio::time::timeout(PATIENCE, command.output()).await;
-        match run.expect("the client ends in time") {
-            Ok(output) => {
-                let out = String::from_utf8_lossy(&output.stdout);
-                let said = format!("{out}{}", String::from_utf8_lossy(&output.stderr));
-                assert!(output.status.success(), "{flags:?}: {said}");
-                Some(said)
-            }
-            Err(error) => {
-                assert!(
-                    std::env::var_os("CI").is_none(),
-                    "turnutils_uclient: {error}"
-                );
-                eprintln!("SKIPPED: turnutils_uclient does not run ({error}); install coturn");
-                None
-            }
-        }
+            .kill_on_drop(true)
+            .output();
+        let run = tokio::time::timeout(PATIENCE, run).await;
+        run.expect("the client ends in time").map_err(skipped).ok()
+    }
+
+    /// What the client printed in a run that it thinks good.
+    async fn client(&self, port: u16, flags: &[&str]) -> Option<String> {
+        let output = self.run(port, SECRET, flags).await?;
+        let out = String::from_utf8_lossy(&output.stdout);
+        let said = format!("{out}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{flags:?}: {said}");
+        Some(said)
     }
 
     /// All messages came back, and the server counted them.
@@ -209,43 +211,22 @@ async fn two_clients_reach_each_other_through_their_relays() {
 #[tokio::test]
 async fn wrong_credentials_are_refused_at_once() {
     let bed = Bed::new().await;
-    let (port, member) = (
-        bed.udp().to_string(),
-        AgentId::from_bytes([7; 32]).to_string(),
-    );
-    let mut command = Command::new("turnutils_uclient");
-    command
-        .args(["-c", "-u", &member, "-W", "another secret", "-p", &port])
-        .args(["-e", "127.0.0.1", "127.0.0.1"])
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let Ok(output) = tokio::time::timeout(PATIENCE, command.output())
-        .await
-        .expect("in time")
-    else {
-        return eprintln!("SKIPPED: turnutils_uclient does not run; install coturn");
+    let Some(output) = bed.run(bed.udp(), "another secret", &[]).await else {
+        return;
     };
     assert!(!output.status.success());
-    assert_eq!(bed.relay.handle().counters().server.allocations_made, 0);
+    let counters = bed.counted(|c| c.server.refused_credentials > 0).await;
+    assert_eq!(counters.server.allocations_made, 0);
 }
 
 #[tokio::test]
 async fn what_hostile_clients_of_coturns_own_tests_send_leaves_the_server_at_work() {
     let bed = Bed::new().await;
     let port = bed.udp();
-    for flags in [["-N", "-n", "3"], ["-R", "-n", "3"]] {
+    for kind in ["-N", "-R"] {
         // How it ends is the client's affair.
-        let member = AgentId::from_bytes([8; 32]).to_string();
-        let run = Command::new("turnutils_uclient")
-            .args(["-c", "-u", &member, "-W", SECRET, "-p", &port.to_string()])
-            .args(["-e", "127.0.0.1", "-r", &bed.peer.to_string()])
-            .args(flags)
-            .arg("127.0.0.1")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, run).await {
-            return eprintln!("SKIPPED: turnutils_uclient does not run ({error}); install coturn");
+        if bed.run(port, SECRET, &[kind, "-n", "3"]).await.is_none() {
+            return;
         }
     }
     bed.all_come_back(port, &["-n", "10", "-z", "2"]).await;

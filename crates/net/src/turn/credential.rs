@@ -94,7 +94,7 @@ impl Key {
         let fits = match integrity {
             Integrity::Sha1 => value.len() == whole,
             Integrity::Sha256 => {
-                (SHA256_MIN_BYTES..=whole).contains(&value.len()) && value.len() % 4 == 0
+                (SHA256_MIN_BYTES..=whole).contains(&value.len()) && value.len().is_multiple_of(4)
             }
         };
         fits && verify_slices_are_equal(&self.sign_parts(integrity, parts)[..value.len()], value)

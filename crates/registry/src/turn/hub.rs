@@ -155,7 +155,7 @@ impl Hub {
                     .server
                     .handle_peer(now, id, datagram.source, datagram.bytes);
                 if let Some(to) = to {
-                    self.to_client(&to);
+                    self.send_to_client(&to);
                 }
             }
             self.flush();
@@ -166,18 +166,18 @@ impl Hub {
     /// Takes a datagram, or a message cut out of a stream. [`Hub::flush`] is to follow.
     pub(super) fn hear_client(&mut self, now: Now, ends: &Ends, bytes: &[u8]) {
         match self.server.handle_client(now, ends, bytes) {
-            Some(to) => self.to_peer(now, &to),
+            Some(to) => self.send_to_peer(now, &to),
             None => self.carry_out(now),
         }
     }
 
-    fn to_peer(&mut self, now: Now, to: &ToPeer<'_>) {
+    fn send_to_peer(&mut self, now: Now, to: &ToPeer<'_>) {
         if let Some(relay) = to.to_relay {
             let to = self
                 .server
                 .handle_peer(now.instant, relay, to.relayed, to.data);
             if let Some(to) = to {
-                self.to_client(&to);
+                self.send_to_client(&to);
             }
             return;
         }
@@ -194,7 +194,7 @@ impl Hub {
             .push(&target, to.data.len(), &mut self.counters, write);
     }
 
-    fn to_client(&mut self, to: &ToClient<'_>) {
+    fn send_to_client(&mut self, to: &ToClient<'_>) {
         match to.to.via {
             Via::Udp => self.datagram(&to.to, to.length(), |out| to.write(out)),
             Via::Stream(stream) => self.message(stream, to.length(), |out| to.write(out)),
@@ -332,9 +332,9 @@ impl RelayPorts {
         };
         let count = usize::from(range.end() - range.start()) + 1;
         let from = rand::random_range(0..count);
-        let mut free = range.clone().skip(from).chain(range.take(from));
+        let free = range.clone().skip(from).chain(range.take(from));
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-        while let Some(port) = free.next() {
+        for port in free {
             let relayed = SocketAddr::new(ip, port);
             if !fits(port) || self.used.contains(&relayed) {
                 continue;

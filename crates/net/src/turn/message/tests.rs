@@ -136,7 +136,7 @@ proptest! {
         };
         let algorithm = if sha256 { PasswordAlgorithm::Sha256 } else { PasswordAlgorithm::Md5 };
         let key = Key::new(&user, "realm", &password, algorithm);
-        let credentials = LongTermKeyCredentials::new(user.clone(), password.clone(), "realm".into());
+        let credentials = LongTermKeyCredentials::new(user.clone(), password, "realm".into());
         let bytes = request().sign(&key, integrity).finish_with_fingerprint();
         let read = Foreign::from_bytes(&bytes).expect("a message");
         prop_assert!(read.validate_integrity(&credentials.clone().into()).is_ok());

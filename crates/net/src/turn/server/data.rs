@@ -85,7 +85,7 @@ impl Server {
             self.counters.dropped_unpermitted += 1;
             return None;
         };
-        self.to_peer(now, id, peer, data)
+        self.pass_on(now, id, peer, data)
     }
 
     pub(super) fn handle_send<'a>(
@@ -110,10 +110,10 @@ impl Server {
             self.counters.dropped_unpermitted += 1;
             return None;
         };
-        self.to_peer(now, id, peer, data)
+        self.pass_on(now, id, peer, data)
     }
 
-    fn to_peer<'a>(
+    fn pass_on<'a>(
         &mut self,
         now: Instant,
         from: AllocationId,

@@ -242,7 +242,7 @@ impl Bed {
     }
 
     /// What reaches the client of what a peer sends.
-    fn from_peer(&mut self, of: usize, peer: &str, data: &[u8]) -> Option<Vec<u8>> {
+    fn hear_peer(&mut self, of: usize, peer: &str, data: &[u8]) -> Option<Vec<u8>> {
         let (id, now) = (self.opened[of].0, self.now());
         let to = self.server.handle_peer(now.instant, id, at(peer), data)?;
         let mut bytes = Vec::new();

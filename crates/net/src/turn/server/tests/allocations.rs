@@ -1,5 +1,8 @@
 use super::*;
 
+/// What is asked for, in words and in attributes, and the code that refuses it.
+type Case<'a> = (&'a str, &'a dyn Fn(&mut Writer), u16);
+
 #[test]
 fn an_allocation_tells_both_addresses_and_its_lifetime() {
     let mut bed = Bed::new();
@@ -56,7 +59,7 @@ fn an_allocation_that_nobody_prolongs_ends() {
 fn what_cannot_be_given_is_refused_with_its_code() {
     let mut bed = Bed::new();
     let mut client = Client::new(1, 1);
-    let cases: [(&str, &dyn Fn(&mut Writer), u16); 7] = [
+    let cases: [Case<'_>; 7] = [
         ("no transport", &|_| {}, code::BAD_REQUEST),
         (
             "TCP",

@@ -98,9 +98,9 @@ fn what_a_member_sends_beyond_its_rate_is_dropped_and_counted() {
     bed.bind(&mut other, 0x4000, "203.0.113.1:1");
     assert!(bed.channel(&client, 0x4000, &[0; 600]).is_some());
     // Both directions count.
-    assert!(bed.from_peer(0, "203.0.113.1:1", &[0; 400]).is_some());
+    assert!(bed.hear_peer(0, "203.0.113.1:1", &[0; 400]).is_some());
     assert!(bed.channel(&client, 0x4000, &[0; 1]).is_none());
-    assert!(bed.from_peer(0, "203.0.113.1:1", &[0; 1]).is_none());
+    assert!(bed.hear_peer(0, "203.0.113.1:1", &[0; 1]).is_none());
     assert_eq!(bed.counters().dropped_rate, 2);
     assert!(bed.channel(&other, 0x4000, &[0; 1_000]).is_some());
     bed.pass(Duration::from_millis(500));

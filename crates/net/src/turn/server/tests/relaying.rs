@@ -8,7 +8,7 @@ fn nobody_is_relayed_to_or_heard_without_a_permission() {
     let mut client = Client::new(1, 1);
     bed.allocate(&mut client);
     assert_eq!(bed.send(&client, PEER, b"x"), None);
-    assert_eq!(bed.from_peer(0, PEER, b"x"), None);
+    assert_eq!(bed.hear_peer(0, PEER, b"x"), None);
     assert_eq!(bed.counters().dropped_unpermitted, 2);
     assert_eq!(
         bed.permit(&mut client, "203.0.113.5:1").class,
@@ -16,7 +16,7 @@ fn nobody_is_relayed_to_or_heard_without_a_permission() {
     );
     // A permission is for the address, whatever the port.
     assert_eq!(bed.send(&client, PEER, b"x"), Some(at(PEER)));
-    let indication = bed.from_peer(0, PEER, b"back").expect("relayed");
+    let indication = bed.hear_peer(0, PEER, b"back").expect("relayed");
     let message = Message::parse(&indication).expect("a message");
     assert_eq!(
         (message.class(), message.method()),
@@ -24,12 +24,12 @@ fn nobody_is_relayed_to_or_heard_without_a_permission() {
     );
     assert_eq!(message.xor_address(kind::XOR_PEER_ADDRESS), Some(at(PEER)));
     assert_eq!(message.find(kind::DATA), Some(b"back".as_slice()));
-    assert_eq!(bed.from_peer(0, "203.0.113.6:700", b"x"), None);
+    assert_eq!(bed.hear_peer(0, "203.0.113.6:700", b"x"), None);
     bed.pass(Duration::from_secs(299));
     assert!(bed.send(&client, PEER, b"x").is_some());
     bed.pass(Duration::from_secs(1));
     assert_eq!(bed.send(&client, PEER, b"x"), None);
-    assert_eq!(bed.from_peer(0, PEER, b"x"), None);
+    assert_eq!(bed.hear_peer(0, PEER, b"x"), None);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_channel_carries_both_ways_until_it_ends() {
     assert_eq!(bed.bind(&mut client, 0x4000, PEER).class, Class::Success);
     assert_eq!(bed.channel(&client, 0x4000, b"there"), Some(at(PEER)));
     assert_eq!(bed.channel(&client, 0x4001, b"there"), None);
-    let back = bed.from_peer(0, PEER, b"back").expect("relayed");
+    let back = bed.hear_peer(0, PEER, b"back").expect("relayed");
     let read = ChannelData::parse(&back).expect("channel data");
     assert_eq!((read.channel, read.data), (0x4000, b"back".as_slice()));
     bed.pass(Duration::from_secs(599));
@@ -148,7 +148,7 @@ fn of_this_host_only_relays_are_reached_and_those_without_the_network() {
         (to.to_relay, to.relayed, to.peer),
         (Some(second), of_one, of_two)
     );
-    assert!(bed.from_peer(1, &of_one.to_string(), b"hi").is_some());
+    assert!(bed.hear_peer(1, &of_one.to_string(), b"hi").is_some());
     // Any other port of the host.
     assert_eq!(bed.send(&one, "192.0.2.1:22", b"x"), None);
     assert_eq!(bed.counters().dropped_own, 1);
@@ -166,5 +166,5 @@ fn data_before_the_relay_is_open_or_after_it_is_gone_is_dropped() {
     bed.bind(&mut client, 0x4000, PEER);
     bed.refresh(&mut client, 0);
     assert_eq!(bed.channel(&client, 0x4000, b"x"), None);
-    assert_eq!(bed.from_peer(0, PEER, b"x"), None);
+    assert_eq!(bed.hear_peer(0, PEER, b"x"), None);
 }

@@ -108,7 +108,7 @@ fn channel_data_of_101_bytes_is_relayed_whole_with_and_without_padding() {
         .handle_client(now, &client.ends, &padded)
         .expect("relayed");
     assert_eq!(to.data, data);
-    let back = bed.from_peer(0, "203.0.113.5:700", &data).expect("relayed");
+    let back = bed.hear_peer(0, "203.0.113.5:700", &data).expect("relayed");
     assert_eq!(back.len(), 105);
 }
 
@@ -149,7 +149,7 @@ proptest! {
                 6 => { bed.send(client, &format!("203.0.113.{}:5", number % 5), &bytes); }
                 7 if !bed.opened.is_empty() => {
                     let of = usize::from(who) % bed.opened.len();
-                    bed.from_peer(of, &format!("203.0.113.{}:5", number % 5), &bytes);
+                    bed.hear_peer(of, &format!("203.0.113.{}:5", number % 5), &bytes);
                 }
                 8 => bed.pass(Duration::from_secs(u64::from(number % 500))),
                 9 => { let now = bed.now(); bed.server.remove_member(now, &member(who % 3)); bed.work(); }
