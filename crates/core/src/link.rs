@@ -26,6 +26,9 @@ pub(crate) const DORMANT_PROBE: Duration = Duration::from_secs(2);
 /// How long a link stays dormant where a new one could be made. Chosen: several
 /// attempts at a new one have failed by then.
 pub(crate) const DORMANT_MAX: Duration = Duration::from_secs(30);
+/// How long it stays dormant where none can be made. Chosen: net notices long
+/// before that nothing comes back on most links.
+pub(crate) const DORMANT_LIMIT: Duration = Duration::from_secs(600);
 /// Pauses between attempts at a direct link while a relayed one works; the last
 /// one repeats. Chosen: a NAT that was busy is tried again soon, one that lets
 /// nothing through costs little.
@@ -204,6 +207,13 @@ impl Trial {
     }
 }
 
+/// Whether a new link could be made with the peer now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signaling {
+    Possible,
+    Away,
+}
+
 /// A link whose peer stopped answering.
 #[derive(Debug)]
 pub(crate) struct Dormant {
@@ -229,9 +239,14 @@ impl Dormant {
         }
     }
 
-    /// Whether a new link should have come up long since, if the peer is there.
-    pub(crate) fn is_old(&self, now: Instant) -> bool {
-        self.since + DORMANT_MAX <= now
+    /// Whether it is kept no longer; where new links can be made, one should
+    /// have come up long since.
+    pub(crate) fn is_old(&self, now: Instant, signaling: Signaling) -> bool {
+        let most = match signaling {
+            Signaling::Possible => DORMANT_MAX,
+            Signaling::Away => DORMANT_LIMIT,
+        };
+        self.since + most <= now
     }
 
     /// When to ask next.

@@ -44,6 +44,8 @@ pub struct Liveness {
     last_rtt: Option<Duration>,
     /// Ask now, and give up at the instant.
     ultimatum: Option<Instant>,
+    /// The first question since the last doubt.
+    proof_from: u64,
 }
 
 impl Liveness {
@@ -58,6 +60,7 @@ impl Liveness {
             smoothed_rtt: None,
             last_rtt: None,
             ultimatum: None,
+            proof_from: 0,
         }
     }
 
@@ -88,10 +91,16 @@ impl Liveness {
         Some(rtt)
     }
 
+    /// Whether the answer to this question says anything of the time since the last doubt.
+    pub const fn is_proof(&self, token: u64) -> bool {
+        token >= self.proof_from
+    }
+
     /// Asks the peer now; without an answer within `patience` the link is dead.
     pub fn handle_doubt(&mut self, now: Instant, patience: Duration) {
         let until = now + patience;
         self.last_probe = None;
+        self.proof_from = self.next_token;
         self.ultimatum = Some(self.ultimatum.map_or(until, |old| old.min(until)));
     }
 
@@ -253,6 +262,19 @@ mod tests {
         liveness.handle_heard(start);
         liveness.handle_doubt(start, ms(200));
         assert!(matches!(liveness.poll(start), Pulse::Probe(_)));
+    }
+
+    #[test]
+    fn an_answer_to_a_question_from_before_the_doubt_proves_nothing() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(start);
+        let before = liveness.probe(start);
+        liveness.handle_doubt(start, ms(200));
+        let Pulse::Probe(after) = liveness.poll(start) else {
+            panic!("no probe")
+        };
+        assert!(!liveness.is_proof(before));
+        assert!(liveness.is_proof(after));
     }
 
     #[test]

@@ -301,8 +301,11 @@ impl Mesh {
             }
             Section::Probe(token) => link.owe_echo(*token),
             Section::Echo(token) => {
-                // Whoever answers lives: the registry was wrong about a newer life.
-                peer.incarnation = Some(link.incarnation);
+                // Whoever answers what was asked since lives: the registry was
+                // wrong about a newer life.
+                if link.liveness.is_proof(*token) {
+                    peer.incarnation = Some(link.incarnation);
+                }
                 if let Some(rtt) = link.liveness.handle_echo(now, *token) {
                     self.revive(now, key, id);
                     self.answer_pings(key, *token, rtt);

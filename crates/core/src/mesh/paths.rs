@@ -22,7 +22,7 @@ use super::{Mesh, Topology};
 use crate::app::Event;
 use crate::attempts::End;
 use crate::backoff::REGISTRY_PAUSE_MAX;
-use crate::link::{Dormant, Link, Trial, Verdict};
+use crate::link::{Dormant, Link, Signaling, Trial, Verdict};
 use crate::peer::{PeerKey, Presence, Wanted};
 
 /// How long a link may take to answer after the network has changed. Chosen: a
@@ -233,8 +233,12 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let may_connect = may_connect && peer.may_connect();
-        if let Some(old) = peer.dormant.take_if(|d| may_connect && d.is_old(now)) {
+        let signaling = if may_connect && peer.may_connect() {
+            Signaling::Possible
+        } else {
+            Signaling::Away
+        };
+        if let Some(old) = peer.dormant.take_if(|d| d.is_old(now, signaling)) {
             self.close(key, old.link.id);
         } else if let Some(dormant) = &mut peer.dormant {
             dormant.tend(now);
