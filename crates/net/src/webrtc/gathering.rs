@@ -202,11 +202,13 @@ impl Gathering {
             .collect()
     }
 
-    /// Links exist, or one is wanted: mappings and allocations are made and kept.
+    /// A link is wanted: mappings and allocations are made and kept. What there is is
+    /// offered at once, and asked about: a NAT or a relay that has forgotten may be why.
     pub(super) fn want(&mut self, now: Instant) {
         self.wanted_until = Some(now + KEPT_AFTER);
         self.ask_names(now);
-        self.reflexive.refresh(now);
+        self.reflexive.doubt(now);
+        self.relays.doubt(now);
         self.relays.want(now, &self.names);
         self.hear_relays(now);
     }

@@ -19,6 +19,10 @@ use crate::stun::binding::{Binding, Question};
 /// How often a server is asked again. Chosen: NATs forget UDP after 30 s and more.
 const ASK_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How old an answer may be that is believed when a link is wanted: links are often made
+/// anew because a NAT has changed. Chosen: beyond what many links at once ask.
+pub(super) const BELIEVED: Duration = Duration::from_secs(1);
+
 /// How old a mapping may be that a new one counts as a change of: after that the
 /// NAT may have forgotten it because nothing was sent.
 const CHANGE_WITHIN: Duration = Duration::from_secs(30);
@@ -102,6 +106,19 @@ impl Reflexive {
     pub(super) fn refresh(&mut self, now: Instant) {
         let due = self.targets.iter_mut().filter(|t| t.next <= now);
         for target in due.filter(|t| t.question.is_none()) {
+            target.ask(now);
+        }
+        self.collect();
+    }
+
+    /// Asks every server whose answer is older than a moment: a link is wanted.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        let is_old = |target: &&mut Target| match target.mapping {
+            Some((_, at)) => at + BELIEVED <= now,
+            None => target.next <= now,
+        };
+        let old = self.targets.iter_mut().filter(is_old);
+        for target in old.filter(|t| t.question.is_none()) {
             target.ask(now);
         }
         self.collect();
@@ -325,6 +342,18 @@ mod tests {
         reflexive.refresh(much_later);
         let new = answer(&mut reflexive, much_later, 52);
         assert!(matches!(new, Answered::New(_)), "{new:?}");
+    }
+
+    #[test]
+    fn when_a_link_is_wanted_an_answer_is_believed_for_a_moment_only() {
+        let now = Instant::now();
+        let mut reflexive = asking(now, &[1]);
+        answer(&mut reflexive, now, 50);
+        reflexive.doubt(now + BELIEVED - Duration::from_millis(1));
+        assert!(reflexive.poll_request().is_none());
+        reflexive.doubt(now + BELIEVED);
+        let changed = answer(&mut reflexive, now + BELIEVED, 51);
+        assert!(matches!(changed, Answered::Changed(_)), "{changed:?}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use self::leg::ToSocket;
 use self::server::Server;
 use super::candidates::LocalCandidate;
 use super::names::Names;
+use super::reflexive::BELIEVED;
 use crate::turn::client::Handled;
 
 /// What happened at the relays.
@@ -56,6 +57,8 @@ pub(super) struct Relays {
     events: VecDeque<RelayEvent>,
     /// The addresses of the allocations, for those who send.
     relayed: Vec<SocketAddr>,
+    /// When the servers were last asked whether the allocations are there.
+    doubted: Option<Instant>,
 }
 
 impl Relays {
@@ -66,6 +69,7 @@ impl Relays {
             to_socket: VecDeque::new(),
             events: VecDeque::new(),
             relayed: Vec::new(),
+            doubted: None,
         }
     }
 
@@ -96,6 +100,19 @@ impl Relays {
                 .extend(lost.map(|candidate| RelayEvent::Lost(candidate.address)));
         }
         self.note_relayed();
+    }
+
+    /// Asks whether the allocations are still there, unless that was asked a moment ago:
+    /// a link is wanted.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if self.doubted.is_some_and(|at| now < at + BELIEVED) {
+            return;
+        }
+        self.doubted = Some(now);
+        for leg in self.servers.iter_mut().flat_map(Server::legs_mut) {
+            leg.probe(now);
+            leg.pass_on(&mut self.to_socket);
+        }
     }
 
     /// Makes the allocations that are missing.
