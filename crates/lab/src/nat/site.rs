@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
+use waymesh_proto::api::{Attempt, Detail};
 use waymesh_proto::ids::Name;
+use waymesh_proto::ipc::{Event, Verb};
 
 use super::kind::Kind;
 use super::net::{Host, Net, Sixth};
@@ -59,6 +61,37 @@ impl Door {
     pub(crate) fn attach(&self) -> Result<Program> {
         Program::attach(&self.socket).with_context(|| format!("attaching to {}", self.name))
     }
+}
+
+impl Door {
+    /// What the node tried last to make links, newest first.
+    pub(crate) fn attempts(&self) -> Result<Vec<String>> {
+        let attempts = Detail::Attempts;
+        let answer = self.attach()?.ask(1, Verb::ListPeers { attempts })?;
+        let Event::PeerList { peers, .. } = answer else {
+            bail!("{answer:?} is no list of peers");
+        };
+        let all = peers
+            .into_iter()
+            .flat_map(|peer| peer.attempts.unwrap_or_default());
+        Ok(all.map(|attempt| told(&attempt)).collect())
+    }
+}
+
+/// An attempt in one line.
+fn told(attempt: &Attempt) -> String {
+    let Attempt {
+        age_ms,
+        took_ms,
+        role,
+        purpose,
+        outcome,
+        reason,
+        ..
+    } = attempt;
+    format!(
+        "{age_ms:.0} ms ago {role:?} to {purpose:?}: {outcome:?} after {took_ms:.0} ms ({reason})"
+    )
 }
 
 /// Every line's weather, so that a round trip between two hosts takes `rtt`.

@@ -172,8 +172,19 @@ impl Scene {
             Ok(traffic) => self.end(conditions, traffic),
             Err(error) => {
                 self.violated(format!("{error:#}"));
+                self.note_attempts();
                 self.close(conditions)
             }
+        }
+    }
+
+    /// Notes what each side tried last to make a link.
+    fn note_attempts(&mut self) {
+        for door in self.doors() {
+            let attempts = door
+                .attempts()
+                .unwrap_or_else(|error| vec![format!("{error:#}")]);
+            self.noted(format!("{} tried: {}", door.name, attempts.join(" | ")));
         }
     }
 
