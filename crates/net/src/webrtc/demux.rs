@@ -69,6 +69,14 @@ const HANDSHAKE: u8 = 22;
 /// The content type of alerts, the goodbye among them (RFC 5246 §6.2.1).
 const ALERT: u8 = 21;
 
+/// The content type of the records with data (RFC 5246 §6.2.1).
+const APPLICATION_DATA: u8 = 23;
+
+/// Whether a datagram starts with a record of data.
+pub(super) fn is_data(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&APPLICATION_DATA)
+}
+
 /// Whether a datagram starts with an alert.
 pub(super) fn is_alert(datagram: &[u8]) -> bool {
     datagram.first() == Some(&ALERT)

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::counters::Counters;
+use super::demux;
 use super::socket::{Burst, Socket};
 
 /// Bytes that may wait behind a blocked socket; what comes then is dropped and
@@ -86,8 +87,11 @@ impl Pending {
 
 impl Pending {
     /// Whether all there is is so small that it may go behind a larger datagram.
+    /// What is no data stays in front: without the end of the handshake the
+    /// other side cannot read what comes after it, and drops it.
     fn yields_to(&self, len: usize) -> bool {
         self.datagrams == 1
+            && demux::is_data(&self.contents)
             && self.segment_size <= OVERTAKEN_MAX_BYTES
             && len > self.segment_size
             && self.contents.len() + len <= BURST_MAX_BYTES
@@ -230,6 +234,27 @@ mod tests {
             sizes(&queue),
             [(1, 3, 240), (2, 1, 100), (1, 1, 40), (2, 1, 200)]
         );
+    }
+
+    #[test]
+    fn a_larger_datagram_overtakes_a_small_one_of_data_and_never_one_of_the_handshake() {
+        let firsts = |content_type: u8| {
+            let (mut queue, mut counters) = (TransmitQueue::default(), Counters::default());
+            for len in [90, 150] {
+                let record = [&[content_type][..], &vec![0; len - 1]].concat();
+                queue.push(address(9), address(1), &record, 64, &mut counters);
+            }
+            queue
+                .bursts
+                .iter()
+                .map(|b| b.segment_size)
+                .collect::<Vec<_>>()
+        };
+        let (alert, data) = (21, 23);
+        assert_eq!(firsts(data), [150]);
+        for other in [20, alert, 22, 0] {
+            assert_eq!(firsts(other), [90, 150], "{other}");
+        }
     }
 
     #[test]
