@@ -43,12 +43,17 @@ pub(crate) fn now_ms() -> u64 {
 
 /// A registry that serves the mesh.
 pub(crate) async fn registry(dir: &TempDir, listen: SocketAddr) -> Registry {
+    registry_with(dir, listen, IceConfig::default()).await
+}
+
+/// The same with these STUN and TURN servers.
+pub(crate) async fn registry_with(dir: &TempDir, listen: SocketAddr, ice: IceConfig) -> Registry {
     let config = RegistryConfig {
         listen,
         data_dir: dir.path().to_owned(),
         public_url: None,
         tls: None,
-        ice: IceConfig::default(),
+        ice,
     };
     let registry = Registry::start(config).await.expect("a registry");
     let mesh = mesh().mesh_key();
