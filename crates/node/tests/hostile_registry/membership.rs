@@ -236,7 +236,10 @@ async fn old_key() {
         .registry
         .with(|house| house.directory.insert(name("bob"), old));
     let fault = scene.call(PATIENCE).await.expect_err("not bob's key");
-    assert_eq!(fault.code, Code::IdentityChanged, "{fault}");
+    // Bob himself may have written to alice meanwhile, with the key that he has
+    // now: then the call reached him, and this life of his has no skill.
+    let expected = [Code::IdentityChanged, Code::UnknownSkill];
+    assert!(expected.contains(&fault.code), "{fault}");
     scene.check();
 }
 
