@@ -294,7 +294,11 @@ impl Mesh {
             return;
         };
         peer.streams.handle_timeout(now);
+        let shelved = peer.sessions.poll_shelved(now);
         peer.sessions.handle_timeout(now, &mut self.rng);
+        if let Some((session, sdp)) = shelved {
+            self.accept(now, key, session, sdp);
+        }
         self.check_life(now, key);
         self.tend_dormant(now, key);
         self.check_certificate(now, key);

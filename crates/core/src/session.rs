@@ -2,7 +2,7 @@
 //!
 //! An attempt is a session: an offer, an answer, candidates. When both sides
 //! offer at the same moment the *polite* one, whose agent id is smaller, drops
-//! its own. A new session never ends a working link before it is up itself.
+//! its own; if it does not, it never got the other's, which then gives way. A new session never ends a working link before it is up itself.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ use crate::backoff::{Backoff, LINK_PAUSE_MAX};
 
 /// How long one attempt may take from the offer to open channels.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the winner waits for an answer when both sides offered: then its own offer was
+/// lost, and it takes the other one. Chosen: above a round trip through the registry.
+pub const GLARE_PATIENCE: Duration = Duration::from_secs(1);
 /// Sessions that are remembered so that none is used twice. Chosen.
 const SEEN_MAX: usize = 64;
 /// Links that are up at a time, and one that is being closed.
@@ -60,6 +63,14 @@ struct Attempt {
     next_seq: u64,
 }
 
+/// An offer of the peer's that lost against this node's own.
+#[derive(Debug)]
+struct Shelved {
+    session: SessionId,
+    sdp: String,
+    due: Instant,
+}
+
 /// A link that came up: its late candidates still matter.
 #[derive(Debug)]
 struct Live {
@@ -99,6 +110,7 @@ pub enum Quit {
 pub struct Sessions {
     polite: bool,
     attempt: Option<Attempt>,
+    shelved: Option<Shelved>,
     /// The sessions of links that are up, oldest first.
     live: VecDeque<Live>,
     seen: VecDeque<SessionId>,
@@ -114,6 +126,7 @@ impl Sessions {
         Self {
             polite,
             attempt: None,
+            shelved: None,
             live: VecDeque::new(),
             seen: VecDeque::new(),
             early: Vec::new(),
@@ -156,6 +169,7 @@ impl Sessions {
     /// Starts an attempt as the offerer.
     pub fn start(&mut self, now: Instant, session: SessionId, link: LinkId) {
         self.give_up(Quit::GaveWay);
+        self.shelved = None;
         self.remember(session);
         self.attempt = Some(Attempt {
             session,
@@ -193,8 +207,11 @@ impl Sessions {
             .as_ref()
             .is_some_and(|a| a.role == Role::Offering);
         if glare && !self.polite {
+            let due = now + GLARE_PATIENCE;
+            self.shelved = Some(Shelved { session, sdp, due });
             return Ok(false);
         }
+        self.shelved = None;
         self.give_up(Quit::GaveWay);
         self.attempt = Some(Attempt {
             session,
@@ -207,6 +224,19 @@ impl Sessions {
             .push_back(Step::Link(LinkCommand::Accept { link, sdp }));
         self.add_early(session, link);
         Ok(true)
+    }
+
+    /// The peer's offer that lost against this node's own, when its time has come without
+    /// an answer to that one: it is to be handled as if it had come now.
+    pub fn poll_shelved(&mut self, now: Instant) -> Option<(SessionId, String)> {
+        let Shelved { session, sdp, .. } = self.shelved.take_if(|shelved| shelved.due <= now)?;
+        let attempt = self.attempt.as_ref();
+        if attempt.is_none_or(|attempt| attempt.role != Role::Offering) {
+            return None;
+        }
+        self.give_up(Quit::GaveWay);
+        self.seen.retain(|seen| *seen != session);
+        Some((session, sdp))
     }
 
     /// A verified answer arrived.
@@ -380,7 +410,9 @@ impl Sessions {
 
     /// When [`Sessions::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.attempt.as_ref().map(|a| a.since + ATTEMPT_TIMEOUT)
+        let attempt = self.attempt.as_ref().map(|a| a.since + ATTEMPT_TIMEOUT);
+        let shelved = self.shelved.as_ref().map(|shelved| shelved.due);
+        attempt.into_iter().chain(shelved).min()
     }
 
     fn remember(&mut self, session: SessionId) {

@@ -323,11 +323,18 @@ impl Mesh {
         sdp: String,
     ) {
         self.note_signed_incarnation(now, key, incarnation);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.presence = Presence::Online;
+        }
+        self.accept(now, key, session, sdp);
+    }
+
+    /// Answers an offer of the peer's present life, unless this node's own goes first.
+    pub(super) fn accept(&mut self, now: Instant, key: PeerKey, session: SessionId, sdp: String) {
         let link = self.new_link(key);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        peer.presence = Presence::Online;
         peer.wanted_since.get_or_insert(now);
         let taken = peer.sessions.handle_offer(now, session, sdp, link);
         self.counters.replayed_offers += u64::from(taken.is_err());

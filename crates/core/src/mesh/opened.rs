@@ -77,7 +77,8 @@ impl Mesh {
             return;
         }
         if peer.link.is_none() && !peer.sessions.is_trying() {
-            peer.mail.yields_until = Some(now + HEAD_START);
+            // From the first letter on: who keeps writing without a link needs help.
+            peer.mail.yields_until.get_or_insert(now + HEAD_START);
         }
         self.note_signed_incarnation(now, key, life);
         let Some(peer) = self.peers.get_mut(&key) else {

@@ -43,6 +43,34 @@ fn the_polite_side_gives_way_and_the_other_does_not() {
 }
 
 #[test]
+fn the_winner_whose_offer_was_lost_takes_the_other_one_in_the_end() {
+    let now = Instant::now();
+    let mut sessions = Sessions::new(false);
+    sessions.start(now, session(1), MINE);
+    let taken = sessions.handle_offer(now, session(2), "sdp".into(), THEIRS);
+    assert_eq!(taken, Ok(false));
+    let due = now + GLARE_PATIENCE;
+    assert_eq!(sessions.poll_timeout(), Some(due));
+    assert_eq!(sessions.poll_shelved(due - Duration::from_millis(1)), None);
+    assert_eq!(sessions.poll_shelved(due), Some((session(2), "sdp".into())));
+    assert_eq!(sessions.poll_quit(), Some((MINE, Quit::GaveWay)));
+    let taken = sessions.handle_offer(due, session(2), "sdp".into(), THEIRS);
+    assert_eq!(taken, Ok(true));
+}
+
+#[test]
+fn the_winner_that_was_answered_keeps_its_own() {
+    let now = Instant::now();
+    let mut sessions = Sessions::new(false);
+    sessions.start(now, session(1), MINE);
+    let taken = sessions.handle_offer(now, session(2), "sdp".into(), THEIRS);
+    assert_eq!(taken, Ok(false));
+    sessions.handle_answer(session(1), "answer".into());
+    assert_eq!(sessions.poll_shelved(now + GLARE_PATIENCE), None);
+    assert_eq!(sessions.poll_quit(), None);
+}
+
+#[test]
 fn an_offer_that_comes_again_is_refused_as_replayed() {
     let now = Instant::now();
     let mut sessions = Sessions::new(true);
