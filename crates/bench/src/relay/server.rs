@@ -47,6 +47,8 @@ impl Server {
         command
             .args(["--json", "--log", "error", "registry", "--stdin-guard"])
             .args(["--listen", "127.0.0.1:0", "--relay-allow", "127.0.0.1"])
+            // More than any machine: coturn has no limit either.
+            .args(["--relay-rate", "1000000"])
             .arg("--data-dir")
             .arg(&data_dir);
         let mut child = Child::launch("the registry", command, None)?;

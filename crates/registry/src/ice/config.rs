@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,6 +69,9 @@ pub struct TurnConfig {
     pub relay_ports: Option<String>,
     /// Networks that may be relayed to although they are private or this machine's.
     pub relay_allow: Vec<String>,
+    /// What one member may have relayed, MiB a second in both directions
+    /// together; `None` is 32. What is more is dropped.
+    pub relay_rate: Option<NonZeroU32>,
 }
 
 /// How members prove to a TURN server of others that they may use it.
@@ -201,6 +205,8 @@ pub(crate) struct CheckedTurn {
     pub(crate) relay_ip: Option<IpAddr>,
     pub(crate) ports: RangeInclusive<u16>,
     pub(crate) allow: Vec<Network>,
+    /// MiB a second of one member; `None` is the default.
+    pub(crate) rate: Option<NonZeroU32>,
 }
 
 impl IceConfig {
@@ -290,6 +296,7 @@ impl TurnConfig {
             relay_ip: self.relay_ip,
             ports,
             allow,
+            rate: self.relay_rate,
         })
     }
 }
@@ -402,6 +409,7 @@ mod tests {
                 relay_ip: Some("0.0.0.0".parse().expect("an address")),
                 relay_ports: Some("9-1".into()),
                 relay_allow: vec!["10.0.0.0/33".into()],
+                relay_rate: None,
             }),
             stun_urls: vec!["turn:h".into()],
             turn_urls: vec!["turn:h:0".into(), "stun:h".into()],

@@ -1,6 +1,7 @@
 //! How the registry's own STUN and TURN server is set up.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::ice::CheckedTurn;
@@ -32,7 +33,17 @@ pub(crate) fn start(
         allow: turn.allow.clone(),
         limits: Limits {
             credential_lifetime: lifetime,
-            ..Limits::default()
+            ..turn.rate.map_or_else(Limits::default, of_rate)
         },
     })
+}
+
+/// Limits with another rate, and a burst of a quarter of a second.
+fn of_rate(mib_per_second: NonZeroU32) -> Limits {
+    let bytes_per_second = u64::from(mib_per_second.get()) * 1024 * 1024;
+    Limits {
+        bytes_per_second,
+        burst_bytes: bytes_per_second / 4,
+        ..Limits::default()
+    }
 }

@@ -1,6 +1,7 @@
 //! The flags that say which STUN and TURN servers a registry runs and names.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +60,14 @@ pub(super) struct TurnArgs {
         conflicts_with = "no_turn"
     )]
     relay_allow: Vec<String>,
+    /// Relay so many MiB a second for one member at most, in both directions together [default: 32]
+    #[arg(
+        long,
+        env = "WAYMESH_RELAY_RATE",
+        value_name = "MIB",
+        conflicts_with = "no_turn"
+    )]
+    relay_rate: Option<NonZeroU32>,
     /// Tell members of this STUN server too; may be repeated
     #[arg(
         long,
@@ -119,6 +128,7 @@ impl TurnArgs {
             relay_ip: self.relay_ip,
             relay_ports: self.relay_ports,
             relay_allow: self.relay_allow,
+            relay_rate: self.relay_rate,
         };
         let turn_auth = match (
             self.turn_secret_file,
