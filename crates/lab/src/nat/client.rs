@@ -12,6 +12,9 @@ use waymesh_net::turn::client::{
 };
 use waymesh_proto::ice::Credential;
 
+/// The port of peers that something is sent to: discard (RFC 863).
+pub(crate) const PROBED_PORT: u16 = 9;
+
 /// How long a server may take for anything. Chosen far above what is expected.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -75,8 +78,11 @@ impl Guest {
 
     /// Asks that an address may send, and sends it something.
     pub(crate) fn permit(&mut self, peer: IpAddr) -> Result<Permitted> {
-        self.client
-            .send(Instant::now(), SocketAddr::new(peer, 9), b"anybody there?");
+        self.client.send(
+            Instant::now(),
+            SocketAddr::new(peer, PROBED_PORT),
+            b"anybody there?",
+        );
         let until = Instant::now() + PATIENCE;
         loop {
             match self.next(SILENCE)? {

@@ -1,6 +1,7 @@
 //! What a TURN server must refuse: strangers, and members who want what is not theirs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use waymesh_proto::ipc::Event;
@@ -8,17 +9,16 @@ use waymesh_proto::ipc::Event;
 use super::report::Finding;
 use super::scene::{Plan, Scene};
 use super::{Conditions, Fault};
-use crate::nat::client::{Asked, Guest, Permitted, credentials};
+use crate::nat::client::{Asked, Guest, PROBED_PORT, Permitted, credentials};
 use crate::nat::kind::Kind;
 use crate::nat::net::Host;
 use crate::nat::site::{Door, REGISTRY};
 
 /// Addresses that no relay may be asked for.
-const FORBIDDEN: [&str; 14] = [
+const FORBIDDEN: [&str; 12] = [
     "0.0.0.0",
     "10.0.0.1",
     "100.64.0.1",
-    "127.0.0.1",
     "127.1.2.3",
     "169.254.1.1",
     "172.16.0.1",
@@ -28,12 +28,13 @@ const FORBIDDEN: [&str; 14] = [
     "239.255.255.255",
     "240.0.0.1",
     "255.255.255.255",
-    // The registry itself.
-    "203.0.113.1",
 ];
 
-/// An address that may be relayed to.
-const ALLOWED: &str = "203.0.113.99";
+/// The registry's own: its relays are there, and whatever else listens is out of reach.
+const OWN: [&str; 2] = ["127.0.0.1", "203.0.113.1"];
+
+/// How long something that was passed on may be under way.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
 
 /// Longer than the test.
 const HOUR: i64 = 3_600;
@@ -101,6 +102,17 @@ pub(super) fn stranger(conditions: &Conditions) -> Result<Finding> {
     scene.close(conditions)
 }
 
+/// A socket on a host that gets what is relayed to an address.
+fn listen(host: &Host, address: IpAddr) -> Result<UdpSocket> {
+    host.namespace
+        .run(|| Ok(UdpSocket::bind((address, PROBED_PORT))?))
+}
+
+fn hears(socket: &UdpSocket) -> Result<bool> {
+    socket.set_read_timeout(Some(ON_THE_WAY))?;
+    Ok(socket.recv_from(&mut [0; 64]).is_ok())
+}
+
 /// A member asks for permissions towards what is private, or the registry's own.
 pub(super) fn private(conditions: &Conditions) -> Result<Finding> {
     let (mut scene, mallory, secret) = set(conditions, Fault::RelayPrivate)?;
@@ -109,11 +121,26 @@ pub(super) fn private(conditions: &Conditions) -> Result<Finding> {
     let Asked::Allocated(mut guest) = asked else {
         bail!("good credentials were refused: {asked:?}");
     };
-    let allowed: IpAddr = ALLOWED.parse()?;
+    let witness = scene.site.net.add_host("witness", Kind::None)?;
+    let address = scene
+        .site
+        .net
+        .with(|internet| internet.public_address(witness.id));
+    let address = address.context("the witness has an address")?;
+    let heard = listen(&witness, Ipv4Addr::UNSPECIFIED.into())?;
     ensure!(
-        guest.permit(allowed)? == Permitted::Yes,
-        "{allowed} is refused"
+        guest.permit(address)? == Permitted::Yes,
+        "{address} is refused"
     );
+    ensure!(hears(&heard)?, "nothing is relayed to {address}");
+    for address in OWN {
+        let address: IpAddr = address.parse()?;
+        let heard = listen(&scene.site.registry_host, address)?;
+        let permitted = guest.permit(address)?;
+        if hears(&heard)? {
+            scene.violated(format!("{address} is relayed to ({permitted:?})"));
+        }
+    }
     for address in FORBIDDEN {
         match guest.permit(address.parse()?)? {
             Permitted::No(error) => scene.noted(format!("{address}: {error}")),
