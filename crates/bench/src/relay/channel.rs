@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use waymesh_net::turn::client::{Client, ClientConfig, ClientEvent, Credentials, RelayFamily, Via};
@@ -17,8 +18,9 @@ const READ_WAIT: Duration = Duration::from_millis(50);
 /// The largest datagram here, bytes.
 const DATAGRAM_MAX_BYTES: usize = 2_048;
 
-/// Where the payload of ChannelData begins, bytes (RFC 8656 §12.4).
-const CHANNEL_HEADER_BYTES: usize = 4;
+/// Where the number of a round trip is: it begins the payload, which the four
+/// bytes of ChannelData's header precede (RFC 8656 §12.4).
+const NUMBER: Range<usize> = 4..12;
 
 /// An allocation on a server.
 pub(crate) struct Allocation {
@@ -69,7 +71,7 @@ impl Allocation {
         }
     }
 
-    /// Binds a channel to a peer.
+    /// Binds a channel to a peer, for payloads of this size: eight bytes at least.
     pub(crate) fn bind(mut self, peer: SocketAddr, size: usize) -> Result<Channel, BenchError> {
         let until = Instant::now() + SETUP_MAX;
         let payload = vec![b'x'; size];
@@ -80,6 +82,7 @@ impl Allocation {
                     return Ok(Channel {
                         allocation: self,
                         datagram: bytes,
+                        trips: 0,
                     });
                 }
                 self.transmit(&bytes)?;
@@ -142,6 +145,9 @@ pub(crate) struct Channel {
     allocation: Allocation,
     /// ChannelData as it goes to the server.
     datagram: Vec<u8>,
+    /// Round trips so far: each payload begins with its number, so that what
+    /// comes late is not taken for what is waited for.
+    trips: u64,
 }
 
 impl Channel {
@@ -152,12 +158,17 @@ impl Channel {
     }
 
     /// Sends the payload and waits for what the peer sends back; whether it came.
-    pub(crate) fn round_trip(&self) -> Result<bool, BenchError> {
+    pub(crate) fn round_trip(&mut self) -> Result<bool, BenchError> {
+        self.trips += 1;
+        let number = self.trips.to_be_bytes();
+        self.datagram[NUMBER].copy_from_slice(&number);
         self.send()?;
         let mut bytes = [0; DATAGRAM_MAX_BYTES];
         loop {
             match self.allocation.socket.recv(&mut bytes) {
-                Ok(length) if is_channel_data(&bytes[..length]) => return Ok(true),
+                Ok(length) if is_channel_data(&bytes[..length]) && bytes[NUMBER] == number => {
+                    return Ok(true);
+                }
                 Ok(_) => {}
                 Err(error) if is_silence(&error) => return Ok(false),
                 Err(error) => return Err(BenchError::io("hearing of a relay")(error)),
@@ -167,7 +178,7 @@ impl Channel {
 }
 
 fn is_channel_data(bytes: &[u8]) -> bool {
-    bytes.len() >= CHANNEL_HEADER_BYTES && matches!(bytes[0], 0x40..=0x4f)
+    bytes.len() >= NUMBER.end && matches!(bytes[0], 0x40..=0x4f)
 }
 
 fn refused(event: &ClientEvent) -> BenchError {
