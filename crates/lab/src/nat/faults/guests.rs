@@ -86,7 +86,8 @@ pub(super) fn stranger(conditions: &Conditions) -> Result<Finding> {
             Asked::Allocated(_) => scene.violated(format!("an allocation for credentials {what}")),
         }
     }
-    let mut kept = match ask(&mallory, Some(credentials(&secret, &otto, HOUR)))? {
+    let issued = credentials(&secret, &otto, HOUR / 2);
+    let mut kept = match ask(&mallory, Some(issued.clone()))? {
         Asked::Allocated(guest) => guest,
         Asked::Refused(error) => return Err(error).context("good credentials were refused"),
     };
@@ -95,7 +96,7 @@ pub(super) fn stranger(conditions: &Conditions) -> Result<Finding> {
     if kept.is_kept()? {
         scene.violated("a revoked member keeps its allocation".into());
     }
-    match ask(&mallory, Some(credentials(&secret, &otto, HOUR)))? {
+    match ask(&mallory, Some(issued))? {
         Asked::Refused(error) => scene.noted(format!("of one put out: {error}")),
         Asked::Allocated(_) => scene.violated("an allocation for a revoked member".into()),
     }
