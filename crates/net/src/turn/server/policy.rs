@@ -100,8 +100,6 @@ impl PeerPolicy {
         let allowed = self.allow.iter().any(|network| network.contains(ip));
         match (self.own.contains(&ip), allowed) {
             (true, true) => Verdict::Own,
-            // No relay that others reach is there.
-            (true, false) if ip.is_loopback() => Verdict::Denied,
             (true, false) => Verdict::Relays,
             (false, true) => Verdict::Outside,
             (false, false) if is_open_internet(ip) => Verdict::Outside,
@@ -223,7 +221,7 @@ mod tests {
     fn configured_networks_and_the_host_itself_are_told_apart() {
         let policy = PeerPolicy {
             allow: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
-            own: vec![ip("192.0.2.1"), ip("10.0.0.1"), ip("127.0.0.1")],
+            own: vec![ip("192.0.2.1"), ip("10.0.0.1")],
         };
         assert_eq!(policy.judge(ip("10.9.9.9")), Verdict::Outside);
         assert_eq!(policy.judge(ip("::ffff:10.9.9.9")), Verdict::Outside);
@@ -232,7 +230,6 @@ mod tests {
         assert_eq!(policy.judge(ip("192.168.0.1")), Verdict::Denied);
         assert_eq!(policy.judge(ip("192.0.2.1")), Verdict::Relays);
         assert_eq!(policy.judge(ip("10.0.0.1")), Verdict::Own);
-        assert_eq!(policy.judge(ip("127.0.0.1")), Verdict::Denied);
     }
 
     #[test]
