@@ -205,7 +205,7 @@ impl Metrics {
         self.relay_dropped_full.follow(full);
         self.relay_streams_refused.follow(sockets.streams_refused);
         self.relay_streams_closed
-            .follow(sockets.streams_bad + sockets.streams_silent);
+            .follow(sockets.streams_bad + sockets.streams_idle);
     }
 }
 

@@ -62,10 +62,19 @@ pub const fn padding(length: usize) -> &'static [u8] {
     }
 }
 
-/// A stream holds what is neither STUN nor ChannelData.
+/// Bytes of memory that a decoder keeps although it needs fewer. Chosen: a few packets.
+const KEPT_BYTES: usize = 4_096;
+
+/// Why a stream cannot be cut any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stream holds what is neither STUN nor ChannelData")]
-pub struct BadStream;
+pub enum BadStream {
+    /// What follows is neither STUN nor ChannelData.
+    #[error("the stream holds what is neither STUN nor ChannelData")]
+    Neither,
+    /// A message is announced that is longer than the receiver takes now.
+    #[error("the stream announces a message of {0} bytes")]
+    TooLong(usize),
+}
 
 /// Cuts a stream into messages.
 ///
@@ -90,19 +99,41 @@ impl Decoder {
     /// The next whole message, with ChannelData's padding cut off; `None` until more arrives.
     ///
     /// # Errors
-    /// [`BadStream`]: close it.
+    /// [`BadStream::Neither`]: close it.
     pub fn poll(&mut self) -> Result<Option<&[u8]>, BadStream> {
+        self.poll_within(MESSAGE_MAX_BYTES)
+    }
+
+    /// As [`Decoder::poll`], for a sender who may send messages of up to `longest` bytes.
+    ///
+    /// # Errors
+    /// [`BadStream`], as soon as the header is there: close it.
+    pub fn poll_within(&mut self, longest: usize) -> Result<Option<&[u8]>, BadStream> {
         let rest = &self.bytes[self.taken..];
         let Some(length) = message_length(rest)? else {
+            self.give_back();
             return Ok(None);
         };
+        if length > longest {
+            return Err(BadStream::TooLong(length));
+        }
         let padded = length + padding(length).len();
         if rest.len() < padded {
+            self.give_back();
             return Ok(None);
         }
         let start = self.taken;
         self.taken += padded;
         Ok(Some(&self.bytes[start..start + length]))
+    }
+
+    /// Gives back the memory of what was taken, unless a long message is under way.
+    fn give_back(&mut self) {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        if self.bytes.len() <= KEPT_BYTES {
+            self.bytes.shrink_to(KEPT_BYTES);
+        }
     }
 
     /// Bytes that are held.
@@ -119,14 +150,14 @@ fn message_length(bytes: &[u8]) -> Result<Option<usize>, BadStream> {
     let header = match first {
         0x00..=0x3f => HEADER_BYTES,
         0x40..=0x7f => CHANNEL_HEADER_BYTES,
-        _ => return Err(BadStream),
+        _ => return Err(BadStream::Neither),
     };
     let Some(&[_, _, high, low]) = bytes.first_chunk() else {
         return Ok(None);
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
     if header == HEADER_BYTES && length % 4 != 0 {
-        return Err(BadStream);
+        return Err(BadStream::Neither);
     }
     Ok(Some(header + length))
 }
@@ -165,11 +196,36 @@ mod tests {
         for first in [0x80, 0xc0, 0xff] {
             let mut decoder = Decoder::default();
             decoder.extend(&[first]);
-            assert_eq!(decoder.poll(), Err(BadStream), "{first:#x}");
+            assert_eq!(decoder.poll(), Err(BadStream::Neither), "{first:#x}");
         }
         let mut decoder = Decoder::default();
         decoder.extend(&[0, 1, 0, 3]);
-        assert_eq!(decoder.poll(), Err(BadStream));
+        assert_eq!(decoder.poll(), Err(BadStream::Neither));
+    }
+
+    #[test]
+    fn a_message_longer_than_it_may_be_ends_the_stream_at_its_header() {
+        for (header, length) in [([0x40, 0, 0, 97], 101), ([0, 1, 0, 84], 104)] {
+            for (longest, outcome) in [
+                (length, Ok(None)),
+                (length - 1, Err(BadStream::TooLong(length))),
+            ] {
+                let mut decoder = Decoder::default();
+                decoder.extend(&header);
+                assert_eq!(decoder.poll_within(longest), outcome);
+            }
+        }
+    }
+
+    #[test]
+    fn a_decoder_gives_its_memory_back_when_it_is_empty() {
+        let mut decoder = Decoder::default();
+        let long = channel_data(0x4000, &[7; 60_000]);
+        decoder.extend(&[&long[..], &[0x40]].concat());
+        assert!(decoder.poll().unwrap().is_some());
+        assert_eq!(decoder.poll(), Ok(None));
+        assert_eq!(decoder.held(), 1);
+        assert!(decoder.bytes.capacity() <= KEPT_BYTES);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub use binding::Alternate;
 pub use counters::Counters;
 pub use credentials::{RelaySecret, SECRET_BYTES};
 pub use data::{ClientData, ToClient, ToPeer};
-pub use limits::Limits;
+pub use limits::{DATAGRAM_COST_BYTES, Limits};
 pub use policy::{BadNetwork, Network, PeerPolicy};
 
 use crate::turn::message::{Class, Message, Method};
@@ -59,6 +59,10 @@ use strangers::Strangers;
 /// Requests longer than this are dropped, bytes. Chosen: CreatePermission with
 /// forty IPv6 peers and all credentials.
 pub const REQUEST_MAX_BYTES: usize = 2_048;
+
+/// Deadlines of allocations that are gone which are kept in any case. Chosen: few
+/// against the room of one allocation, and sweeping costs nothing that one notices.
+const DEADLINES_SPARE: usize = 1_024;
 
 /// What time it is.
 #[derive(Debug, Clone, Copy)]
@@ -188,7 +192,8 @@ pub struct Server {
     allocations: Arena<Allocation>,
     by_client: HashMap<Ends, AllocationId>,
     by_relay: HashMap<SocketAddr, AllocationId>,
-    /// One entry an allocation, which may be early; and past ones, to be ignored.
+    /// One entry an allocation, which may be early; and past ones, to be ignored:
+    /// at most as many as allocations, and [`DEADLINES_SPARE`].
     deadlines: BinaryHeap<Reverse<(Instant, AllocationId)>>,
     events: VecDeque<ServerEvent>,
     answers: VecDeque<Answer>,
@@ -319,8 +324,8 @@ impl Server {
                 continue;
             };
             if allocation.expires > now.instant {
-                allocation.deadline = allocation.expires;
-                self.deadlines.push(Reverse((allocation.expires, id)));
+                let expires = allocation.expires;
+                self.wake_at(id, expires);
             } else {
                 self.counters.allocations_expired += 1;
                 self.free(id);
@@ -344,6 +349,22 @@ impl Server {
             allocations: self.allocations.len() as u64,
             members: self.members.len() as u64,
             ..self.counters
+        }
+    }
+
+    /// Looks at an allocation at this time, which is not later than it ends.
+    fn wake_at(&mut self, id: AllocationId, at: Instant) {
+        let Some(allocation) = self.allocations.get_mut(id) else {
+            return;
+        };
+        allocation.deadline = at;
+        self.deadlines.push(Reverse((at, id)));
+        if self.deadlines.len() > 2 * self.allocations.len() + DEADLINES_SPARE {
+            self.deadlines.retain(|Reverse((at, id))| {
+                self.allocations
+                    .get(*id)
+                    .is_some_and(|allocation| allocation.deadline == *at)
+            });
         }
     }
 

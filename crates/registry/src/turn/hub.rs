@@ -34,10 +34,11 @@ pub struct SocketCounters {
     pub streams: u64,
     /// Streams closed at once: too many, or no room on their way.
     pub streams_refused: u64,
-    /// Streams closed because what they held was neither STUN nor ChannelData.
+    /// Streams closed because what they held was neither STUN nor ChannelData, or
+    /// longer than a request although they had no allocation.
     pub streams_bad: u64,
-    /// Streams closed because they had no allocation and said nothing.
-    pub streams_silent: u64,
+    /// Streams closed because they had no allocation for too long.
+    pub streams_idle: u64,
     /// System calls that sent datagrams.
     pub bursts_sent: u64,
     /// Datagrams dropped because the kernel had no room.
@@ -271,7 +272,8 @@ impl Hub {
         let ip = addresses::relay_ip(&self.ports.ips, &self.ports.own, reached, family);
         let ip = ip.ok_or(NoRelay::Family)?;
         let (socket, relayed) = self.ports.open(ip, port).map_err(|error| {
-            tracing::warn!(%error, "no port for a relay");
+            // Counted as 508; one line for every request would fill the log.
+            tracing::debug!(%error, "no port for a relay");
             NoRelay::Capacity
         })?;
         let hub = self.me.upgrade().ok_or(NoRelay::Capacity)?;

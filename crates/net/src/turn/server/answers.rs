@@ -1,7 +1,8 @@
 //! Answers, and what they cost a stranger.
 
 use super::authenticate::Signer;
-use super::{Answer, Ends, Now, Server};
+use super::strangers::Source;
+use super::{Answer, Ends, Now, Server, Via};
 use crate::turn::credential::PasswordAlgorithm;
 use crate::turn::message::{Message, Writer, code, kind};
 
@@ -14,6 +15,19 @@ impl Server {
         self.answers.push_back(Answer { to, bytes });
     }
 
+    /// Whether somebody who is not known may have one more answer.
+    pub(super) fn admit(&mut self, now: Now, from: &Ends, request: &Message<'_>) -> bool {
+        let ip = from.remote.ip();
+        let nonce = request.find(kind::NONCE);
+        let proved = from.via != Via::Udp
+            || nonce.is_some_and(|nonce| self.nonces.is_fresh(now.instant, ip, nonce));
+        let source = match proved {
+            true => Source::Proved(ip),
+            false => Source::Unproved(ip),
+        };
+        self.strangers.admit(now.instant, source)
+    }
+
     /// Refuses a request of somebody who is not known, if he may have an answer.
     pub(super) fn refuse_stranger(
         &mut self,
@@ -22,7 +36,7 @@ impl Server {
         request: &Message<'_>,
         code: u16,
     ) {
-        if !self.strangers.admit(now.instant, to.remote.ip()) {
+        if !self.admit(now, to, request) {
             self.counters.dropped_strangers += 1;
             return;
         }
@@ -31,12 +45,11 @@ impl Server {
 
     /// 401 or 438: says what credentials are to be combined with (RFC 8489 §9.2.4).
     pub(super) fn challenge(&mut self, now: Now, to: &Ends, request: &Message<'_>, code: u16) {
-        let source = to.remote.ip();
-        if !self.strangers.admit(now.instant, source) {
+        if !self.admit(now, to, request) {
             self.counters.dropped_strangers += 1;
             return;
         }
-        let nonce = self.nonces.make(now.instant, source);
+        let nonce = self.nonces.make(now.instant, to.remote.ip());
         let mut writer = Writer::error(request, code);
         writer
             .put(kind::REALM, self.realm.as_bytes())

@@ -2,6 +2,8 @@
 
 use super::answers::PASSWORD_ALGORITHMS;
 use super::credentials::User;
+use super::limits::CLOCK_LEEWAY;
+use super::strangers::Source;
 use super::{Ends, Now, Server};
 use crate::turn::credential::{Integrity, Key, PasswordAlgorithm};
 use crate::turn::message::{Message, Writer, code, kind};
@@ -62,7 +64,7 @@ impl Server {
         signer
     }
 
-    /// The key that a request of this user must be signed with. A stranger who
+    /// The key that a request of this user, with a good nonce, must be signed with. A stranger who
     /// has used up his answers does not make the server derive keys.
     fn signer(
         &self,
@@ -73,11 +75,12 @@ impl Server {
         algorithm: PasswordAlgorithm,
         integrity: Integrity,
     ) -> Option<Signer> {
+        let source = Source::Proved(ends.remote.ip());
         let allocation = self.by_client.get(ends);
         let known = allocation.and_then(|id| self.allocations.get(*id));
         let key = match known.map(|allocation| &allocation.signer) {
             Some(known) if known.user == user && known.algorithm == algorithm => known.key.clone(),
-            _ if !self.strangers.would_admit(now.instant, ends.remote.ip()) => return None,
+            _ if !self.strangers.would_admit(now.instant, source) => return None,
             _ => Key::new(name, &self.realm, &self.secret.password(name), algorithm),
         };
         Some(Signer {
@@ -88,9 +91,12 @@ impl Server {
         })
     }
 
-    /// Neither expired nor of a removed member.
+    /// Neither expired nor of a removed member; and not good for longer than any
+    /// that are given out now: a removal would not reach so far.
     fn is_good(&self, now: Now, user: &User) -> bool {
-        user.expires > now.unix && !self.members.is_removed(&user.member, user.expires)
+        let latest = now.unix + self.limits.credential_lifetime + CLOCK_LEEWAY;
+        let in_time = now.unix < user.expires && user.expires <= latest;
+        in_time && !self.members.is_removed(&user.member, user.expires)
     }
 }
 

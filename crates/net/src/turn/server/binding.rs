@@ -68,9 +68,7 @@ impl Server {
         let change = request
             .number(kind::CHANGE_REQUEST)
             .filter(|_| other.is_some());
-        if !self.by_client.contains_key(ends)
-            && !self.strangers.admit(now.instant, ends.remote.ip())
-        {
+        if !self.by_client.contains_key(ends) && !self.admit(now, ends, request) {
             self.counters.dropped_strangers += 1;
             return;
         }

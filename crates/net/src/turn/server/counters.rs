@@ -43,6 +43,6 @@ pub struct Counters {
     pub dropped_unpermitted: u64,
     /// Dropped: data to an address of this host where no relay is.
     pub dropped_own: u64,
-    /// Dropped: more than a member may have relayed.
+    /// Dropped: more than a member may have relayed, or ask.
     pub dropped_rate: u64,
 }

@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::answers::unknown_attributes;
 use super::policy::Verdict;
 use super::{AllocationId, Ends, Server};
 use crate::turn::framing::{CHANNEL_HEADER_BYTES, ChannelData};
 use crate::turn::message::{Class, Message, Method, TransactionId, Writer, kind};
+
+/// The attributes of a Send indication that must be understood, and are.
+const KNOWN_IN_SEND: &[u16] = &[kind::XOR_PEER_ADDRESS, kind::DATA, kind::DONT_FRAGMENT];
 
 /// Data that a client sends to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +98,10 @@ impl Server {
         ends: &Ends,
         indication: &Message<'a>,
     ) -> Option<ToPeer<'a>> {
+        if unknown_attributes(indication, KNOWN_IN_SEND).is_some() {
+            self.counters.malformed += 1;
+            return None;
+        }
         let peer = indication.xor_address(kind::XOR_PEER_ADDRESS);
         let (Some(peer), Some(data)) = (peer, indication.find(kind::DATA)) else {
             self.counters.malformed += 1;
@@ -128,7 +136,10 @@ impl Server {
             self.counters.dropped_own += 1;
             return None;
         }
-        if !self.members.take(member, now, &self.limits, data.len()) {
+        if !self
+            .members
+            .may_relay(member, now, &self.limits, data.len())
+        {
             self.counters.dropped_rate += 1;
             return None;
         }
@@ -166,7 +177,7 @@ impl Server {
         }
         if !self
             .members
-            .take(allocation.member, now, &self.limits, data.len())
+            .may_relay(allocation.member, now, &self.limits, data.len())
         {
             self.counters.dropped_rate += 1;
             return None;

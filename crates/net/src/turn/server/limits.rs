@@ -22,13 +22,22 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation; one more is refused with 508. Chosen.
     pub channels: usize,
-    /// Bytes of payload that one member may have relayed in a second, in both
-    /// directions together; what is more is dropped. Chosen: 256 Mbit/s.
+    /// Bytes that one member may have relayed in a second, in both directions
+    /// together, the payload of each datagram and [`DATAGRAM_COST_BYTES`]; what is
+    /// more is dropped. Chosen: 256 Mbit/s.
     pub bytes_per_second: u64,
     /// Bytes that may pass at once after silence. Chosen: a quarter of a second.
     pub burst_bytes: u64,
-    /// Answers that one source without credentials gets in a second. Chosen: an
-    /// office behind one address comes through, and a forged source gets 10 KB/s.
+    /// Requests of one member that are answered in a second; more are dropped.
+    /// Chosen: every allocation of a member renews all its permissions and channels
+    /// within seconds, and opening sockets in a loop takes a few percent of a core.
+    pub requests_per_second: u32,
+    /// Requests of one member that are answered at once.
+    pub requests_burst: u32,
+    /// Answers that one source without credentials gets in a second, and as many
+    /// once more when it has proved that it receives there, by a stream or a nonce.
+    /// Chosen: an office behind one address comes through, and a forged source gets
+    /// 10 KB/s.
     pub strangers_per_second: u32,
     /// Answers that such a source gets at once.
     pub strangers_burst: u32,
@@ -52,6 +61,8 @@ impl Default for Limits {
             channels: 256,
             bytes_per_second: 32 * 1024 * 1024,
             burst_bytes: 8 * 1024 * 1024,
+            requests_per_second: 500,
+            requests_burst: 2_000,
             strangers_per_second: 100,
             strangers_burst: 200,
             lifetime: Duration::from_secs(600),
@@ -61,6 +72,14 @@ impl Default for Limits {
         }
     }
 }
+
+/// What a datagram costs of [`Limits::bytes_per_second`] beside its payload, bytes:
+/// small ones are no cheaper to relay than large ones. Chosen: headers on both sides.
+pub const DATAGRAM_COST_BYTES: usize = 64;
+
+/// By how much credentials may outlive [`Limits::credential_lifetime`]: the clock
+/// was set back since. Chosen.
+pub(super) const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
 
 /// Life of a permission (RFC 8656 §9).
 pub(super) const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);

@@ -1,4 +1,4 @@
-//! What each member has: allocations and a budget of bytes.
+//! What each member has: allocations, and budgets of bytes and requests.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,13 +7,13 @@ use waymesh_proto::AgentId;
 
 use super::AllocationId;
 use super::bucket::{Bucket, Rate};
-use super::limits::Limits;
+use super::limits::{DATAGRAM_COST_BYTES, Limits};
 
 /// A member by number: found without hashing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemberIndex(u32);
 
-/// Everybody who ever had an allocation here. Only members get credentials, so
+/// Everybody who ever asked for something here. Only members get credentials, so
 /// that there are no more than the mesh has members, some 100 bytes each; who
 /// forgets them forgets how much they have used of their budget.
 #[derive(Debug, Default)]
@@ -28,7 +28,8 @@ pub(super) struct Members {
 #[derive(Debug)]
 struct Member {
     allocations: Vec<AllocationId>,
-    bucket: Bucket,
+    bytes: Bucket,
+    requests: Bucket,
 }
 
 impl Members {
@@ -40,7 +41,8 @@ impl Members {
         let index = MemberIndex(u32::try_from(self.all.len()).expect("fewer members than that"));
         self.all.push(Member {
             allocations: Vec::new(),
-            bucket: Bucket::full(now),
+            bytes: Bucket::full(now),
+            requests: Bucket::full(now),
         });
         self.by_id.insert(*id, index);
         index
@@ -65,20 +67,30 @@ impl Members {
         self.with_allocations -= usize::from(now_empty);
     }
 
-    /// Takes bytes out of the member's budget, if there are as many.
-    pub(super) fn take(
+    /// Takes a request out of the member's budget, if there is one left. Data has a
+    /// budget of its own: who sends as much as he may can still prolong his allocation.
+    pub(super) fn may_ask(&mut self, index: MemberIndex, now: Instant, limits: &Limits) -> bool {
+        let rate = Rate {
+            per_second: limits.requests_per_second.into(),
+            burst: limits.requests_burst.into(),
+        };
+        self.all[index.0 as usize].requests.take(now, rate, 1)
+    }
+
+    /// Takes a datagram with so much payload out of the member's budget, if it is covered.
+    pub(super) fn may_relay(
         &mut self,
         index: MemberIndex,
         now: Instant,
         limits: &Limits,
-        bytes: usize,
+        payload: usize,
     ) -> bool {
         let rate = Rate {
             per_second: limits.bytes_per_second,
             burst: limits.burst_bytes,
         };
-        let bucket = &mut self.all[index.0 as usize].bucket;
-        bucket.take(now, rate, bytes as u64)
+        let bucket = &mut self.all[index.0 as usize].bytes;
+        bucket.take(now, rate, (payload + DATAGRAM_COST_BYTES) as u64)
     }
 
     /// Members who have allocations.

@@ -96,9 +96,10 @@ pub(super) enum Verdict {
 
 impl PeerPolicy {
     pub(super) fn judge(&self, ip: IpAddr) -> Verdict {
-        let ip = ip.to_canonical();
+        let own = self.own.contains(&ip);
+        let ip = inner(ip);
         let allowed = self.allow.iter().any(|network| network.contains(ip));
-        match (self.own.contains(&ip), allowed) {
+        match (own || self.own.contains(&ip), allowed) {
             (true, true) => Verdict::Own,
             (true, false) => Verdict::Relays,
             (false, true) => Verdict::Outside,
@@ -114,6 +115,23 @@ impl PeerPolicy {
             self.own.push(ip);
         }
     }
+}
+
+/// The IPv4 address that an address holds, to which a gateway would pass on what is
+/// sent there: IPv4-mapped, ::/96, RFC 6052 (64:ff9b::/96), RFC 3056 (2002::/16).
+fn inner(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip else {
+        return ip;
+    };
+    let [high, low] = match v6.segments() {
+        _ if v6.is_unspecified() || v6.is_loopback() => return ip,
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            [high, low]
+        }
+        [0x2002, high, low, ..] => [high, low],
+        _ => return ip,
+    };
+    Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into()
 }
 
 fn is_open_internet(ip: IpAddr) -> bool {
@@ -136,17 +154,12 @@ fn is_open_v4(ip: Ipv4Addr) -> bool {
 }
 
 /// Not: unspecified and loopback, RFC 4193 (fc00::/7), RFC 4291 (fe80::/10, ff00::/8),
-/// RFC 3879 (fec0::/10), RFC 6666 (100::/64), RFC 8215 (64:ff9b:1::/48); and what holds an IPv4
-/// address is as that address: ::/96, RFC 6052 (64:ff9b::/96), RFC 3056 (2002::/16).
+/// RFC 3879 (fec0::/10), RFC 6666 (100::/64), RFC 8215 (64:ff9b:1::/48), RFC 4380 (2001::/32:
+/// an IPv4 address is hidden in it).
 fn is_open_v6(ip: Ipv6Addr) -> bool {
-    let words = ip.segments();
-    let inner = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
-    match words {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            is_open_v4(inner(high, low))
-        }
-        [0x2002, high, low, ..] => is_open_v4(inner(high, low)),
-        [0x64, 0xff9b, 1, ..] | [0x100, 0, 0, 0, ..] => false,
+    match ip.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => false,
+        [0x64, 0xff9b, 1, ..] | [0x100, 0, 0, 0, ..] | [0x2001, 0, ..] => false,
         [first, ..] => {
             !(first & 0xfe00 == 0xfc00 || first & 0xff80 == 0xfe80 || first & 0xff00 == 0xff00)
         }
@@ -212,6 +225,8 @@ mod tests {
             "64:ff9b:1::1",
             "2002:7f00:1::",
             "2002:c0a8:1::1",
+            "2001::1",
+            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
         ] {
             assert_eq!(policy.judge(ip(denied)), Verdict::Denied, "{denied}");
         }
@@ -230,6 +245,33 @@ mod tests {
         assert_eq!(policy.judge(ip("192.168.0.1")), Verdict::Denied);
         assert_eq!(policy.judge(ip("192.0.2.1")), Verdict::Relays);
         assert_eq!(policy.judge(ip("10.0.0.1")), Verdict::Own);
+    }
+
+    #[test]
+    fn an_address_that_holds_another_is_judged_as_that() {
+        let policy = PeerPolicy {
+            allow: vec!["10.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()],
+            own: vec![ip("203.0.113.1"), ip("10.0.0.1"), ip("2002:cb00:7109::1")],
+        };
+        for (inner, verdict) in [
+            ("203.0.113.1", Verdict::Relays),
+            ("10.0.0.1", Verdict::Own),
+            ("10.0.0.2", Verdict::Outside),
+            ("192.168.0.1", Verdict::Denied),
+        ] {
+            let v4: Ipv4Addr = inner.parse().unwrap();
+            let [a, b, c, d] = v4.octets();
+            for outer in [
+                format!("::ffff:{inner}"),
+                format!("::{inner}"),
+                format!("64:ff9b::{inner}"),
+                format!("2002:{a:02x}{b:02x}:{c:02x}{d:02x}::1"),
+            ] {
+                assert_eq!(policy.judge(ip(&outer)), verdict, "{outer}");
+            }
+        }
+        // What the host itself has is its own in either form.
+        assert_eq!(policy.judge(ip("2002:cb00:7109::1")), Verdict::Relays);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What members ask for (RFC 8656 §7–§10, §12).
 
-use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -64,6 +63,11 @@ impl Server {
             message,
             signer,
         };
+        let member = self.members.index(&asked.signer.user.member, now.instant);
+        if !self.members.may_ask(member, now.instant, &self.limits) {
+            self.counters.dropped_rate += 1;
+            return;
+        }
         if let Some(unknown) = unknown_attributes(message, KNOWN) {
             self.counters.refused_other += 1;
             let mut writer = Writer::error(message, code::UNKNOWN_ATTRIBUTE);
@@ -91,7 +95,9 @@ impl Server {
             .members
             .index(&asked.signer.user.member, asked.now.instant);
         self.make_room(asked.now, member)?;
-        let lifetime = self.lifetime(asked).max(SHORTEST_LIFETIME);
+        // Zero ends an allocation, and there is none: the default (RFC 8656 §7.2).
+        let wanted = wanted_lifetime(asked.message).filter(|wanted| !wanted.is_zero());
+        let lifetime = self.lifetime(asked, wanted);
         let beginning = Beginning {
             ends: asked.ends,
             member,
@@ -105,7 +111,7 @@ impl Server {
         let id = self.allocations.insert(allocation);
         self.by_client.insert(asked.ends, id);
         self.members.add(member, id);
-        self.deadlines.push(Reverse((expires, id)));
+        self.wake_at(id, expires);
         self.events.push_back(ServerEvent::Open {
             allocation: id,
             reached: asked.ends.local.ip(),
@@ -149,10 +155,9 @@ impl Server {
         Ok(())
     }
 
-    /// What LIFETIME asks for, within the limits and the life of the credentials.
-    fn lifetime(&self, asked: &Asked<'_, '_>) -> Duration {
-        let wanted = asked.message.number(kind::LIFETIME);
-        let wanted = wanted.map_or(self.limits.lifetime, |s| Duration::from_secs(s.into()));
+    /// What is asked for, within the limits and the life of the credentials.
+    fn lifetime(&self, asked: &Asked<'_, '_>, wanted: Option<Duration>) -> Duration {
+        let wanted = wanted.unwrap_or(self.limits.lifetime);
         let of_credentials = asked.signer.user.expires.saturating_sub(asked.now.unix);
         let whole = Duration::from_secs(of_credentials.as_secs()).max(SHORTEST_LIFETIME);
         match wanted {
@@ -229,7 +234,7 @@ impl Server {
 
     fn refresh(&mut self, asked: &Asked<'_, '_>) -> Result<(), u16> {
         let id = self.own_allocation(asked)?;
-        let lifetime = self.lifetime(asked);
+        let lifetime = self.lifetime(asked, wanted_lifetime(asked.message));
         if let Some(wanted) = requested_family(asked.message)?
             && self.allocations.get(id).is_some_and(|a| a.family != wanted)
         {
@@ -242,8 +247,8 @@ impl Server {
             // The key is at hand next time.
             allocation.signer = asked.signer.clone();
             if allocation.expires < allocation.deadline {
-                allocation.deadline = allocation.expires;
-                self.deadlines.push(Reverse((allocation.expires, id)));
+                let expires = allocation.expires;
+                self.wake_at(id, expires);
             }
         }
         let mut writer = Writer::success(asked.message);
@@ -317,6 +322,12 @@ impl Server {
 
 /// No allocation lives shorter: lifetimes are told in whole seconds.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
+
+/// What LIFETIME says.
+fn wanted_lifetime(message: &Message<'_>) -> Option<Duration> {
+    let seconds = message.number(kind::LIFETIME)?;
+    Some(Duration::from_secs(seconds.into()))
+}
 
 fn seconds(lifetime: Duration) -> u32 {
     u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)

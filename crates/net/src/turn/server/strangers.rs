@@ -8,14 +8,26 @@ use super::bucket::{Bucket, Rate};
 use super::limits::Limits;
 
 /// Buckets. Sources that fall into one share it; which do, nobody outside
-/// knows. Chosen: 1 MiB, and an attacker who forges all sources must send
+/// knows. Chosen: 1 MiB each, and an attacker who forges all sources must send
 /// [`Limits::strangers_per_second`] to each of them to lock everybody out.
 const BUCKETS: usize = 65_536;
 
-/// A budget for each source, in a table of fixed size.
+/// Whether a source is known to receive at its address. Whoever forges the
+/// address of somebody else uses up what is for sources that have not proved it,
+/// and locks him out of nothing but his first challenge by UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Anybody may have sent the datagram.
+    Unproved(IpAddr),
+    /// It speaks on a stream, or has a nonce that was sent there.
+    Proved(IpAddr),
+}
+
+/// A budget for each source, in tables of fixed size.
 #[derive(Debug)]
 pub(super) struct Strangers {
-    buckets: Box<[Bucket]>,
+    unproved: Box<[Bucket]>,
+    proved: Box<[Bucket]>,
     rate: Rate,
     hasher: RandomState,
     seed: u64,
@@ -24,7 +36,8 @@ pub(super) struct Strangers {
 impl Strangers {
     pub(super) fn new(seed: &[u8; 32], limits: &Limits, now: Instant) -> Self {
         Self {
-            buckets: vec![Bucket::full(now); BUCKETS].into(),
+            unproved: vec![Bucket::full(now); BUCKETS].into(),
+            proved: vec![Bucket::full(now); BUCKETS].into(),
             rate: Rate {
                 per_second: u64::from(limits.strangers_per_second),
                 burst: u64::from(limits.strangers_burst),
@@ -35,14 +48,22 @@ impl Strangers {
     }
 
     /// Whether this source may have one more answer.
-    pub(super) fn admit(&mut self, now: Instant, source: IpAddr) -> bool {
-        let index = self.index(source);
-        self.buckets[index].take(now, self.rate, 1)
+    pub(super) fn admit(&mut self, now: Instant, source: Source) -> bool {
+        let rate = self.rate;
+        let bucket = match source {
+            Source::Unproved(ip) => &mut self.unproved[self.index(ip)],
+            Source::Proved(ip) => &mut self.proved[self.index(ip)],
+        };
+        bucket.take(now, rate, 1)
     }
 
     /// Whether it may have one, without counting it.
-    pub(super) fn would_admit(&self, now: Instant, source: IpAddr) -> bool {
-        self.buckets[self.index(source)].has_one(now, self.rate)
+    pub(super) fn would_admit(&self, now: Instant, source: Source) -> bool {
+        let bucket = match source {
+            Source::Unproved(ip) => &self.unproved[self.index(ip)],
+            Source::Proved(ip) => &self.proved[self.index(ip)],
+        };
+        bucket.has_one(now, self.rate)
     }
 
     fn index(&self, source: IpAddr) -> usize {

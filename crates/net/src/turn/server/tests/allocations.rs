@@ -195,3 +195,13 @@ fn nat_behaviour_is_told_where_there_are_two_addresses() {
     let told = bed.hear(&ends, &request.finish()).expect("an answer");
     assert_eq!(told.code, Some(code::UNKNOWN_ATTRIBUTE));
 }
+
+#[test]
+fn a_lifetime_of_zero_in_an_allocate_is_none() {
+    let mut bed = Bed::new();
+    let told = bed.ask(&mut Client::new(1, 1), Method::Allocate, |w| {
+        udp(w);
+        w.put_number(kind::LIFETIME, 0);
+    });
+    assert_eq!(told.lifetime(), 600);
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::turn::server::limits::CLOCK_LEEWAY;
 
 #[test]
 fn whoever_has_no_credentials_is_told_how_in_a_short_answer() {
@@ -143,4 +144,15 @@ fn a_removed_member_loses_everything_at_once_until_credentials_are_issued_anew()
     let life = Limits::default().credential_lifetime;
     let mut again = Client::until(1, 1, START + Duration::from_secs(10) + life);
     bed.allocate(&mut again);
+}
+
+#[test]
+fn credentials_that_are_good_for_longer_than_any_that_are_given_out_are_refused() {
+    let latest = START + Limits::default().credential_lifetime + CLOCK_LEEWAY;
+    let mut bed = Bed::new();
+    let mut longer = Client::until(1, 1, latest + Duration::from_secs(1));
+    let told = bed.ask(&mut longer, Method::Allocate, udp);
+    assert_eq!(told.code, Some(code::UNAUTHENTICATED));
+    assert_eq!(bed.counters().refused_credentials, 1);
+    bed.allocate(&mut Client::until(1, 2, latest));
 }

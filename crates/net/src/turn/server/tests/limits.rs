@@ -51,6 +51,7 @@ fn permissions_and_channels_end_at_their_limits_with_508_and_come_back_with_time
     let mut bed = Bed::with(|config| {
         config.limits.permissions = 3;
         config.limits.channels = 2;
+        config.limits.credential_lifetime = Duration::from_secs(100_000);
     });
     let mut client = Client::until(1, 1, START + Duration::from_secs(100_000));
     bed.allocate(&mut client);
@@ -98,14 +99,80 @@ fn what_a_member_sends_beyond_its_rate_is_dropped_and_counted() {
     bed.bind(&mut other, 0x4000, "203.0.113.1:1");
     assert!(bed.channel(&client, 0x4000, &[0; 600]).is_some());
     // Both directions count.
-    assert!(bed.hear_peer(0, "203.0.113.1:1", &[0; 400]).is_some());
-    assert!(bed.channel(&client, 0x4000, &[0; 1]).is_none());
-    assert!(bed.hear_peer(0, "203.0.113.1:1", &[0; 1]).is_none());
+    let left = 400 - 2 * DATAGRAM_COST_BYTES;
+    assert!(bed.hear_peer(0, "203.0.113.1:1", &vec![0; left]).is_some());
+    assert!(bed.channel(&client, 0x4000, &[]).is_none());
+    assert!(bed.hear_peer(0, "203.0.113.1:1", &[]).is_none());
     assert_eq!(bed.counters().dropped_rate, 2);
-    assert!(bed.channel(&other, 0x4000, &[0; 1_000]).is_some());
+    let all = 1_000 - DATAGRAM_COST_BYTES;
+    assert!(bed.channel(&other, 0x4000, &vec![0; all]).is_some());
     bed.pass(Duration::from_millis(500));
-    assert!(bed.channel(&client, 0x4000, &[0; 500]).is_some());
-    assert!(bed.channel(&client, 0x4000, &[0; 1]).is_none());
+    let half = 500 - DATAGRAM_COST_BYTES;
+    assert!(bed.channel(&client, 0x4000, &vec![0; half]).is_some());
+    assert!(bed.channel(&client, 0x4000, &[]).is_none());
+}
+
+#[test]
+fn what_a_member_asks_beyond_its_rate_is_dropped_and_counted() {
+    let mut bed = Bed::with(|config| {
+        config.limits.requests_per_second = 1;
+        config.limits.requests_burst = 3;
+    });
+    let (mut client, mut other) = (Client::new(1, 1), Client::new(2, 2));
+    bed.allocate(&mut client);
+    bed.refresh(&mut client, 600);
+    bed.refresh(&mut client, 600);
+    let request = client.request(bed.id(), Method::Refresh, &|_| {});
+    assert_eq!(bed.hear(&client.ends, &request), None);
+    assert_eq!(bed.counters().dropped_rate, 1);
+    bed.allocate(&mut other);
+    bed.pass(Duration::from_secs(1));
+    assert_eq!(bed.refresh(&mut client, 600).class, Class::Success);
+}
+
+#[test]
+fn allocations_made_and_ended_in_a_loop_leave_nothing() {
+    let mut bed = Bed::with(|config| config.limits.requests_burst = u32::MAX);
+    let mut staying = Client::new(2, 2);
+    bed.allocate(&mut staying);
+    let mut client = Client::new(1, 1);
+    for _ in 0..2 * DEADLINES_SPARE {
+        bed.allocate(&mut client);
+        bed.refresh(&mut client, 0);
+        assert!(bed.server.deadlines.len() <= 2 * 2 + DEADLINES_SPARE);
+    }
+    // Whoever stays still ends in time.
+    bed.pass(Duration::from_secs(599));
+    assert_eq!(bed.counters().allocations, 1);
+    bed.pass(Duration::from_secs(1));
+    assert_eq!(bed.counters().allocations, 0);
+}
+
+#[test]
+fn a_flood_from_a_forged_source_does_not_lock_out_who_is_there() {
+    let mut bed = Bed::new();
+    let mut known = Client::new(1, 1);
+    bed.allocate(&mut known);
+    let forged = Client::new(9, 2);
+    while let request = Writer::new(Class::Request, Method::Allocate, bed.id()).finish()
+        && bed.hear(&forged.ends, &request).is_some()
+    {}
+    // By a stream, and by UDP with a nonce that was sent there.
+    bed.allocate(&mut Client::new(1, 3).on_stream(3));
+    known.ends.remote.set_port(4);
+    bed.allocate(&mut known);
+    // What has proved itself is counted too.
+    let mut wrong = Client::new(2, 5).on_stream(5);
+    wrong.password.push('x');
+    let mut answers = 0;
+    while let request = wrong.request(bed.id(), Method::Allocate, &udp)
+        && let Some(told) = bed.hear(&wrong.ends, &request)
+    {
+        wrong.nonce = told.message().find(kind::NONCE).expect("one").to_vec();
+        answers += 1;
+    }
+    // One was used up by the stream before.
+    assert_eq!(answers, Limits::default().strangers_burst - 1);
 }
 
 #[test]

@@ -168,3 +168,22 @@ fn data_before_the_relay_is_open_or_after_it_is_gone_is_dropped() {
     assert_eq!(bed.channel(&client, 0x4000, b"x"), None);
     assert_eq!(bed.hear_peer(0, PEER, b"x"), None);
 }
+
+#[test]
+fn an_indication_with_an_attribute_that_must_be_understood_and_is_not_is_dropped() {
+    let mut bed = Bed::new();
+    let mut client = Client::new(1, 1);
+    bed.allocate(&mut client);
+    bed.permit(&mut client, "203.0.113.1:1");
+    for (attribute, passes) in [(kind::DONT_FRAGMENT, true), (0x7ffe, false), (0x8ffe, true)] {
+        let mut writer = Writer::new(Class::Indication, Method::Send, bed.id());
+        writer
+            .put_xor_address(kind::XOR_PEER_ADDRESS, at("203.0.113.1:1"))
+            .put(attribute, &[])
+            .put(kind::DATA, b"data");
+        let (bytes, now) = (writer.finish(), bed.now());
+        let to = bed.server.handle_client(now, &client.ends, &bytes);
+        assert_eq!(to.is_some(), passes, "{attribute:#x}");
+    }
+    assert_eq!(bed.counters().malformed, 1);
+}
