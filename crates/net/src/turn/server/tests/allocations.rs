@@ -20,8 +20,9 @@ fn an_allocation_tells_both_addresses_and_its_lifetime() {
 
 #[test]
 fn a_lifetime_is_asked_for_within_the_limits_and_0_ends_it() {
-    let mut bed = Bed::new();
-    let mut client = Client::until(1, 1, START + Duration::from_secs(100_000));
+    let long = Duration::from_secs(100_000);
+    let mut bed = Bed::with(|config| config.limits.credential_lifetime = long);
+    let mut client = Client::until(1, 1, START + long);
     bed.allocate(&mut client);
     for (asked, given) in [(700, 700), (1, 600), (3_600, 3_600), (3_601, 3_600)] {
         assert_eq!(bed.refresh(&mut client, asked).lifetime(), given, "{asked}");
