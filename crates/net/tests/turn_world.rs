@@ -21,6 +21,9 @@ use waymesh_net::turn::server::{
 use waymesh_proto::AgentId;
 
 const SERVER_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(5, 5, 5, 5));
+/// As long as the longest test, and longer.
+const CREDENTIAL_LIFETIME: Duration = Duration::from_secs(7_200);
+
 const SECRET: &[u8] = b"secret";
 
 /// Seconds since 1970 when the world begins.
@@ -83,7 +86,10 @@ fn server(seed: u8, now: Instant) -> Server {
             own: vec![SERVER_IP],
             ..PeerPolicy::default()
         },
-        limits: Limits::default(),
+        limits: Limits {
+            credential_lifetime: CREDENTIAL_LIFETIME,
+            ..Limits::default()
+        },
         alternate: None,
         seed: [seed; 32],
     };
@@ -147,7 +153,7 @@ impl World {
     }
 
     fn credentials(&self, host: u8) -> Credentials {
-        let expires = self.unix() + Duration::from_secs(7_200);
+        let expires = self.unix() + CREDENTIAL_LIFETIME;
         let member = AgentId::from_bytes([host; 32]);
         let (username, credential) = RelaySecret::new(SECRET).issue(&member, expires);
         Credentials {
