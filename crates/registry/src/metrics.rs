@@ -170,7 +170,7 @@ metrics! {
     relay_dropped_full: Counter = "waymesh_relay_dropped_full_total";
     /// TURN connections closed because there are too many.
     relay_streams_refused: Counter = "waymesh_relay_streams_refused_total";
-    /// TURN connections closed because of what they said, or because they said nothing.
+    /// TURN connections closed because of what they said, or because they asked for no allocation.
     relay_streams_closed: Counter = "waymesh_relay_streams_closed_total";
 }
 
