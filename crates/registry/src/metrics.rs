@@ -164,7 +164,7 @@ metrics! {
     relay_dropped_unpermitted: Counter = "waymesh_relay_dropped_unpermitted_total";
     /// Data dropped because it was for this machine, and for no relayed address of it.
     relay_dropped_own: Counter = "waymesh_relay_dropped_own_total";
-    /// Data dropped because the member has more relayed than it may.
+    /// Data and requests dropped because the member has more relayed, or asks more, than it may.
     relay_dropped_rate: Counter = "waymesh_relay_dropped_rate_total";
     /// Data dropped because the kernel did not take it, or a member reads too slowly.
     relay_dropped_full: Counter = "waymesh_relay_dropped_full_total";
