@@ -54,6 +54,9 @@ fn skipped(error: std::io::Error) {
     eprintln!("SKIPPED: turnutils_uclient does not run ({error}); install coturn");
 }
 
+/// How long a hostile client goes on, if it does not end before.
+const HOSTILE_FOR: Duration = Duration::from_secs(10);
+
 /// What surrounds a server under test; dropping it ends all of it.
 struct Bed {
     relay: Relay,
@@ -224,8 +227,10 @@ async fn what_hostile_clients_of_coturns_own_tests_send_leaves_the_server_at_wor
     let bed = Bed::new().await;
     let port = bed.udp();
     for kind in ["-N", "-R"] {
-        // How it ends is the client's affair.
-        if bed.run(port, SECRET, &[kind, "-n", "3"]).await.is_none() {
+        // How and when it ends is the client's affair.
+        let flags = [kind, "-n", "3"];
+        let run = bed.run(port, SECRET, &flags);
+        if let Ok(None) = tokio::time::timeout(HOSTILE_FOR, run).await {
             return;
         }
     }
