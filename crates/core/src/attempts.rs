@@ -76,6 +76,12 @@ impl Attempts {
         self.records.iter_mut().find(|record| record.link == link)
     }
 
+    /// What an attempt is for; `None` when it is forgotten.
+    pub(crate) fn purpose(&self, link: LinkId) -> Option<AttemptPurpose> {
+        let record = self.records.iter().find(|record| record.link == link);
+        record.map(|record| record.purpose)
+    }
+
     /// Its link is up, on this path, but not in use.
     pub(crate) fn note_path(&mut self, link: LinkId, path: Path) {
         if let Some(record) = self.find(link).filter(|r| r.ended.is_none()) {

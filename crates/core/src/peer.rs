@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::{AttemptPurpose, PeerState, PeerStatus, Transport, Via};
+use rand::Rng;
+use waymesh_proto::api::{AttemptPurpose, AttemptRole, PeerState, PeerStatus, Transport, Via};
 use waymesh_proto::error::Fault;
 use waymesh_proto::ids::{AgentId, Incarnation, LinkId, MessageId, Name};
 use waymesh_proto::link::Path;
 
 use crate::app::{ClientId, Member};
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, End};
 use crate::backoff::{Backoff, LINK_PAUSE_MAX};
 use crate::link::{Dormant, Link, Trial, Upgrade};
 use crate::mail::Mail;
@@ -226,6 +227,19 @@ impl Peer {
         }
     }
 
+    /// The trial ends without having been used. The next attempt to help a link
+    /// out comes later; attempts at a better one have pauses of their own.
+    pub(crate) fn end_trial(&mut self, now: Instant, end: End, rng: &mut impl Rng) {
+        let Some(trial) = self.trial.take() else {
+            return;
+        };
+        let purpose = self.attempts.purpose(trial.link.id);
+        if trial.role() == AttemptRole::Offered && purpose == Some(AttemptPurpose::Recover) {
+            self.recover.handle_failure(now, rng);
+        }
+        self.attempts.end(now, trial.link.id, end);
+    }
+
     /// When an attempt for this purpose may start at the earliest.
     pub(crate) fn may_start_at(&self, purpose: AttemptPurpose) -> Option<Instant> {
         let other = match purpose {
@@ -300,7 +314,8 @@ impl Peer {
         waits.then_some(scope)
     }
 
-    /// The next moment at which something happens to this peer by itself.
+    /// The next moment at which something happens to this peer by itself; what is
+    /// overdue happens now. One in the past would look as if the host had slept.
     pub(crate) fn poll_timeout(&self, now: Instant, may_connect: bool) -> Option<Instant> {
         let link = self.link.as_ref();
         let connect = (may_connect && !self.sessions.is_trying() && self.may_connect())
@@ -324,6 +339,7 @@ impl Peer {
         .into_iter()
         .flatten()
         .min()
+        .map(|at| at.max(now))
     }
 
     /// Whether an attempt has a chance: the peer's identity is known and it is there.

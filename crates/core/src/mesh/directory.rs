@@ -228,8 +228,8 @@ impl Mesh {
         false
     }
 
-    /// The registry says which incarnation a peer has. It may lie, so a link to
-    /// an earlier one is only questioned.
+    /// The registry says which incarnation a peer has. It may lie, so links to
+    /// an earlier one are only questioned; a trial with it is not worth that.
     fn note_incarnation(&mut self, now: Instant, key: PeerKey, incarnation: Incarnation) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -239,14 +239,18 @@ impl Mesh {
         }
         peer.incarnation = Some(incarnation);
         peer.sessions.abandon();
-        if let Some(link) = peer
-            .link
-            .as_mut()
-            .filter(|link| link.incarnation < incarnation)
-        {
+        let dormant = peer.dormant.as_mut().map(|dormant| &mut dormant.link);
+        let links = peer.link.iter_mut().chain(dormant);
+        for link in links.filter(|link| link.incarnation < incarnation) {
             let rtt = link.liveness.last_rtt().unwrap_or_default();
             link.liveness
                 .handle_doubt(now, RESTART_PATIENCE.max(rtt * 4));
+        }
+        let trial = &mut peer.trial;
+        if let Some(trial) = trial.take_if(|trial| trial.link.incarnation < incarnation) {
+            let reason = "the registry says that the peer restarted".to_owned();
+            peer.attempts.end(now, trial.link.id, failed(reason));
+            self.close(key, trial.link.id);
         }
     }
 

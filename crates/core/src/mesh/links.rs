@@ -220,9 +220,8 @@ impl Mesh {
             peer.attempts.end(now, id, failed(why));
         }
         if peer.trial.as_ref().is_some_and(|trial| trial.link.id == id) {
-            peer.trial = None;
-            peer.attempts
-                .end(now, id, unneeded(format!("it ended unused: {reason}")));
+            let end = unneeded(format!("it ended unused: {reason}"));
+            peer.end_trial(now, end, &mut self.rng);
         }
         peer.dormant.take_if(|dormant| dormant.link.id == id);
         if peer.is_link(id) {

@@ -157,11 +157,7 @@ impl Mesh {
             }
             Verdict::Unneeded => unneeded("the link in use goes on working".into()),
         };
-        if trial.role() == AttemptRole::Offered {
-            peer.recover.handle_failure(now, &mut self.rng);
-        }
-        peer.trial = None;
-        peer.attempts.end(now, id, end);
+        peer.end_trial(now, end, &mut self.rng);
         self.close(key, id);
     }
 
@@ -285,8 +281,8 @@ impl Mesh {
         if peer.is_link(id) {
             return self.lose_link(now, key, why, Fate::Unusable);
         }
-        if peer.trial.take_if(|trial| trial.link.id == id).is_some() {
-            peer.attempts.end(now, id, failed(why.to_owned()));
+        if peer.trial.as_ref().is_some_and(|trial| trial.link.id == id) {
+            peer.end_trial(now, failed(why.to_owned()), &mut self.rng);
         }
         peer.dormant.take_if(|dormant| dormant.link.id == id);
         self.close(key, id);

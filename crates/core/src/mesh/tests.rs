@@ -7,6 +7,7 @@
 )]
 
 mod bounds;
+mod doubts;
 mod mail;
 mod paths;
 

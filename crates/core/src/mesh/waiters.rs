@@ -26,6 +26,8 @@ impl Mesh {
             // Links to it fail: what is sent goes by mailbox.
             peer.link.is_none() && peer.mail.in_use && peer.sessions.not_before().is_some()
         });
+        let linked = key.and_then(|key| self.peers.get(key));
+        let linked = linked.is_some_and(|peer| peer.link.is_some());
         let by_mail = Wanted::MailEcho { asked: None, via };
         let by_link = Wanted::Echo { token: None };
         let wants = match via {
@@ -37,6 +39,11 @@ impl Mesh {
             Some(("mailbox", "the node is not connected to its registry"))
         } else if wants == by_link && !self.makes_links() {
             Some(("link", "this node makes none: its topology is mailbox_only"))
+        } else if via == Via::Link && !linked {
+            Some((
+                "link",
+                "none to the peer is up, and a ping by link makes none",
+            ))
         } else {
             None
         };

@@ -10,7 +10,7 @@ use waymesh_proto::link::Path;
 
 impl Lab {
     /// Two nodes with a link between them, which the first of them has just used.
-    fn linked() -> Self {
+    pub(super) fn linked() -> Self {
         let mut lab = Self::new(&["a", "b"]);
         let id = lab.id();
         lab.command(1, Command::ClaimInbox { id });
@@ -23,16 +23,16 @@ impl Lab {
         lab
     }
 
-    fn peer(&self, at: usize) -> &Peer {
+    pub(super) fn peer(&self, at: usize) -> &Peer {
         self.hosts[at].mesh.peers.values().next().expect("a peer")
     }
 
-    fn links_in_use(&self, at: usize) -> Vec<(LinkId, Path)> {
+    pub(super) fn links_in_use(&self, at: usize) -> Vec<(LinkId, Path)> {
         let link = self.peer(at).link.iter();
         link.map(|link| (link.id, link.pair.path())).collect()
     }
 
-    fn trials(&self) -> [bool; 2] {
+    pub(super) fn trials(&self) -> [bool; 2] {
         [0, 1].map(|at| self.peer(at).trial.is_some())
     }
 
@@ -53,7 +53,7 @@ impl Lab {
         self.told(at, |e| matches!(e, Event::Message { .. }))
     }
 
-    fn attempts(&mut self, at: usize) -> Vec<Attempt> {
+    pub(super) fn attempts(&mut self, at: usize) -> Vec<Attempt> {
         let (id, attempts) = (self.id(), Detail::Attempts);
         self.command(at, Command::ListPeers { id, attempts });
         let last = self.hosts[at].events.iter().rev().find_map(|e| match e {
@@ -64,7 +64,7 @@ impl Lab {
     }
 
     /// What is on its way between the hosts is lost from now on. Gives what was there.
-    fn cut(&mut self) -> Vec<BTreeMap<LinkId, (usize, LinkId)>> {
+    pub(super) fn cut(&mut self) -> Vec<BTreeMap<LinkId, (usize, LinkId)>> {
         let hosts = self.hosts.iter_mut();
         hosts.map(|host| std::mem::take(&mut host.links)).collect()
     }
@@ -82,13 +82,13 @@ impl Lab {
         self.run();
     }
 
-    fn change_network(&mut self, at: usize) {
+    pub(super) fn change_network(&mut self, at: usize) {
         let now = self.now;
         self.hosts[at].mesh.handle_network_change(now);
         self.run();
     }
 
-    fn ping(&mut self, at: usize, via: Via) -> MessageId {
+    pub(super) fn ping(&mut self, at: usize, via: Via) -> MessageId {
         let id = self.id();
         let (to, timeout) = ("b".parse().expect("a name"), 5 * SECOND);
         self.command(
@@ -103,7 +103,7 @@ impl Lab {
         id
     }
 
-    fn pong(&self, at: usize, id: MessageId) -> Option<Result<Path, Code>> {
+    pub(super) fn pong(&self, at: usize, id: MessageId) -> Option<Result<Path, Code>> {
         self.hosts[at].events.iter().find_map(|event| match event {
             Event::Pong { id: of, outcome } if *of == id => {
                 Some(outcome.clone().map(|(path, _)| path).map_err(|f| f.code))
@@ -112,7 +112,7 @@ impl Lab {
         })
     }
 
-    fn lose_registry(&mut self) {
+    pub(super) fn lose_registry(&mut self) {
         let now = self.now;
         for host in &mut self.hosts {
             host.mesh.handle_registry(now, RegistryEvent::Disconnected);
