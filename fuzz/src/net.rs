@@ -86,6 +86,7 @@ fn client(now: Instant) -> Client {
         via: Via::Datagrams { server },
         family: RelayFamily::V4,
         credentials: Some(credentials),
+        earlier: None,
         remembered: None,
     };
     Client::new(config, now, [7; 32])

@@ -32,6 +32,7 @@ mod description;
 mod fence;
 mod gathering;
 mod interfaces;
+mod losses;
 mod names;
 mod peer;
 mod randomness;

@@ -169,6 +169,7 @@ impl World {
             },
             family: RelayFamily::V4,
             credentials: Some(self.credentials(host)),
+            earlier: None,
             remembered: None,
         };
         Client::new(config, self.now, [host + 10 * made; 32])

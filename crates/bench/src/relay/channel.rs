@@ -54,6 +54,7 @@ impl Allocation {
             via: Via::Datagrams { server },
             family: RelayFamily::V4,
             credentials: Some(credentials.clone()),
+            earlier: None,
             remembered: None,
         };
         let client = Client::new(config, Instant::now(), rand::random());

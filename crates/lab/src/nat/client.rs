@@ -62,6 +62,7 @@ impl Guest {
             via: Via::Datagrams { server },
             family: RelayFamily::V4,
             credentials,
+            earlier: None,
             remembered: None,
         };
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;

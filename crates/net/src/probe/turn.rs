@@ -82,6 +82,7 @@ fn client(via: Via, asking: &Asking) -> Client {
         via,
         family: RelayFamily::V4,
         credentials: asking.credentials.clone(),
+        earlier: None,
         remembered: None,
     };
     Client::new(config, Instant::now(), seed())

@@ -99,6 +99,10 @@ struct Allocating {
     until: Instant,
     /// An allocation that an earlier client has left was removed.
     has_released: bool,
+    /// What an earlier client signed with, until it is tried.
+    earlier: Option<Credentials>,
+    /// It is tried.
+    has_gone_back: bool,
     /// When to ask again: the removed allocation may linger.
     again_at: Option<Instant>,
     /// Another server was named and is asked (RFC 8489 §10: once).
@@ -126,6 +130,8 @@ impl Client {
             state: State::Allocating(Allocating {
                 until: now + ANSWER_WITHIN,
                 has_released: false,
+                earlier: config.earlier,
+                has_gone_back: false,
                 again_at: None,
                 is_alternate: false,
             }),
@@ -165,6 +171,11 @@ impl Client {
     /// What the server wants requests combined with, for the next client of it.
     pub fn remembered(&self) -> Option<Remembered> {
         self.auth.remembered()
+    }
+
+    /// What requests are signed with now.
+    pub const fn credentials(&self) -> Option<&Credentials> {
+        self.auth.credentials()
     }
 
     /// What was counted so far.
@@ -309,6 +320,11 @@ impl Client {
             State::Closing | State::Over => return,
             // With newer ones a new client will do.
             State::Allocated(_) if self.auth.has_newer() => ClientEvent::Lost { error },
+            // The newer ones were not refused for themselves.
+            State::Allocating(Allocating {
+                has_gone_back: true,
+                ..
+            }) => ClientEvent::Failed { error },
             _ if is_refusal => ClientEvent::CredentialsRefused { error },
             State::Allocating(_) => ClientEvent::Failed { error },
             State::Allocated(_) => ClientEvent::Lost { error },

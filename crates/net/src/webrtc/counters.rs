@@ -13,6 +13,8 @@ pub struct Counters {
     pub socket_full: u64,
     /// Datagrams that the kernel refused to send: no route, or too large for the interface.
     pub unsendable: u64,
+    /// Datagrams not sent because the relay that was to send them is gone.
+    pub relay_gone: u64,
     /// Trickled candidates ignored: too many, not usable here, or unreadable on a link that is up.
     pub candidates_ignored: u64,
     /// Addresses forgotten because a peer was heard from too many others since.

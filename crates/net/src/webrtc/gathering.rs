@@ -20,6 +20,7 @@ use waymesh_proto::ice::{
 use super::candidates::{HostRules, LocalCandidate};
 use super::config::{CandidatePolicy, EndpointConfig};
 use super::interfaces::{Interfaces, Watch};
+use super::losses::Losses;
 use super::names::{self, HostPort, Names, Resolved};
 use super::reflexive::{Answered, Mapping, Reflexive};
 use super::relays::{Kept, RelayEvent, Relays, Roads};
@@ -82,6 +83,7 @@ pub(super) struct Gathering {
     /// Without servers where relays alone count.
     reflexive: Reflexive,
     relays: Relays,
+    losses: Losses,
     /// Until when mappings and allocations are kept; `None` when nobody wants them.
     wanted_until: Option<Instant>,
     news: VecDeque<News>,
@@ -132,6 +134,7 @@ impl Gathering {
             names: Names::default(),
             reflexive: Reflexive::default(),
             relays: Relays::new(roads),
+            losses: Losses::default(),
             wanted_until: None,
             news: VecDeque::new(),
             notices: VecDeque::new(),
@@ -148,9 +151,9 @@ impl Gathering {
         if self.rules.loopback_only {
             return;
         }
-        let post = self.post.clone();
+        let (post, known) = (self.post.clone(), self.interfaces.clone());
         self.tasks.spawn(async move {
-            let watch = Watch::start();
+            let mut watch = Watch::start(known);
             loop {
                 let found = Found::Interfaces(watch.changed().await);
                 if post.send(found).await.is_err() {
@@ -215,6 +218,11 @@ impl Gathering {
 
     const fn is_wanted(&self) -> bool {
         self.wanted_until.is_some()
+    }
+
+    /// Whether there is an allocation with this address.
+    pub(super) fn relays_for(&self, address: SocketAddr) -> bool {
+        self.relays.relays_for(address)
     }
 
     /// Sends from a relayed address; false when it is none.
@@ -308,10 +316,13 @@ impl Gathering {
                 }
                 RelayEvent::Lost(address) => {
                     tracing::debug!(%address, "a relayed address is gone");
-                    self.notice(Notice::NetworkChanged);
+                    self.losses.note(now);
                 }
                 RelayEvent::CredentialsRefused => self.notice(Notice::ServersRefused),
             }
+        }
+        if self.losses.take_due(now) {
+            self.notice(Notice::NetworkChanged);
         }
     }
 
@@ -320,10 +331,15 @@ impl Gathering {
         let is_wanted = self.is_wanted();
         let relays = self.relays.poll_timeout(is_wanted);
         let reflexive = self.reflexive.poll_timeout(is_wanted);
-        [reflexive, relays, self.wanted_until]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            reflexive,
+            relays,
+            self.losses.poll_timeout(),
+            self.wanted_until,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Repeats, refreshes and gives up what is due. `links` says whether there are any.

@@ -88,33 +88,50 @@ fn primary_ips() -> [Option<IpAddr>; 2] {
 #[derive(Debug)]
 pub(super) struct Watch {
     kernel: Option<Kernel>,
+    /// What was told last.
+    last: Interfaces,
 }
 
 impl Watch {
-    pub(super) fn start() -> Self {
+    /// `last` is what is known already.
+    pub(super) fn start(last: Interfaces) -> Self {
         let kernel = Kernel::listen().inspect_err(|error| {
             tracing::debug!(%error, "the kernel does not tell of addresses; listing them now and then");
         });
         Self {
             kernel: kernel.ok(),
+            last,
         }
     }
 
-    /// What there is, after it may have changed.
-    pub(super) async fn changed(&self) -> Interfaces {
-        sleep(LISTING_PAUSE).await;
-        match &self.kernel {
-            Some(kernel) => {
-                if let Err(error) = kernel.changed().await {
-                    tracing::debug!(%error, "the kernel's word on addresses cannot be read");
-                    sleep(LISTING_INTERVAL).await;
-                }
-                sleep(COALESCE).await;
-                kernel.forget();
+    /// What there is, after the kernel told of something, perhaps of a route alone;
+    /// where it does not tell, after the list has changed.
+    pub(super) async fn changed(&mut self) -> Interfaces {
+        loop {
+            sleep(LISTING_PAUSE).await;
+            let is_told = self.kernel_told().await;
+            let listed = Interfaces::list();
+            if is_told || listed != self.last {
+                self.last = listed.clone();
+                return listed;
             }
-            None => sleep(LISTING_INTERVAL).await,
         }
-        Interfaces::list()
+    }
+
+    /// Waits until it is time to list; whether that is because the kernel has told.
+    async fn kernel_told(&self) -> bool {
+        let Some(kernel) = &self.kernel else {
+            sleep(LISTING_INTERVAL).await;
+            return false;
+        };
+        let told = kernel.changed().await;
+        if let Err(error) = &told {
+            tracing::debug!(%error, "the kernel's word on addresses cannot be read");
+            sleep(LISTING_INTERVAL).await;
+        }
+        sleep(COALESCE).await;
+        kernel.forget();
+        told.is_ok()
     }
 }
 

@@ -461,6 +461,13 @@ impl Peer {
         }
         let is_goodbye = matches!(self.stage, Stage::Ending) && demux::is_alert(&transmit.contents);
         let copies = if is_goodbye { GOODBYE_COPIES } else { 1 };
+        let kind = self.record.local(source).map(|candidate| candidate.kind);
+        let is_relayed = kind == Some(CandidateKind::Relay);
+        if is_relayed && !out.gathering.relays_for(source) {
+            // By the socket it would leave from an address that no peer let in.
+            out.counters.relay_gone += 1;
+            return;
+        }
         for _ in 0..copies {
             out.send(now, source, destination, &transmit.contents);
         }

@@ -16,7 +16,7 @@ use waymesh_proto::ice::{ICE_SERVERS_MAX, IceServer, ServerTried};
 
 pub(super) use self::leg::Roads;
 use self::leg::ToSocket;
-use self::server::Server;
+use self::server::{Server, Taken};
 use super::candidates::LocalCandidate;
 use super::names::Names;
 use super::reflexive::BELIEVED;
@@ -117,8 +117,9 @@ impl Relays {
 
     /// Makes the allocations that are missing.
     pub(super) fn want(&mut self, now: Instant, names: &Names) {
+        let mut taken = self.taken();
         for server in &mut self.servers {
-            server.want(now, names, &self.roads);
+            server.want(now, names, &self.roads, &mut taken);
         }
         self.turn(now);
     }
@@ -151,8 +152,9 @@ impl Relays {
 
     /// A name may have been resolved.
     pub(super) fn handle_resolved(&mut self, now: Instant, names: &Names) {
+        let mut taken = self.taken();
         for server in &mut self.servers {
-            server.handle_resolved(now, names);
+            server.handle_resolved(now, names, &mut taken);
         }
         self.turn(now);
     }
@@ -240,8 +242,11 @@ impl Relays {
     pub(super) fn handle_timeout(&mut self, now: Instant, names: &Names, is_wanted: bool) {
         for server in &mut self.servers {
             server.handle_timeout(now, &self.roads);
-            if is_wanted {
-                server.want(now, names, &self.roads);
+        }
+        if is_wanted {
+            let mut taken = self.taken();
+            for server in &mut self.servers {
+                server.want(now, names, &self.roads, &mut taken);
             }
         }
         self.turn(now);
@@ -275,6 +280,12 @@ impl Relays {
         self.servers
             .iter()
             .flat_map(move |server| server.tried(now))
+    }
+
+    /// Where the datagrams of all legs go.
+    fn taken(&mut self) -> Taken {
+        let legs = self.servers.iter_mut().flat_map(Server::legs_mut);
+        legs.filter_map(|leg| leg.server()).collect()
     }
 
     fn note_relayed(&mut self) {

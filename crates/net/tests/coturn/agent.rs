@@ -196,6 +196,7 @@ impl Agent {
             via: io.via(),
             family: RelayFamily::V4,
             credentials,
+            earlier: None,
             remembered,
         };
         let client = Client::new(config, Instant::now(), seed);

@@ -51,6 +51,7 @@ impl Turn {
             via,
             family: RelayFamily::V4,
             credentials: Some(credentials),
+            earlier: None,
             remembered: None,
         };
         let client = Client::new(config, Instant::now(), rand::random());

@@ -198,7 +198,10 @@ impl Client {
             Asked::Allocate => self.handle_not_allocated(error),
             Asked::Release(Then::Nothing) => self.state = State::Over,
             // It was somebody else's, or it is gone already.
-            Asked::Release(Then::Allocate) => self.ask(Asked::Allocate, 0),
+            Asked::Release(Then::Allocate) => {
+                self.go_back();
+                self.ask(Asked::Allocate, 0);
+            }
             _ if concerns_all => self.end(error),
             Asked::Refresh => self.handle_not_refreshed(error),
             Asked::Permissions(ips) => self.handle_not_permitted(&ips, error),
@@ -226,6 +229,19 @@ impl Client {
                 allocating.again_at = Some(self.now + ALLOCATE_AGAIN);
             }
             _ => self.end(error),
+        }
+    }
+
+    /// An earlier client's name may be the one that the server holds this address to.
+    fn go_back(&mut self) {
+        let State::Allocating(allocating) = &mut self.state else {
+            return;
+        };
+        let earlier = allocating.earlier.take();
+        if let Some(earlier) = earlier.filter(|e| self.auth.credentials() != Some(e)) {
+            allocating.has_released = false;
+            allocating.has_gone_back = true;
+            self.auth.go_back_to(earlier);
         }
     }
 

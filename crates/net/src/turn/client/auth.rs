@@ -92,10 +92,20 @@ impl Auth {
         let Some(earlier) = self.earlier.take() else {
             return false;
         };
+        self.go_back_to(earlier);
+        true
+    }
+
+    /// Signs with what an earlier client used, though newer ones are given.
+    pub(super) fn go_back_to(&mut self, earlier: Credentials) {
         self.credentials = Some(earlier);
         self.went_back = true;
         self.change();
-        true
+    }
+
+    /// What requests are signed with.
+    pub(super) const fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
 
     fn change(&mut self) {

@@ -42,6 +42,9 @@ pub struct ClientConfig {
     pub family: RelayFamily,
     /// Without them only a server that wants none gives an allocation.
     pub credentials: Option<Credentials>,
-    /// What an earlier client of the same server has learnt ([`Client::remembered`]).
+    /// What an earlier client from the same address to the same server signed with:
+    /// coturn refuses other names there (437) for a minute and more.
+    pub earlier: Option<Credentials>,
+    /// What an earlier client of the same server has learnt ([`Client::remembered`](super::Client::remembered)).
     pub remembered: Option<Remembered>,
 }

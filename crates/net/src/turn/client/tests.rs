@@ -38,6 +38,7 @@ fn config(via: Via) -> ClientConfig {
         via,
         family: RelayFamily::V4,
         credentials: Some(user("alice")),
+        earlier: None,
         remembered: None,
     }
 }

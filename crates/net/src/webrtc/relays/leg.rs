@@ -26,6 +26,14 @@ pub(in crate::webrtc) struct Roads {
     pub(in crate::webrtc) wake: Arc<Notify>,
 }
 
+/// Who this node is to a server.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) credentials: Option<Credentials>,
+    /// What an earlier leg to the same address signed with.
+    pub(super) earlier: Option<Credentials>,
+}
+
 /// Datagrams for servers, and where to.
 pub(super) type ToSocket = VecDeque<(SocketAddr, Vec<u8>)>;
 
@@ -49,10 +57,10 @@ impl Leg {
         now: Instant,
         url: IceUrl,
         server: SocketAddr,
-        credentials: Option<Credentials>,
+        identity: Identity,
     ) -> Self {
-        let mut leg = Self::new(url, credentials);
-        leg.begin(now, Via::Datagrams { server });
+        let mut leg = Self::new(url, identity.credentials);
+        leg.begin(now, Via::Datagrams { server }, identity.earlier);
         leg
     }
 
@@ -77,11 +85,12 @@ impl Leg {
         }
     }
 
-    fn begin(&mut self, now: Instant, via: Via) {
+    fn begin(&mut self, now: Instant, via: Via, earlier: Option<Credentials>) {
         let config = ClientConfig {
             via,
             family: RelayFamily::V4,
             credentials: self.credentials.clone(),
+            earlier,
             remembered: None,
         };
         self.client = Some(Box::new(Client::new(config, now, seed())));
@@ -118,6 +127,12 @@ impl Leg {
         if let Some(client) = &mut self.client {
             client.set_credentials(credentials.clone());
         }
+    }
+
+    /// What the latest requests were signed with.
+    pub(super) fn signs_with(&self) -> Option<Credentials> {
+        let client = self.client.as_ref()?;
+        client.credentials().cloned()
     }
 
     /// Takes a datagram of the server, which came to `local`.
@@ -182,7 +197,7 @@ impl Leg {
     pub(super) fn hear_stream(&mut self, now: Instant) {
         while let Some(event) = self.stream.as_mut().and_then(Stream::poll) {
             match event {
-                StreamEvent::Connected => self.begin(now, Via::Stream),
+                StreamEvent::Connected => self.begin(now, Via::Stream, None),
                 StreamEvent::Message(bytes) => {
                     if let Some(client) = &mut self.client {
                         client.handle_datagram(now, &bytes);

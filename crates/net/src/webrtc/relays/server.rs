@@ -9,7 +9,7 @@ use waymesh_proto::ice::{
 };
 use waymesh_proto::link::CandidateKind;
 
-use super::leg::{Leg, Roads, ToSocket};
+use super::leg::{Identity, Leg, Roads, ToSocket};
 use super::{Kept, RelayEvent};
 use crate::turn::client::{ClientEvent, Credentials};
 use crate::webrtc::candidates::LocalCandidate;
@@ -26,11 +26,21 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause. Chosen.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// An allocation that lived this long was a good one: where it is lost, another is
+/// asked for at once. One that dies sooner counts as a failure. Chosen.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+/// Where datagrams of legs go. All leave by one socket: two legs to one address
+/// would be one client to the server there, and end each other's allocation.
+pub(super) type Taken = Vec<SocketAddr>;
+
 /// One TURN server.
 #[derive(Debug)]
 pub(super) struct Server {
     ways: Vec<Way>,
     credentials: Option<Credentials>,
+    /// Those that the leg by datagrams which was lost last signed with.
+    earlier: Option<Credentials>,
     /// Those that race, or the one that won.
     legs: Vec<Leg>,
     stage: Stage,
@@ -55,7 +65,7 @@ enum Stage {
     /// All ways are asked.
     Racing,
     /// One has given this address.
-    Allocated { relayed: SocketAddr },
+    Allocated { relayed: SocketAddr, since: Instant },
     /// None has; all are asked again at this time.
     Failed { again_at: Instant },
 }
@@ -76,6 +86,7 @@ impl Server {
         (!ways.is_empty()).then(|| Self {
             ways,
             credentials: credentials(server),
+            earlier: None,
             legs: Vec::new(),
             stage: Stage::Idle,
             failures: 0,
@@ -109,29 +120,30 @@ impl Server {
     }
 
     /// Starts the race unless there is one, or an allocation, or it failed a moment ago.
-    pub(super) fn want(&mut self, now: Instant, names: &Names, roads: &Roads) {
+    /// What it takes is added to `taken`.
+    pub(super) fn want(&mut self, now: Instant, names: &Names, roads: &Roads, taken: &mut Taken) {
         let is_due = match self.stage {
             Stage::Idle => true,
             Stage::Failed { again_at } => again_at <= now,
             Stage::Ahead { .. } | Stage::Racing | Stage::Allocated { .. } => false,
         };
         if is_due {
-            self.start(now, names, roads);
+            self.start(now, names, roads, taken);
         }
     }
 
-    fn start(&mut self, now: Instant, names: &Names, roads: &Roads) {
+    fn start(&mut self, now: Instant, names: &Names, roads: &Roads, taken: &mut Taken) {
         self.legs.clear();
         self.stage = Stage::Ahead {
             beside_at: now + BESIDE_AFTER,
         };
-        self.ask_udp(now, names);
+        self.ask_udp(now, names, taken);
         if self.legs.is_empty() {
             self.ask_beside(now, roads);
         }
     }
 
-    fn ask_udp(&mut self, now: Instant, names: &Names) {
+    fn ask_udp(&mut self, now: Instant, names: &Names, taken: &mut Taken) {
         let is_udp = |way: &&mut Way| way.url.transport() == IceTransport::Udp;
         for way in self.ways.iter_mut().filter(is_udp) {
             way.begin(now);
@@ -139,10 +151,19 @@ impl Server {
                 Resolved::Addresses(addresses) => {
                     // One of each family: which of them leads there is not known.
                     let first_of = |v4: bool| addresses.iter().find(|a| a.is_ipv4() == v4);
-                    for address in [first_of(true), first_of(false)].into_iter().flatten() {
-                        let (url, credentials) = (way.url.clone(), self.credentials.clone());
-                        let leg = Leg::by_socket(now, url, *address, credentials);
+                    let both = [first_of(true), first_of(false)].into_iter().flatten();
+                    let free: Vec<_> = both.filter(|a| !taken.contains(a)).copied().collect();
+                    if free.is_empty() && !addresses.is_empty() {
+                        way.end(now, ServerOutcome::NotNeeded);
+                    }
+                    for address in free {
+                        let identity = Identity {
+                            credentials: self.credentials.clone(),
+                            earlier: self.earlier.clone(),
+                        };
+                        let leg = Leg::by_socket(now, way.url.clone(), address, identity);
                         self.legs.push(leg);
+                        taken.push(address);
                     }
                 }
                 Resolved::Waiting => {}
@@ -164,11 +185,11 @@ impl Server {
     }
 
     /// A name may have been resolved.
-    pub(super) fn handle_resolved(&mut self, now: Instant, names: &Names) {
+    pub(super) fn handle_resolved(&mut self, now: Instant, names: &Names, taken: &mut Taken) {
         match &mut self.stage {
             Stage::Ahead { .. } | Stage::Racing => {
                 if !self.legs.iter().any(|leg| leg.server().is_some()) {
-                    self.ask_udp(now, names);
+                    self.ask_udp(now, names, taken);
                 }
             }
             Stage::Failed { again_at } => *again_at = now,
@@ -198,7 +219,7 @@ impl Server {
 
     /// The relayed candidate, if there is one.
     pub(super) fn candidate(&self) -> Option<LocalCandidate> {
-        let Stage::Allocated { relayed } = self.stage else {
+        let Stage::Allocated { relayed, .. } = self.stage else {
             return None;
         };
         self.legs.first().map(|leg| LocalCandidate {
@@ -314,8 +335,10 @@ impl Server {
 
     /// The first that has an address is used, the others are closed.
     fn win(&mut self, now: Instant, at: usize, relayed: SocketAddr, to_socket: &mut ToSocket) {
-        self.stage = Stage::Allocated { relayed };
-        self.failures = 0;
+        self.stage = Stage::Allocated {
+            relayed,
+            since: now,
+        };
         self.legs.swap(0, at);
         for leg in &mut self.legs[1..] {
             leg.close(now, to_socket);
@@ -344,11 +367,27 @@ impl Server {
         if let Some(way) = self.ways.iter_mut().find(|way| way.url == *url) {
             way.end(now, failed(why));
         }
-        if let Stage::Allocated { relayed } = self.stage {
+        if self.legs[at].server().is_some() {
+            self.earlier = self.legs[at].signs_with();
+        }
+        if let Stage::Allocated { relayed, since } = self.stage {
             tell(RelayEvent::Lost(relayed));
-            self.stage = Stage::Failed { again_at: now };
+            self.fail(now);
+            if now >= since + GOOD_AFTER {
+                self.failures = 0;
+                self.stage = Stage::Failed { again_at: now };
+            }
         }
         Fate::Ends
+    }
+
+    /// All ways are tried again, later each time.
+    fn fail(&mut self, now: Instant) {
+        let pause = FIRST_PAUSE * 2_u32.pow(self.failures.min(6));
+        self.failures += 1;
+        self.stage = Stage::Failed {
+            again_at: now + pause.min(PAUSE_MAX),
+        };
     }
 
     /// When no leg is left, the others are asked, or all again later.
@@ -358,13 +397,7 @@ impl Server {
         }
         match &mut self.stage {
             Stage::Ahead { beside_at } => *beside_at = now,
-            Stage::Racing => {
-                let pause = FIRST_PAUSE * 2_u32.pow(self.failures.min(6));
-                self.failures += 1;
-                self.stage = Stage::Failed {
-                    again_at: now + pause.min(PAUSE_MAX),
-                };
-            }
+            Stage::Racing => self.fail(now),
             Stage::Idle | Stage::Allocated { .. } | Stage::Failed { .. } => {}
         }
     }
@@ -411,4 +444,72 @@ fn credentials(server: &IceServer) -> Option<Credentials> {
         username: server.username.clone()?,
         credential: server.credential.clone()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::control::{ProxyEnvironment, TlsTrust};
+
+    const URL: &str = "turn:192.0.2.1:3478?transport=udp";
+
+    fn names(now: Instant) -> Names {
+        let mut names = Names::default();
+        // An address is known at once.
+        assert!(names.question(now, &URL.parse().expect("a URL")).is_none());
+        names
+    }
+
+    fn server() -> Server {
+        let server = IceServer {
+            urls: vec![URL.parse().expect("a URL")],
+            username: None,
+            credential: None,
+        };
+        Server::new(&server).expect("a relay")
+    }
+
+    fn roads() -> Roads {
+        Roads {
+            tls: TlsTrust::default(),
+            proxies: ProxyEnvironment::default(),
+            wake: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn of_two_servers_at_one_address_one_is_asked() {
+        let (now, mut taken) = (Instant::now(), Taken::new());
+        let mut servers = [server(), server()];
+        for server in &mut servers {
+            server.want(now, &names(now), &roads(), &mut taken);
+        }
+        assert_eq!(taken, ["192.0.2.1:3478".parse().expect("an address")]);
+        assert_eq!(servers.map(|server| server.legs.len()), [1, 0]);
+    }
+
+    #[test]
+    fn an_allocation_that_dies_young_is_a_failure_each_time() {
+        let (mut now, mut lost) = (Instant::now(), 0);
+        let mut server = server();
+        let relayed = "192.0.2.1:5000".parse().expect("an address");
+        for (lived, pause) in [
+            (Duration::ZERO, FIRST_PAUSE),
+            (GOOD_AFTER - Duration::from_millis(1), FIRST_PAUSE * 2),
+            (GOOD_AFTER, Duration::ZERO),
+            (Duration::ZERO, FIRST_PAUSE),
+        ] {
+            server.want(now, &names(now), &roads(), &mut Taken::new());
+            server.win(now, 0, relayed, &mut ToSocket::new());
+            now += lived;
+            server.lose(now, 0, "gone".into(), &mut |_| lost += 1);
+            server.legs.clear();
+            let again_at = now + pause;
+            assert_eq!(server.stage, Stage::Failed { again_at });
+            now = again_at;
+        }
+        assert_eq!(lost, 4);
+    }
 }

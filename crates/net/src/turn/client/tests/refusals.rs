@@ -150,6 +150,47 @@ fn an_allocation_that_an_earlier_client_left_is_removed_first() {
     assert_eq!(rig.event(), Some(allocated_event()));
 }
 
+/// A client with newer credentials than alice's, and the answer of a server that
+/// holds to alice to each request of anybody else.
+fn held_to_alice() -> Rig {
+    let mut config = config(Via::Datagrams {
+        server: address(SERVER),
+    });
+    config.credentials = Some(user("bob"));
+    config.earlier = Some(user("alice"));
+    let mut rig = Rig::new(config);
+    let first = rig.take();
+    rig.answer(challenge(&first, 401, "nonce"));
+    for method in [Method::Allocate, Method::Refresh] {
+        let request = rig.take();
+        assert_eq!(parse(&request).method(), Some(method));
+        rig.answer(Writer::error(&parse(&request), code::ALLOCATION_MISMATCH).finish());
+        // Nobody has signed it.
+        rig.step();
+    }
+    rig
+}
+
+#[test]
+fn a_server_that_holds_to_an_earlier_name_is_given_it() {
+    let mut rig = held_to_alice();
+    let request = rig.take();
+    assert_eq!(parse(&request).text(kind::USERNAME), Some("alice"));
+    rig.answer(allocation(&request));
+    assert_eq!(rig.event(), Some(allocated_event()));
+}
+
+#[test]
+fn where_the_earlier_name_is_refused_too_the_newer_credentials_are_not_blamed() {
+    let mut rig = held_to_alice();
+    let request = rig.take();
+    rig.answer(refusal(&request, code::UNAUTHENTICATED));
+    let Some(ClientEvent::Failed { error }) = rig.event() else {
+        panic!("a failure");
+    };
+    assert_eq!(error.code(), Some(401));
+}
+
 #[test]
 fn an_allocation_that_somebody_else_holds_is_told_in_less_than_5_s() {
     let mut rig = Rig::datagrams();
