@@ -71,7 +71,11 @@ impl Bed {
         let mut tasks = JoinSet::new();
         tasks.spawn(echo(peer));
         Self {
-            relay: start(Limits::default()),
+            relay: start(Limits {
+                // The client makes its credentials itself, for a day or so.
+                credential_lifetime: Duration::from_secs(2 * 24 * 3_600),
+                ..Limits::default()
+            }),
             tasks,
             peer: port,
         }
