@@ -179,6 +179,8 @@ impl<'a> Session<'a> {
                 }
                 () = nudges.network_changed.notified() => {
                     if receiver.is_stranded() {
+                        // No fault of the registry: it is tried again without a pause.
+                        nudges.network_changed.notify_one();
                         return Trouble::passing("the address of the connection is gone");
                     }
                     // The answer shows whether the connection still carries anything.
