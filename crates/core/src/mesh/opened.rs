@@ -76,7 +76,8 @@ impl Mesh {
         if peer.streams.peer().is_some_and(|known| life < known) {
             return;
         }
-        if peer.link.is_none() && !peer.sessions.is_trying() {
+        let offers_soon = peer.sessions.is_trying() || peer.mail.first_until.is_some();
+        if peer.link.is_none() && !offers_soon {
             // From the first letter on: who keeps writing without a link needs help.
             peer.mail.yields_until.get_or_insert(now + HEAD_START);
         }

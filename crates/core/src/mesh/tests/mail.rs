@@ -235,6 +235,38 @@ fn a_first_call_is_answered_by_mailbox_when_no_link_can_be_made() {
 }
 
 #[test]
+fn an_answer_that_outruns_the_callers_offer_does_not_hold_the_link_up() {
+    let mut lab = Lab::with_mailbox(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    let id = lab.id();
+    let call = Command::Call {
+        id,
+        to: "b".parse().expect("a name"),
+        skill: "add".parse().expect("a name"),
+        priority: Priority::Normal,
+        timeout: 30 * SECOND,
+        idempotent: false,
+        payload: Payload::json("42"),
+    };
+    lab.hosts[0].mesh.handle_command(lab.now, CLIENT, call);
+    lab.run();
+    let call = lab.called(1).expect("the call arrives");
+    let outcome = Ok(Payload::json("43"));
+    let reply = Command::Reply { call, outcome };
+    lab.hosts[1].mesh.handle_command(lab.now, CLIENT, reply);
+    let connect = Command::Connect {
+        id: lab.id(),
+        to: "b".parse().expect("a name"),
+        timeout: SECOND,
+    };
+    lab.hosts[0].mesh.handle_command(lab.now, CLIENT, connect);
+    lab.run();
+    assert!(lab.answer(0, id).is_some(), "the letters are faster");
+    lab.pass(2 * links::LETTER_FIRST);
+    assert!(lab.hosts[0].mesh.peers.values().all(|p| p.link.is_some()));
+}
+
+#[test]
 fn a_message_is_stored_then_delivered_and_its_item_is_taken() {
     let mut lab = Lab::without_links(&["a", "b"]);
     lab.claim(1);
