@@ -19,6 +19,10 @@ use crate::stun::binding::{Binding, Question};
 /// How often a server is asked again. Chosen: NATs forget UDP after 30 s and more.
 const ASK_INTERVAL: Duration = Duration::from_secs(20);
 
+/// By how much the pause grows where a server is silent: it doubles each time, as often
+/// as this. Chosen: up to five minutes and some; when a link is wanted it is asked sooner.
+const DOUBLINGS_MAX: u32 = 4;
+
 /// How old an answer may be that is believed when a link is wanted: links are often made
 /// anew because a NAT has changed. Chosen: beyond what many links at once ask.
 pub(super) const BELIEVED: Duration = Duration::from_secs(1);
@@ -67,8 +71,10 @@ struct Target {
     url: IceUrl,
     server: SocketAddr,
     question: Option<Open>,
-    /// When the next question is due, if it is wanted then.
+    /// When the next question makes sense, if a link is wanted then.
     next: Instant,
+    /// Questions in a row without a good answer.
+    failures: u32,
     mapping: Option<(Mapping, Instant)>,
     failure: Option<String>,
     /// From question to answer, or to giving up.
@@ -94,6 +100,7 @@ impl Reflexive {
                     server: *server,
                     question: None,
                     next: now,
+                    failures: 0,
                     mapping: None,
                     failure: None,
                     took: Duration::ZERO,
@@ -127,6 +134,7 @@ impl Reflexive {
     /// Asks all servers now: the network may be another one.
     pub(super) fn ask_again(&mut self, now: Instant) {
         for target in &mut self.targets {
+            target.failures = 0;
             target.ask(now);
         }
         self.collect();
@@ -135,7 +143,7 @@ impl Reflexive {
     /// Forgets what the servers said: the host's addresses are others.
     pub(super) fn forget(&mut self, now: Instant) {
         for target in &mut self.targets {
-            (target.mapping, target.next) = (None, now);
+            (target.mapping, target.next, target.failures) = (None, now, 0);
         }
     }
 
@@ -149,7 +157,7 @@ impl Reflexive {
     pub(super) fn poll_timeout(&self, is_wanted: bool) -> Option<Instant> {
         let due = self.targets.iter().map(|target| match &target.question {
             Some(open) => open.binding.poll_timeout(),
-            None => is_wanted.then_some(target.next),
+            None => is_wanted.then(|| target.due()),
         });
         due.flatten().min()
     }
@@ -160,7 +168,7 @@ impl Reflexive {
             if let Some(open) = &mut target.question {
                 open.binding.handle_timeout(now);
                 target.hear_outcome(now, None);
-            } else if is_wanted && target.next <= now {
+            } else if is_wanted && target.due() <= now {
                 target.ask(now);
             }
         }
@@ -225,6 +233,12 @@ impl Target {
         });
     }
 
+    /// When it is asked though nothing new is wanted.
+    fn due(&self) -> Instant {
+        let doublings = self.failures.saturating_sub(1).min(DOUBLINGS_MAX);
+        self.next + ASK_INTERVAL * (2_u32.pow(doublings) - 1)
+    }
+
     /// Takes what came of the question, if anything did.
     fn hear_outcome(&mut self, now: Instant, base: Option<SocketAddr>) -> Answered {
         let open = self.question.as_mut();
@@ -243,10 +257,11 @@ impl Target {
             (Ok(_), None) => return Answered::Same,
             (Err(error), _) => {
                 self.failure = Some(error.to_string());
+                self.failures = self.failures.saturating_add(1);
                 return Answered::Same;
             }
         };
-        self.failure = None;
+        (self.failure, self.failures) = (None, 0);
         match self.mapping.replace((mapping, now)) {
             Some((old, _)) if old == mapping => Answered::Same,
             Some((_, at)) if at + CHANGE_WITHIN > now => Answered::Changed(mapping),
@@ -342,6 +357,35 @@ mod tests {
         reflexive.refresh(much_later);
         let new = answer(&mut reflexive, much_later, 52);
         assert!(matches!(new, Answered::New(_)), "{new:?}");
+    }
+
+    #[test]
+    fn a_silent_server_is_asked_after_ever_longer_pauses_and_sooner_when_a_link_is_wanted() {
+        let now = Instant::now();
+        let mut reflexive = asking(now, &[1]);
+        let mut ended = now;
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            while let Some(due) = reflexive.poll_timeout(false) {
+                ended = due;
+                reflexive.handle_timeout(ended, true);
+            }
+            let next = reflexive.poll_timeout(true).expect("it is wanted");
+            pauses.push((next - ended).as_secs());
+            reflexive.handle_timeout(next, true);
+        }
+        assert_eq!(pauses, [20, 40, 80, 160, 320, 320, 320]);
+        while let Some(due) = reflexive.poll_timeout(false) {
+            ended = due;
+            reflexive.handle_timeout(ended, true);
+        }
+        reflexive.doubt(ended + ASK_INTERVAL - Duration::from_millis(1));
+        assert_eq!(reflexive.poll_timeout(false), None);
+        let wanted = ended + ASK_INTERVAL;
+        reflexive.requests.clear();
+        reflexive.doubt(wanted);
+        answer(&mut reflexive, wanted, 50);
+        assert_eq!(reflexive.poll_timeout(true), Some(wanted + ASK_INTERVAL));
     }
 
     #[test]
