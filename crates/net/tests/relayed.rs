@@ -1,4 +1,4 @@
-//! Links through TURN servers: over UDP and TCP, with servers that are silent,
+//! Links through TURN servers: over UDP, TCP and TLS, with servers that are silent,
 //! refuse, or die; and how a link leaves a relay for a direct pair.
 
 #[path = "support/relay.rs"]
@@ -89,10 +89,49 @@ async fn two_nodes_that_offer_relays_alone_link_over_tcp() {
     let mut nodes = Nodes::with([relayed(server.clone()), relayed(server)]);
     for pair in connect(&mut nodes).await {
         assert_eq!(pair.protocol, LinkProtocol::Tcp);
+        assert_eq!(pair.path(), Path::Relay);
     }
     for mark in 0..20 {
         exchange(&mut nodes, LINK, mark).await;
     }
+}
+
+#[tokio::test]
+async fn two_nodes_that_offer_relays_alone_link_over_tls() {
+    let relay = TestRelay::start().await;
+    let config = |url: String| EndpointConfig {
+        tls: relay.trust.clone(),
+        ..relayed(relay.by(&[url]))
+    };
+    let tls = || config(relay.tls_url());
+    for (a, b) in [(tls(), tls()), (tls(), config(relay.udp_url()))] {
+        let mut nodes = Nodes::with([a, b]);
+        let pairs = connect(&mut nodes).await;
+        assert_eq!(pairs[0].protocol, LinkProtocol::Tls);
+        for pair in pairs {
+            assert_eq!(pair.local, CandidateKind::Relay);
+            assert_eq!(pair.path(), Path::Relay);
+        }
+        for mark in 0..20 {
+            exchange(&mut nodes, LINK, mark).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_nobody_vouches_for_gives_no_relay_and_the_record_says_so() {
+    let relay = TestRelay::start().await;
+    let mut nodes = Nodes::with([relayed(relay.by(&[relay.tls_url()]))]);
+    nodes.command(0, LinkCommand::Offer { link: LINK });
+    let why = |nodes: &Nodes| match &nodes.endpoints[0].servers()[0].outcome {
+        ServerOutcome::Failed { why } => Some(why.clone()),
+        _ => None,
+    };
+    nodes
+        .until("the refusal", |nodes| why(nodes).is_some())
+        .await;
+    let why = why(&nodes).expect("until returned");
+    assert!(why.contains("certificate"), "{why}");
 }
 
 #[tokio::test]

@@ -1,14 +1,19 @@
-//! A TURN server on loopback, over UDP and TCP, in one task.
+//! A TURN server on loopback, over UDP, TCP and TLS, in one task.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
+use waymesh_net::control::TlsTrust;
 use waymesh_net::turn::framing::{Decoder, padding};
 use waymesh_net::turn::server::{
     AllocationId, Ends, Limits, Network, Now, PeerPolicy, RelaySecret, SECRET_BYTES, Server,
@@ -21,6 +26,9 @@ use waymesh_proto::ice::IceServer;
 pub(crate) struct TestRelay {
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    /// Who vouches for it.
+    pub(crate) trust: TlsTrust,
     secret: RelaySecret,
     _task: JoinSet<()>,
 }
@@ -30,7 +38,10 @@ impl TestRelay {
         let secret = RelaySecret::new(&[7; SECRET_BYTES]);
         let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let tls_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let tls = tls_listener.local_addr();
         let (udp_address, tcp) = (udp.local_addr(), listener.local_addr());
+        let (acceptor, trust) = acceptor();
         let config = ServerConfig {
             realm: "test".into(),
             secret: secret.clone(),
@@ -51,11 +62,18 @@ impl TestRelay {
             tasks: JoinSet::new(),
             messages_in,
         };
+        let doors = Doors {
+            tcp: listener,
+            tls: tls_listener,
+            acceptor,
+        };
         let mut task = JoinSet::new();
-        task.spawn(host.run(listener, messages));
+        task.spawn(host.run(doors, messages));
         Self {
             udp: udp_address.expect("bound"),
             tcp: tcp.expect("bound"),
+            tls: tls.expect("bound"),
+            trust,
             secret,
             _task: task,
         }
@@ -81,6 +99,36 @@ impl TestRelay {
     pub(crate) fn tcp_url(&self) -> String {
         format!("turn:{}?transport=tcp", self.tcp)
     }
+
+    pub(crate) fn tls_url(&self) -> String {
+        format!("turns:{}?transport=tcp", self.tls)
+    }
+}
+
+/// Where streams come in.
+struct Doors {
+    tcp: TcpListener,
+    tls: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+/// TLS with a certificate of its own, and who trusts it.
+fn acceptor() -> (TlsAcceptor, TlsTrust) {
+    let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]);
+    let signed = signed.expect("a certificate");
+    let base64 = data_encoding::BASE64.encode(signed.cert.der());
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+    let trust = TlsTrust::default().with_ca_pem(pem.as_bytes());
+    let key = PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions of the provider")
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
+        .expect("they belong together");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    (acceptor, trust.expect("a certificate"))
 }
 
 fn unix() -> Duration {
@@ -108,7 +156,7 @@ struct Host {
 }
 
 impl Host {
-    async fn run(mut self, listener: TcpListener, mut messages: mpsc::Receiver<FromStream>) {
+    async fn run(mut self, doors: Doors, mut messages: mpsc::Receiver<FromStream>) {
         let mut next = 0;
         loop {
             tokio::select! {
@@ -117,9 +165,19 @@ impl Host {
                     Some(message) => self.hear(ends, &message),
                     None => self.server.handle_stream_closed(&ends),
                 },
-                Ok((stream, remote)) = listener.accept() => {
+                Ok((stream, remote)) = doors.tcp.accept() => {
                     next += 1;
-                    self.accept(stream, remote, StreamId(next));
+                    stream.set_nodelay(true).expect("connected");
+                    let local = stream.local_addr().expect("connected");
+                    self.accept(async { Some(stream) }, local, remote, StreamId(next));
+                }
+                Ok((stream, remote)) = doors.tls.accept() => {
+                    next += 1;
+                    stream.set_nodelay(true).expect("connected");
+                    let local = stream.local_addr().expect("connected");
+                    let handshake = doors.acceptor.accept(stream);
+                    let secure = async { handshake.await.ok() };
+                    self.accept(secure, local, remote, StreamId(next));
                 }
             }
             self.drain();
@@ -218,17 +276,27 @@ impl Host {
         }
     }
 
-    fn accept(&mut self, stream: TcpStream, remote: SocketAddr, id: StreamId) {
+    fn accept<S>(
+        &mut self,
+        stream: impl Future<Output = Option<S>> + Send + 'static,
+        local: SocketAddr,
+        remote: SocketAddr,
+        id: StreamId,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
         let ends = Ends {
             via: Via::Stream(id),
-            local: stream.local_addr().expect("connected"),
+            local,
             remote,
         };
         let (out, mut outgoing) = mpsc::channel::<Vec<u8>>(256);
         self.streams.insert(ends, out);
         let messages = self.messages_in.clone();
         self.tasks.spawn(async move {
-            let (mut reader, mut writer) = stream.into_split();
+            // A client that does not trust it goes away.
+            let Some(stream) = stream.await else { return };
+            let (mut reader, mut writer) = split(stream);
             let (mut decoder, mut bytes) = (Decoder::default(), [0; 4_096]);
             loop {
                 tokio::select! {
