@@ -25,6 +25,7 @@ mod kind;
 mod matrix;
 mod namespace;
 mod net;
+mod options;
 mod packet;
 mod probe;
 mod proof;
@@ -44,6 +45,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use kind::Kind;
+use options::Families;
 
 /// What to do in networks of every kind.
 #[derive(Debug, clap::Args)]
@@ -57,7 +59,7 @@ enum Verb {
     /// Proves with a test of the lab's own (RFC 5780) that each kind is what it says
     Prove(ProveArgs),
     /// Prints what each kind is, and what is possible between each two
-    Theory,
+    Theory(Families),
     /// Lets faults happen to a pair that exchanges messages without a pause
     Faults(faults::Args),
     /// Tries all pairs of kinds with real processes: first answer, path, time to it
@@ -75,15 +77,15 @@ struct ProveArgs {
 const SKIPPED: u8 = 77;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    if matches!(args.verb, Verb::Theory) {
-        table::print();
+    if let Verb::Theory(args) = &args.verb {
+        table::print(args.sixth());
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(why) = namespace::missing() {
         return Ok(skipped(why));
     }
     match &args.verb {
-        Verb::Theory => Ok(ExitCode::SUCCESS),
+        Verb::Theory(_) => Ok(ExitCode::SUCCESS),
         Verb::Prove(args) => prove(args),
         Verb::Matrix(args) => matrix::run(args),
         Verb::Faults(args) => faults::run(args),

@@ -9,24 +9,22 @@ mod relays;
 mod report;
 mod scene;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
 use super::kind::Kind;
+use super::options::Options;
 use report::{Finding, Report};
 
 /// Which faults to bring about, and how often.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The binary whose processes are tried [default: `waymesh` beside this program]
-    #[arg(long, value_name = "PATH")]
-    waymesh: Option<PathBuf>,
     /// The faults [default: all]
     #[arg(value_enum)]
     names: Vec<Fault>,
@@ -36,24 +34,17 @@ pub(crate) struct Args {
     /// How often each fault happens to a pair
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
+    /// Lets so much time pass from one fault to the next, as in 5s
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = super::duration)]
+    every: Duration,
     /// Faults that are tried at once
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     jobs: u8,
     /// Sleeps ten minutes where else forty seconds are enough
     #[arg(long)]
     long: bool,
-    /// More arguments for all nodes
-    #[arg(long = "node-arg", value_name = "ARG", allow_hyphen_values = true)]
-    node_args: Vec<OsString>,
-    /// More arguments for the registry
-    #[arg(long = "registry-arg", value_name = "ARG", allow_hyphen_values = true)]
-    registry_args: Vec<OsString>,
-    /// Copies the logs of all processes to folders in here
-    #[arg(long, value_name = "DIR")]
-    keep: Option<PathBuf>,
-    /// Prints each fault as a line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// Something that happens to a pair.
@@ -110,10 +101,10 @@ pub(crate) struct Conditions {
     pub(crate) binary: PathBuf,
     pub(crate) kinds: Option<(Kind, Kind)>,
     pub(crate) runs: u16,
+    /// How long after a fault the next one happens at the earliest.
+    pub(crate) every: Duration,
     pub(crate) sleep: Sleep,
-    pub(crate) node_args: Vec<OsString>,
-    pub(crate) registry_args: Vec<OsString>,
-    pub(crate) keep: Option<PathBuf>,
+    pub(crate) options: Options,
 }
 
 impl Fault {
@@ -148,20 +139,19 @@ impl Fault {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let conditions = Conditions {
-        binary: crate::binary(args.waymesh.as_deref())?,
+        binary: args.options.binary()?,
         kinds: args.kinds,
         runs: args.runs,
+        every: args.every,
         sleep: if args.long { Sleep::Long } else { Sleep::Short },
-        node_args: args.node_args.clone(),
-        registry_args: args.registry_args.clone(),
-        keep: args.keep.clone(),
+        options: args.options.clone(),
     };
     let faults = if args.names.is_empty() {
         Fault::value_variants()
     } else {
         &args.names
     };
-    let report = Report::new(args.json);
+    let report = Report::new(args.options.json);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..usize::from(args.jobs).min(faults.len()) {

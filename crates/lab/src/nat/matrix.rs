@@ -4,8 +4,6 @@
 mod pair;
 mod report;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,17 +13,16 @@ use anyhow::{Context, Result};
 
 use super::kind::Kind;
 use super::net::Sixth;
+use super::options::{Families, Options};
 use super::proof;
 use super::site::{Door, Member, Site};
+use super::table;
 use pair::Pair;
 use report::{Report, Row};
 
 /// Which pairs to try, and how far apart they are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The binary whose processes are tried [default: `waymesh` beside this program]
-    #[arg(long, value_name = "PATH")]
-    waymesh: Option<PathBuf>,
     /// Only these kinds, each with each
     #[arg(long, value_enum, value_delimiter = ',')]
     kinds: Vec<Kind>,
@@ -38,35 +35,24 @@ pub(crate) struct Args {
     /// Pairs that are tried at once
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     jobs: u8,
-    /// Gives every host IPv6 too, with a firewall where there is a NAT for IPv4
-    #[arg(long)]
-    ipv6: bool,
-    /// More arguments for all nodes
-    #[arg(long = "node-arg", value_name = "ARG", allow_hyphen_values = true)]
-    node_args: Vec<OsString>,
-    /// More arguments for the registry
-    #[arg(long = "registry-arg", value_name = "ARG", allow_hyphen_values = true)]
-    registry_args: Vec<OsString>,
-    /// Copies the logs of all processes here
-    #[arg(long, value_name = "DIR")]
-    keep: Option<PathBuf>,
-    /// Prints each pair and the summary as a line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    families: Families,
+    #[command(flatten)]
+    options: Options,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let binary = crate::binary(args.waymesh.as_deref())?;
+    let options = &args.options;
     let rounds = rounds(&args.kinds, &args.pairs);
-    let sixth = if args.ipv6 {
-        Sixth::With
-    } else {
-        Sixth::Without
-    };
-    let mut site = Site::set(&binary, args.rtt, sixth, args.registry_args.clone())?;
-    let report = Report::new(args.rtt, args.json);
+    let mut site = Site::set(
+        &options.binary()?,
+        args.rtt,
+        args.families.sixth(),
+        options.registry_args.clone(),
+    )?;
+    let report = Report::new(args.rtt, options.json);
     let tried = try_all(&mut site, &rounds, args, &report);
-    if let Some(folder) = &args.keep {
+    if let Some(folder) = &options.keep {
         site.keep_logs(folder)?;
     }
     tried?;
@@ -107,7 +93,7 @@ fn rounds(kinds: &[Kind], pairs: &[(Kind, Kind)]) -> Vec<Vec<(Kind, Kind)>> {
 fn crowd(site: &mut Site, role: &str, kinds: &[Kind], args: &Args) -> Result<Vec<Member>> {
     let begin = |kind: &Kind| {
         let name = format!("{}-{role}", kind.name());
-        site.begin_member(&name, *kind, &args.node_args)
+        site.begin_member(&name, *kind, &args.options.node_args)
     };
     kinds.iter().map(begin).collect()
 }
@@ -135,7 +121,7 @@ fn try_all(
     let doors = |crowd: &[Member]| crowd.iter().map(|member| site.door(member)).collect();
     let (from, to): (Vec<_>, Vec<_>) = (doors(&callers), doors(&callees));
     for round in rounds {
-        try_round(round, (&from, &to), args.jobs.into(), report);
+        try_round(round, (&from, &to), args, report);
     }
     Ok(())
 }
@@ -145,13 +131,13 @@ fn find(crowd: &[Door], kind: Kind) -> Result<&Door> {
     found.with_context(|| format!("nobody is in {}", kind.name()))
 }
 
-fn try_round(round: &[(Kind, Kind)], crowds: (&[Door], &[Door]), jobs: usize, report: &Report) {
+fn try_round(round: &[(Kind, Kind)], crowds: (&[Door], &[Door]), args: &Args, report: &Report) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..jobs.min(round.len()) {
+        for _ in 0..usize::from(args.jobs).min(round.len()) {
             scope.spawn(|| {
                 while let Some(pair) = round.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match try_pair(*pair, crowds) {
+                    match try_pair(*pair, crowds, args.families.sixth()) {
                         Ok(row) => report.row(row),
                         Err(error) => {
                             let (own, their) = (pair.0.name(), pair.1.name());
@@ -164,10 +150,15 @@ fn try_round(round: &[(Kind, Kind)], crowds: (&[Door], &[Door]), jobs: usize, re
     });
 }
 
-fn try_pair((own, their): (Kind, Kind), (from, to): (&[Door], &[Door])) -> Result<Row> {
+fn try_pair(
+    (own, their): (Kind, Kind),
+    (from, to): (&[Door], &[Door]),
+    sixth: Sixth,
+) -> Result<Row> {
     let pair = Pair {
         caller: find(from, own)?,
         callee: find(to, their)?,
+        theory: table::best_path(own, their, sixth),
     };
     pair.play()
 }

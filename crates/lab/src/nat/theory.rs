@@ -4,12 +4,17 @@
 //! relay where TURN over TLS on port 443 gets out. Two NATs are passed when a check of one
 //! side gets in and its answer gets back ([`Udp::meets`]); [`tests`] plays the exchange
 //! over the models of the lab for every combination and finds the same.
+//!
+//! No gate translates IPv6: what is a NAT to IPv4 is a firewall to IPv6, which lets in whom
+//! its filtering lets in, and an address is the same to everybody. So any two networks that
+//! let UDP out meet by IPv6. The registry and its relay have IPv4 alone.
 
 use serde::Serialize;
 use waymesh_proto::link::Path;
 
 use super::firewall::Rule;
 use super::internet::GateConfig;
+use super::net::Sixth;
 use super::translator::Dependence::{self, AddressAndPort, Independent};
 
 /// How UDP gets in and out of a network.
@@ -76,17 +81,33 @@ impl Reach {
         self.udp.is_some() || self.turn_in_tls
     }
 
-    /// The best path between two networks; the relay is on the registry's port 443.
-    pub(crate) fn best_path(self, other: Self) -> Path {
-        match (self.udp, other.udp) {
-            (Some(own), Some(their)) if own.meets(their) => Path::Direct,
-            _ if self.relays() && other.relays() => Path::Relay,
-            _ => Path::Mailbox,
+    /// The best path between two networks whose hosts have IPv4 alone, or both families; the
+    /// relay is on the registry's port 443.
+    pub(crate) fn best_path(self, other: Self, sixth: Sixth) -> Path {
+        let meets = match (self.udp, other.udp, sixth) {
+            (Some(own), Some(their), Sixth::Without) => own.meets(their),
+            (Some(own), Some(their), Sixth::With) => {
+                own.meets(their) || own.untranslated().meets(their.untranslated())
+            }
+            (None, _, _) | (_, None, _) => false,
+        };
+        match meets {
+            true => Path::Direct,
+            false if self.relays() && other.relays() => Path::Relay,
+            false => Path::Mailbox,
         }
     }
 }
 
 impl Udp {
+    /// The same for IPv6.
+    const fn untranslated(self) -> Self {
+        Self {
+            mapping: Independent,
+            filtering: self.filtering,
+        }
+    }
+
     /// Whether two hosts that know each other's address towards a STUN server find a way.
     pub(crate) fn meets(self, other: Self) -> bool {
         self.opens(other) || other.opens(self)

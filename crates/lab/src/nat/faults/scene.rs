@@ -69,7 +69,7 @@ impl Scene {
     ) -> Result<Self> {
         if let Some((one, other)) = conditions.kinds {
             plan.kinds = [one, other];
-            plan.path = table::reach(one).best_path(table::reach(other));
+            plan.path = table::best_path(one, other, Sixth::Without);
             if plan.after.len() == 1 {
                 plan.after = match plan.path {
                     Path::Direct => &[Path::Direct],
@@ -78,13 +78,14 @@ impl Scene {
                 };
             }
         }
-        let args = conditions.registry_args.iter().chain(&plan.registry_args);
+        let options = &conditions.options;
+        let args = options.registry_args.iter().chain(&plan.registry_args);
         let args = args.cloned().collect();
         let mut site = Site::set(&conditions.binary, plan.rtt, Sixth::Without, args)?;
         prepare(&site)?;
         let [one, other] = plan.kinds;
-        let one = site.add_member("anna", one, &conditions.node_args)?;
-        let other = site.add_member("otto", other, &conditions.node_args)?;
+        let one = site.add_member("anna", one, &options.node_args)?;
+        let other = site.add_member("otto", other, &options.node_args)?;
         Ok(Self {
             site,
             members: [one, other],
@@ -139,7 +140,7 @@ impl Scene {
                 .with(|internet| format!("{:?}", internet.dropped()));
             finding.noted(format!("packets dropped: {dropped}"));
         }
-        if let Some(folder) = &conditions.keep {
+        if let Some(folder) = &conditions.options.keep {
             self.site.keep_logs(&folder.join(self.plan.fault.name()))?;
         }
         Ok(finding)
@@ -161,7 +162,10 @@ impl Scene {
         mut fault: impl FnMut(&mut Self, &mut Traffic) -> Result<Instant>,
     ) -> Result<Finding> {
         let played = self.begin().and_then(|mut traffic| {
+            let mut next = Instant::now();
             for run in 1..=conditions.runs {
+                traffic.run_until(next, |_| false)?;
+                next = Instant::now() + conditions.every;
                 let moment = fault(&mut self, &mut traffic)?;
                 let recovered = self.recovered(&mut traffic, moment);
                 recovered.with_context(|| format!("run {run}"))?;

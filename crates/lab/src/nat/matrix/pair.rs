@@ -12,7 +12,6 @@ use waymesh_proto::link::Path;
 
 use super::report::Row;
 use crate::nat::site::Door;
-use crate::nat::table;
 use crate::nat::watch::{At, Heard, Watch};
 
 /// How long a pair may take to the best path that there is. Chosen far above the goal.
@@ -36,6 +35,8 @@ const CALLEE: At = 1;
 pub(super) struct Pair<'a> {
     pub(super) caller: &'a Door,
     pub(super) callee: &'a Door,
+    /// The best path that theory allows them.
+    pub(super) theory: Path,
 }
 
 /// What is known of a pair so far.
@@ -83,14 +84,13 @@ impl Pair<'_> {
     }
 
     pub(super) fn play(self) -> Result<Row> {
-        let theory = table::reach(self.caller.kind).best_path(table::reach(self.callee.kind));
         let mut watch = Watch::new([self.caller.attach()?, self.callee.attach()?]);
         let mut seen = Seen::default();
 
         let begun = Instant::now();
         let first = self.call(&mut watch, CALLER, &mut seen)?;
         let first_answer = begun.elapsed();
-        self.settle(&mut watch, &mut seen, begun, theory)?;
+        self.settle(&mut watch, &mut seen, begun)?;
         let last = self.call(&mut watch, CALLER, &mut seen)?;
         let back = self.call(&mut watch, CALLEE, &mut seen)?;
 
@@ -107,7 +107,7 @@ impl Pair<'_> {
         Ok(Row {
             caller: self.caller.kind,
             callee: self.callee.kind,
-            theory,
+            theory: self.theory,
             first_answer,
             first_path: first.path,
             linked: seen.linked.map(|(path, moment)| (path, since(moment))),
@@ -153,13 +153,7 @@ impl Pair<'_> {
     }
 
     /// Waits until both use the path that theory allows, or time is up, and that it lasts.
-    fn settle(
-        &self,
-        watch: &mut Watch,
-        seen: &mut Seen,
-        begun: Instant,
-        theory: Path,
-    ) -> Result<()> {
+    fn settle(&self, watch: &mut Watch, seen: &mut Seen, begun: Instant) -> Result<()> {
         for at in [CALLER, CALLEE] {
             let attempts = Detail::Now;
             watch.tell(
@@ -170,8 +164,8 @@ impl Pair<'_> {
         }
         loop {
             let until = match seen.common() {
-                Some((Path::Mailbox, since)) if theory == Path::Mailbox => since + NO_LINK,
-                Some((path, since)) if path == theory => since + STABLE,
+                Some((Path::Mailbox, since)) if self.theory == Path::Mailbox => since + NO_LINK,
+                Some((path, since)) if path == self.theory => since + STABLE,
                 _ => begun + LIMIT,
             };
             match watch.next(until.min(begun + LIMIT))? {

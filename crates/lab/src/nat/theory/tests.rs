@@ -16,7 +16,7 @@ fn reach(kind: Kind) -> Reach {
 
 #[test]
 fn the_kinds_reach_each_other_as_is_known_of_them() {
-    let path = |a, b| reach(a).best_path(reach(b));
+    let path = |a, b| reach(a).best_path(reach(b), Sixth::Without);
     assert_eq!(path(Kind::PortRestricted, Kind::PortRestricted), Direct);
     assert_eq!(path(Kind::Symmetric, Kind::AddressRestricted), Direct);
     assert_eq!(path(Kind::Symmetric, Kind::PortRestricted), Relay);
@@ -27,6 +27,23 @@ fn the_kinds_reach_each_other_as_is_known_of_them() {
     assert_eq!(path(Kind::UdpBlocked, Kind::None), Relay);
     assert_eq!(path(Kind::OnlyTcp443, Kind::UdpBlocked), Relay);
     assert_eq!(path(Kind::OnlyRegistry, Kind::None), Mailbox);
+}
+
+#[test]
+fn with_ipv6_every_two_networks_that_let_udp_out_meet() {
+    let is_open = |kind| reach(kind).udp.is_some();
+    for own in crate::nat::proof::all().iter().copied() {
+        for their in crate::nat::proof::all().iter().copied() {
+            let with = reach(own).best_path(reach(their), Sixth::With);
+            let without = reach(own).best_path(reach(their), Sixth::Without);
+            let wanted = if is_open(own) && is_open(their) {
+                Direct
+            } else {
+                without
+            };
+            assert_eq!(with, wanted, "{own:?} and {their:?}");
+        }
+    }
 }
 
 /// Two hosts that check each other as ICE does, over the lab's models.
@@ -46,9 +63,13 @@ const CHECK: u8 = 1;
 const ANSWER: u8 = 2;
 
 impl Punching {
-    fn new(sides: [Udp; 2]) -> Self {
+    fn new(sides: [Udp; 2], sixth: Sixth) -> Self {
         let mut internet = Internet::new(5);
-        let server: SocketAddr = "203.0.113.1:3478".parse().expect("an address");
+        let server = match sixth {
+            Sixth::Without => "203.0.113.1:3478",
+            Sixth::With => "[2001:db8::1]:3478",
+        };
+        let server: SocketAddr = server.parse().expect("an address");
         let host = internet.add_host(&[server.ip()], None);
         let mut hosts = Vec::new();
         let mut own = Vec::new();
@@ -57,7 +78,10 @@ impl Punching {
             let nat = NatConfig::new(side.mapping, side.filtering);
             let outside = Ipv4Addr::new(198, 51, 100, 1 + number);
             let gate = internet.add_gate(GateConfig::Nat(nat, outside), None);
-            let address = IpAddr::from([192, 168, 1, 2 + number]);
+            let address = match sixth {
+                Sixth::Without => IpAddr::from([192, 168, 1, 2 + number]),
+                Sixth::With => IpAddr::from([0x2001, 0xdb8, 1 + u16::from(number), 0, 0, 0, 0, 2]),
+            };
             hosts.push(internet.add_host(&[address], Some(gate)));
             own.push(SocketAddr::new(address, 5_000));
         }
@@ -121,17 +145,24 @@ fn the_rule_agrees_with_the_models() {
             .into_iter()
             .flat_map(|mapping| Dependence::ALL.map(|filtering| Udp { mapping, filtering }))
     };
-    let mut wrong = Vec::new();
-    for (own, their) in all().flat_map(|own| all().map(move |their| (own, their))) {
+    let is_through = |own, their, sixth| {
         let now = Instant::now();
-        let mut punching = Punching::new([own, their]);
+        let mut punching = Punching::new([own, their], sixth);
         punching.gather(now);
         for _ in 0..6 {
             punching.round(now);
         }
-        if punching.is_through != own.meets(their) {
-            wrong.push((own, their, punching.is_through));
+        punching.is_through
+    };
+    let mut wrong = Vec::new();
+    for (own, their) in all().flat_map(|own| all().map(move |their| (own, their))) {
+        if is_through(own, their, Sixth::Without) != own.meets(their) {
+            wrong.push((own, their, Sixth::Without));
+        }
+        let by_sixth = own.untranslated().meets(their.untranslated());
+        if is_through(own, their, Sixth::With) != by_sixth {
+            wrong.push((own, their, Sixth::With));
         }
     }
-    assert!(wrong.is_empty(), "{} of 81: {wrong:#?}", wrong.len());
+    assert!(wrong.is_empty(), "{} of 162: {wrong:#?}", wrong.len());
 }
