@@ -1,25 +1,24 @@
 //! The links to one peer: the one in use, one on trial, one that fell silent.
 //!
 //! A pair has one link in use. A new one beside it is a *trial*: it carries
-//! nothing but probes until it is proved. A link whose peer stopped answering is
+//! nothing but probes until the side that offered it takes it into use. A link whose peer stopped answering is
 //! *dormant*: it carries nothing but a probe now and then, in case the path
 //! comes back before another one does.
 
+mod trial;
+
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::AttemptRole;
 use waymesh_proto::frame::{FrameWriter, Section};
 use waymesh_proto::ids::{Incarnation, LinkId};
 use waymesh_proto::link::{CandidatePair, Path};
 
-use crate::liveness::{Liveness, Pulse};
+use crate::liveness::Liveness;
 
-/// How long the side that offered keeps a trial that is not adopted. Chosen: a
-/// direct pair of addresses is found within two seconds or not at all.
-pub(crate) const TRIAL_OFFERED: Duration = Duration::from_secs(5);
-/// How long the other side keeps it, since the first decides. Chosen: longer by
-/// all that the goodbye may need.
-pub(crate) const TRIAL_ANSWERED: Duration = Duration::from_secs(10);
+#[cfg(test)]
+pub(crate) use trial::TRIAL_OFFERED;
+pub(crate) use trial::{Choice, Said, Trial, Verdict};
+
 /// Pause between the probes of a dormant link. Chosen: a path that is back is
 /// used soon, and a thousand dormant links cost little.
 pub(crate) const DORMANT_PROBE: Duration = Duration::from_secs(2);
@@ -50,6 +49,8 @@ pub(crate) struct Link {
     pub(crate) incarnation: Incarnation,
     pub(crate) liveness: Liveness,
     pub(crate) said_hello: bool,
+    /// The peer is to be told that this node uses the link.
+    pub(crate) owes_word: bool,
     pub(crate) probe: Option<u64>,
     pub(crate) echoes: Vec<u64>,
     pub(crate) last_used: Instant,
@@ -75,6 +76,7 @@ impl Link {
             incarnation,
             liveness: Liveness::new(now),
             said_hello: false,
+            owes_word: false,
             probe: None,
             echoes: Vec::new(),
             last_used: now,
@@ -104,10 +106,13 @@ impl Link {
         self.probe.is_some() || !self.echoes.is_empty()
     }
 
-    /// Writes what is to be said first: who speaks, questions and answers.
+    /// Writes what is to be said first: who speaks, which link is used, questions and answers.
     pub(crate) fn put_head(&mut self, me: Incarnation, writer: &mut FrameWriter) {
         if !std::mem::replace(&mut self.said_hello, true) {
             writer.put(&Section::Hello(me));
+        }
+        if std::mem::take(&mut self.owes_word) {
+            writer.put(&Section::Adopted);
         }
         if let Some(token) = self.probe.take() {
             writer.put(&Section::Probe(token));
@@ -129,84 +134,6 @@ pub(crate) fn among<'a>(
     links.find(|link| link.id == id)
 }
 
-/// A link beside the one in use that is not proved yet.
-#[derive(Debug)]
-pub(crate) struct Trial {
-    pub(crate) link: Link,
-    role: AttemptRole,
-    since: Instant,
-    asked: bool,
-}
-
-/// What a trial should do now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Wait.
-    Wait,
-    /// End: it was not needed.
-    Unneeded,
-    /// End: it was asked and did not answer.
-    Silent,
-}
-
-impl Trial {
-    pub(crate) const fn new(now: Instant, link: Link, role: AttemptRole) -> Self {
-        Self {
-            link,
-            role,
-            since: now,
-            asked: false,
-        }
-    }
-
-    pub(crate) const fn role(&self) -> AttemptRole {
-        self.role
-    }
-
-    /// What the time and the state of the link in use demand. A working path is
-    /// not given up for a worse one: the trial is asked only if it is better, or
-    /// if the one in use may be dead. That it is better, the side that offered decides.
-    pub(crate) fn tend(&mut self, now: Instant, used: &Link) -> Verdict {
-        if self.ends_at() <= now {
-            return Verdict::Unneeded;
-        }
-        if !self.asked && self.is_wanted(now, used) {
-            self.asked = true;
-            self.link.ask(now);
-        } else if self.asked {
-            match self.link.liveness.poll(now) {
-                Pulse::Fine => {}
-                Pulse::Probe(token) => self.link.probe = Some(token),
-                Pulse::Dead => return Verdict::Silent,
-            }
-        }
-        Verdict::Wait
-    }
-
-    fn is_wanted(&self, now: Instant, used: &Link) -> bool {
-        let better = used.pair.path() == Path::Relay && self.link.pair.path() == Path::Direct;
-        used.liveness.is_questioned(now) || (better && self.role == AttemptRole::Offered)
-    }
-
-    fn ends_at(&self) -> Instant {
-        let patience = match self.role {
-            AttemptRole::Offered => TRIAL_OFFERED,
-            AttemptRole::Answered => TRIAL_ANSWERED,
-        };
-        self.since + patience
-    }
-
-    /// When [`Trial::tend`] may say something new by itself.
-    pub(crate) fn poll_timeout(&self) -> Instant {
-        let ends = self.ends_at();
-        if self.asked {
-            ends.min(self.link.liveness.poll_timeout())
-        } else {
-            ends
-        }
-    }
-}
-
 /// Whether a new link could be made with the peer now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signaling {
@@ -223,7 +150,9 @@ pub(crate) struct Dormant {
 }
 
 impl Dormant {
-    pub(crate) fn new(now: Instant, link: Link) -> Self {
+    /// The link is not in use any more.
+    pub(crate) fn new(now: Instant, mut link: Link) -> Self {
+        link.owes_word = false;
         Self {
             link,
             since: now,

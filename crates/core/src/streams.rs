@@ -256,7 +256,8 @@ impl Streams {
             | Section::Probe(_)
             | Section::Echo(_)
             | Section::Goodbye(_)
-            | Section::Revoked(_) => {}
+            | Section::Revoked(_)
+            | Section::Adopted => {}
         }
         Ok(())
     }

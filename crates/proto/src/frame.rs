@@ -12,6 +12,7 @@
 //!   7 refused  stream:u8 seq:v code:v
 //!   8 goodbye  code:v                             the sender is stopping
 //!   9 revoked  length:v text                      a revocation, passed on to whoever may not have it
+//!  10 adopted                                     the sender uses this link from now on
 //! header  = stream:u8 flags:u8 seq:v previous:v lowest:v life_ms:v wait_ms:v
 //! set     = cumulative:v count:v (gap:v length:v)*
 //! v       = a variable-length integer of RFC 9000 §16
@@ -86,6 +87,8 @@ pub enum Section<'a> {
     Goodbye(Code),
     /// The text of a [`crate::membership::Revocation`]; not validated.
     Revoked(&'a [u8]),
+    /// The sender uses this link from now on, and none that was before it.
+    Adopted,
 }
 
 /// What has arrived on a stream and how much more may be sent.
@@ -191,6 +194,7 @@ impl FrameWriter {
                 self.bytes.push(9);
                 self.put_blob(text);
             }
+            Section::Adopted => self.bytes.push(10),
         }
     }
 
@@ -293,6 +297,7 @@ impl<'a> FrameReader<'a> {
             },
             8 => Section::Goodbye(self.code()?),
             9 => Section::Revoked(self.blob()?),
+            10 => Section::Adopted,
             other => return Err(FrameError::Unknown(other)),
         })
     }

@@ -69,6 +69,7 @@ fn next_frame(
     let doubted = peer.incarnation > Some(link.incarnation);
     let data = peer.streams.next_frame().filter(|_| !doubted);
     let due = !link.said_hello
+        || link.owes_word
         || link.has_question()
         || !revocations.after(link.told_revocations).is_empty()
         || peer.streams.ack_due().is_some_and(|due| due <= now);

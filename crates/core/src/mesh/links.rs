@@ -11,7 +11,7 @@ use waymesh_proto::ids::{LinkId, SessionId};
 use waymesh_proto::link::{CandidatePair, DownReason, LinkCommand, LinkEvent, Tried};
 use waymesh_proto::signaling::Signal;
 
-use super::paths::Fate;
+use super::paths::{Fate, Heard};
 use super::{Mesh, Topology};
 use crate::app::{Event, RegistryCommand};
 use crate::attempts::End;
@@ -219,8 +219,14 @@ impl Mesh {
             peer.reason = format!("the last attempt to make a link failed: {why}");
             peer.attempts.end(now, id, failed(why));
         }
-        if peer.trial.as_ref().is_some_and(|trial| trial.link.id == id) {
-            let end = unneeded(format!("it ended unused: {reason}"));
+        if let Some(trial) = peer.trial.as_ref().filter(|trial| trial.link.id == id) {
+            let end = match (trial.role(), reason) {
+                (AttemptRole::Answered, DownReason::ClosedByPeer) => {
+                    "the peer goes on with the link in use".into()
+                }
+                _ => format!("it ended unused: {reason}"),
+            };
+            let end = unneeded(end);
             peer.end_trial(now, end, &mut self.rng);
         }
         peer.dormant.take_if(|dormant| dormant.link.id == id);
@@ -233,8 +239,10 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        if peer.trial.as_ref().is_some_and(|trial| trial.link.id == id) {
-            self.hear_trial(now, key, bytes);
+        if peer.trial.as_ref().is_some_and(|trial| trial.link.id == id)
+            && self.hear_trial(now, key, bytes) == Heard::Handled
+        {
+            return;
         }
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -315,6 +323,7 @@ impl Mesh {
                 return false;
             }
             Section::Revoked(text) => self.hear_revocation(id, text),
+            Section::Adopted => self.revive(now, key, id),
             Section::Message(..)
             | Section::Chunk(..)
             | Section::Ack(_)

@@ -2,9 +2,10 @@
 //! one, and none forgotten that may come back.
 //!
 //! A new link beside the one in use is on trial: nothing but probes goes over
-//! it. Whoever hears a frame on it adopts it, and the old one is closed; so both
-//! sides move, the side that asked last. A link that falls silent is dormant and
-//! asked now and then; an answer brings it back unless a new one was faster.
+//! it. The side that offered adopts it when it is answered and still needed, and
+//! says so; the other side adopts it on that word. Each then closes the old one.
+//! A link that falls silent is dormant and asked now and then; an answer brings
+//! it back unless a new one was faster.
 //!
 //! Invariants: a trial exists only beside a link in use, a dormant link only
 //! where none is in use.
@@ -13,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use waymesh_proto::api::{AttemptOutcome, AttemptRole};
-use waymesh_proto::frame::{FrameReader, Section};
 use waymesh_proto::ids::LinkId;
 use waymesh_proto::link::{LinkCommand, Path};
 
@@ -22,7 +22,7 @@ use super::{Mesh, Topology};
 use crate::app::Event;
 use crate::attempts::End;
 use crate::backoff::REGISTRY_PAUSE_MAX;
-use crate::link::{Dormant, Link, Signaling, Trial, Verdict};
+use crate::link::{Choice, Dormant, Link, Said, Signaling, Trial, Verdict};
 use crate::peer::{PeerKey, Presence, Wanted};
 
 /// How long a link may take to answer after the network has changed. Chosen: a
@@ -43,6 +43,15 @@ pub(super) enum Fate {
     Silent,
     /// It lives, and is not to be used any more.
     Unusable,
+}
+
+/// For whom a frame on a trial was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// For the trial, and it is done with.
+    Handled,
+    /// For the link in use, which the trial is now.
+    InUse,
 }
 
 impl Mesh {
@@ -110,34 +119,49 @@ impl Mesh {
         }
     }
 
-    /// A frame arrived on the trial: the peer is there, and wants to use it.
-    pub(super) fn hear_trial(&mut self, now: Instant, key: PeerKey, bytes: &[u8]) {
+    /// A frame arrived on the trial. Gives whether it is one for the link in use,
+    /// which the trial has become by it.
+    pub(super) fn hear_trial(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Heard {
         let Some(peer) = self.peers.get_mut(&key) else {
-            return;
+            return Heard::Handled;
         };
-        let Some(trial) = peer.trial.take() else {
-            return;
+        let (Some(trial), Some(used)) = (&mut peer.trial, &mut peer.link) else {
+            return Heard::Handled;
         };
-        let first = FrameReader::new(bytes).ok().and_then(|mut r| r.next());
-        let sound = match first {
-            Some(Ok(Section::Hello(life))) => life == trial.link.incarnation,
-            // Channels overtake each other.
-            Some(Ok(_)) => true,
-            Some(Err(_)) | None => false,
+        let id = trial.link.id;
+        let better = trial.is_better(used);
+        let end = match trial.read(frame) {
+            Said::Question => {
+                if trial.handle_question(now, used, frame) == Choice::Adopt {
+                    let why = if better {
+                        "a direct path was found"
+                    } else {
+                        "the link before stopped answering"
+                    };
+                    self.take_trial(now, key, why);
+                }
+                return Heard::Handled;
+            }
+            Said::Adopted => {
+                self.take_trial(now, key, "the peer went over to it");
+                return Heard::InUse;
+            }
+            Said::Goodbye(code) => unneeded(format!("the peer closed it: {code}")),
+            Said::Wrong(why) => {
+                self.counters.bad_frames += 1;
+                failed(why)
+            }
         };
-        if !sound {
-            self.counters.bad_frames += 1;
-            let reason = "what came on it first was no greeting of the peer".to_owned();
-            peer.attempts.end(now, trial.link.id, failed(reason));
-            return self.close(key, trial.link.id);
+        peer.end_trial(now, end, &mut self.rng);
+        self.close(key, id);
+        Heard::Handled
+    }
+
+    fn take_trial(&mut self, now: Instant, key: PeerKey, why: &str) {
+        let peer = self.peers.get_mut(&key);
+        if let Some(trial) = peer.and_then(|peer| peer.trial.take()) {
+            self.adopt(now, key, trial.link, why);
         }
-        let before = peer.link.as_ref().map(|link| link.pair.path());
-        let why = match (before, trial.link.pair.path(), trial.role()) {
-            (Some(Path::Relay), Path::Direct, _) => "a direct path was found",
-            (_, _, AttemptRole::Offered) => "the link before stopped answering",
-            (_, _, AttemptRole::Answered) => "the peer asked for it",
-        };
-        self.adopt(now, key, trial.link, why);
     }
 
     /// Does what the trial's time and the state of the link in use demand.
@@ -161,12 +185,13 @@ impl Mesh {
         self.close(key, id);
     }
 
-    /// A link takes over. Everything that is not settled goes over it again, and
-    /// only now the one before ends.
-    pub(super) fn adopt(&mut self, now: Instant, key: PeerKey, link: Link, why: &str) {
+    /// A link takes over, and the peer is told with the first frame. Everything
+    /// that is not settled goes over it again, and only now the one before ends.
+    pub(super) fn adopt(&mut self, now: Instant, key: PeerKey, mut link: Link, why: &str) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
+        link.owes_word = true;
         let (id, pair, life) = (link.id, link.pair, link.incarnation);
         let replaced = peer.link.replace(link);
         let dormant = peer.dormant.take().map(|dormant| dormant.link);
@@ -214,7 +239,7 @@ impl Mesh {
         self.serve_waiters(now, key);
     }
 
-    /// The peer answered on a link that had fallen silent.
+    /// The peer answered on a link that had fallen silent, or uses it again.
     pub(super) fn revive(&mut self, now: Instant, key: PeerKey, id: LinkId) {
         let peer = self.peers.get_mut(&key);
         let dormant = peer.and_then(|peer| peer.dormant.take_if(|dormant| dormant.link.id == id));

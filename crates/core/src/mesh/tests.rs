@@ -10,6 +10,7 @@ mod bounds;
 mod doubts;
 mod mail;
 mod paths;
+mod trials;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};

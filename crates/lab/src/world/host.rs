@@ -317,7 +317,7 @@ impl World {
             }
             LinkEvent::Frame { link, bytes, .. } => {
                 if let Some(tie) = host.ties.get_mut(link) {
-                    tie.heard = Some(now);
+                    tie.handle_heard(now, bytes);
                 }
                 if let Some((other, _)) = host.links.get(link) {
                     let me = Life {

@@ -22,7 +22,9 @@ pub(super) struct Tie {
     since: Instant,
     pub(super) path: Path,
     /// When a frame came on it last.
-    pub(super) heard: Option<Instant>,
+    heard: Option<Instant>,
+    /// The peer has said that it uses it, or used it.
+    is_used_by_peer: bool,
     /// It fell silent and is not in use: only an answer brings it back.
     pub(super) is_dormant: bool,
 }
@@ -33,8 +35,15 @@ impl Tie {
             since,
             path,
             heard: None,
+            is_used_by_peer: false,
             is_dormant: false,
         }
+    }
+
+    /// A frame of the peer arrives.
+    pub(super) fn handle_heard(&mut self, now: Instant, frame: &[u8]) {
+        self.heard = Some(now);
+        self.is_used_by_peer |= !only_asks(frame);
     }
 
     fn is_quiet(&self, now: Instant) -> bool {
@@ -85,29 +94,22 @@ impl Host {
         let Some(used) = older.next() else {
             return Ok(());
         };
-        let asks = FrameReader::new(frame).is_ok_and(|mut sections| {
-            sections.all(|section| {
-                matches!(
-                    section,
-                    Ok(Section::Hello(_) | Section::Probe(_) | Section::Echo(_))
-                )
-            })
-        });
         hold!(
-            asks,
+            only_asks(frame),
             NothingUnproved,
             "host {at} sends more than probes on {link}, which is not in use"
         );
         let worse = used.path == Path::Direct && trial.path == Path::Relay;
         hold!(
-            !worse || used.is_quiet(now) || self.is_shaken(now),
+            !worse || !asks(frame) || used.is_quiet(now) || self.is_shaken(now),
             NeverForWorse,
             "host {at} asks on {link}, which is relayed, while a direct link works"
         );
         Ok(())
     }
 
-    /// A link was closed: what takes its place has been heard, or it was dead.
+    /// A link was closed: what takes its place has been heard, or it was dead;
+    /// and what is worse takes its place only when the peer uses it already.
     pub(super) fn check_replaced(&self, now: Instant, at: usize, old: Tie, peer: usize) -> Checked {
         let rivals = self.links.iter().filter(|(_, (other, _))| *other == peer);
         let rivals = rivals.filter_map(|(id, _)| Some((id, self.ties.get(id)?)));
@@ -122,7 +124,32 @@ impl Host {
                 NothingUnproved,
                 "host {at} gave a working link up for {link}, on which nothing ever came"
             );
+            let worse = old.path == Path::Direct && tie.path == Path::Relay;
+            hold!(
+                !worse || tie.is_used_by_peer || old.is_quiet(now) || self.is_shaken(now),
+                NeverForWorse,
+                "host {at} gave a working direct link up for {link}, which is relayed"
+            );
         }
         Ok(())
     }
+}
+
+/// Whether a frame asks the peer something.
+fn asks(frame: &[u8]) -> bool {
+    FrameReader::new(frame)
+        .is_ok_and(|mut sections| sections.any(|section| matches!(section, Ok(Section::Probe(_)))))
+}
+
+/// Whether a frame holds nothing that only a link in use carries.
+fn only_asks(frame: &[u8]) -> bool {
+    let question = |section: &Section<'_>| {
+        matches!(
+            section,
+            Section::Hello(_) | Section::Probe(_) | Section::Echo(_)
+        )
+    };
+    FrameReader::new(frame).is_ok_and(|mut sections| {
+        sections.all(|section| section.is_ok_and(|section| question(&section)))
+    })
 }

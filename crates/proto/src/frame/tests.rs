@@ -64,6 +64,8 @@ proptest! {
             Section::Chunk(header, Piece { total: 1_000, offset: 11, bytes: &blob }),
             Section::Refused { stream: header.stream, seq: header.seq, code: Code::Expired },
             Section::Goodbye(Code::IdentityInUse),
+            Section::Revoked(&blob),
+            Section::Adopted,
         ];
         let mut writer = FrameWriter::default();
         for section in &sections {

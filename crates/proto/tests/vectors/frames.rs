@@ -79,6 +79,7 @@ enum Fields {
     Revoked {
         text: String,
     },
+    Adopted,
 }
 
 #[derive(Deserialize)]
@@ -195,6 +196,7 @@ impl Fields {
             },
             Self::Goodbye { code: reason } => Section::Goodbye(code(reason)),
             Self::Revoked { text } => Section::Revoked(text.as_bytes()),
+            Self::Adopted => Section::Adopted,
         }
     }
 }

@@ -41,15 +41,15 @@ impl Lab {
         events.filter(|event| what(event)).count()
     }
 
-    fn moved(&self, at: usize) -> usize {
+    pub(super) fn moved(&self, at: usize) -> usize {
         self.told(at, |e| matches!(e, Event::PathChanged { .. }))
     }
 
-    fn ended(&self, at: usize) -> usize {
+    pub(super) fn ended(&self, at: usize) -> usize {
         self.told(at, |e| matches!(e, Event::PeerDisconnected { .. }))
     }
 
-    fn arrived(&self, at: usize) -> usize {
+    pub(super) fn arrived(&self, at: usize) -> usize {
         self.told(at, |e| matches!(e, Event::Message { .. }))
     }
 
