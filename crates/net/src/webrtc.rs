@@ -302,7 +302,9 @@ impl Endpoint {
 
     /// What was dropped so far, by reason.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let mut counters = self.counters;
+        self.gathering.count(&mut counters);
+        counters
     }
 
     /// Tells the sessions what was found, and what came through relays.

@@ -80,6 +80,10 @@ async fn two_nodes_that_offer_relays_alone_link_over_udp() {
     for mark in 0..20 {
         exchange(&mut nodes, LINK, mark).await;
     }
+    for endpoint in &nodes.endpoints {
+        let counted = endpoint.counters().relays;
+        assert!(counted.sent >= 20 && counted.received >= 20, "{counted:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Counts what this endpoint dropped, by reason.
 
+use crate::turn::client::ClientCounters;
+
 /// What an endpoint dropped since it was bound, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -23,4 +25,10 @@ pub struct Counters {
     pub unknown_channel: u64,
     /// Times that the WebRTC stack panicked and its link was ended.
     pub stack_panics: u64,
+    /// What went through TURN servers, and what was dropped on the way to them and from
+    /// them, by reason; of those that are given up, too.
+    pub relays: ClientCounters,
+    /// Messages for TURN servers dropped because the stream to the server, TCP or TLS,
+    /// took no more, or was over.
+    pub relay_streams_full: u64,
 }

@@ -19,6 +19,7 @@ use waymesh_proto::ice::{
 
 use super::candidates::{HostRules, LocalCandidate};
 use super::config::{CandidatePolicy, EndpointConfig};
+use super::counters::Counters;
 use super::interfaces::{Interfaces, Watch};
 use super::losses::Losses;
 use super::names::{self, HostPort, Names, Resolved};
@@ -356,6 +357,13 @@ impl Gathering {
         self.reflexive.handle_timeout(now, is_wanted);
         self.relays.handle_timeout(now, &self.names, is_wanted);
         self.hear_relays(now);
+    }
+
+    /// Adds what was counted at the relays.
+    pub(super) fn count(&self, counters: &mut Counters) {
+        let relays = self.relays.tally();
+        counters.relays += relays.clients;
+        counters.relay_streams_full += relays.streams_full;
     }
 
     /// Waits until [`Gathering::handle_found`] may find something. Cancel safe.

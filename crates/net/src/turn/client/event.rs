@@ -1,6 +1,7 @@
 //! What a client tells, and what can go wrong with a TURN server.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use waymesh_proto::error::Retry;
@@ -199,4 +200,32 @@ pub struct ClientCounters {
     pub unverified: u64,
     /// Messages that could not be read.
     pub malformed: u64,
+}
+
+impl AddAssign for ClientCounters {
+    fn add_assign(&mut self, other: Self) {
+        // Whole, so that no field is forgotten.
+        let Self {
+            sent,
+            received,
+            dropped_waiting,
+            dropped_full,
+            dropped_refused,
+            dropped_unsendable,
+            dropped_events,
+            unmatched,
+            unverified,
+            malformed,
+        } = other;
+        self.sent += sent;
+        self.received += received;
+        self.dropped_waiting += dropped_waiting;
+        self.dropped_full += dropped_full;
+        self.dropped_refused += dropped_refused;
+        self.dropped_unsendable += dropped_unsendable;
+        self.dropped_events += dropped_events;
+        self.unmatched += unmatched;
+        self.unverified += unverified;
+        self.malformed += malformed;
+    }
 }

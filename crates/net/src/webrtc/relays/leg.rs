@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,12 +13,12 @@ use waymesh_proto::link::LinkProtocol;
 use super::super::randomness::seed;
 use crate::control::{ProxyEnvironment, TlsTrust};
 use crate::turn::client::{
-    Client, ClientConfig, ClientEvent, Credentials, Handled, RelayFamily, Via,
+    Client, ClientConfig, ClientCounters, ClientEvent, Credentials, Handled, RelayFamily, Via,
 };
 use crate::turn::stream::{Stream, StreamEvent};
 
 /// What leads to servers beside the socket of the links.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::webrtc) struct Roads {
     /// Whom TLS trusts to vouch for servers.
     pub(in crate::webrtc) tls: TlsTrust,
@@ -37,10 +38,27 @@ pub(super) struct Identity {
 /// Datagrams for servers, and where to.
 pub(super) type ToSocket = VecDeque<(SocketAddr, Vec<u8>)>;
 
+/// What legs have counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::webrtc) struct Tally {
+    pub(in crate::webrtc) clients: ClientCounters,
+    /// Messages that a stream did not take.
+    pub(in crate::webrtc) streams_full: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.clients += other.clients;
+        self.streams_full += other.streams_full;
+    }
+}
+
 /// One way to one server.
 #[derive(Debug)]
 pub(super) struct Leg {
     pub(super) url: IceUrl,
+    /// Where its datagrams went when that was last looked at.
+    known_at: Option<SocketAddr>,
     /// This host's end of the way, as far as it is known.
     pub(super) local: Option<SocketAddr>,
     /// `None`: the socket of the links.
@@ -61,6 +79,7 @@ impl Leg {
     ) -> Self {
         let mut leg = Self::new(url, identity.credentials);
         leg.begin(now, Via::Datagrams { server }, identity.earlier);
+        leg.known_at = Some(server);
         leg
     }
 
@@ -77,6 +96,7 @@ impl Leg {
     const fn new(url: IceUrl, credentials: Option<Credentials>) -> Self {
         Self {
             url,
+            known_at: None,
             local: None,
             stream: None,
             client: None,
@@ -108,6 +128,25 @@ impl Leg {
     /// Where datagrams of the server come from; `None` by a stream.
     pub(super) fn server(&self) -> Option<SocketAddr> {
         self.client.as_ref().and_then(|client| client.server())
+    }
+
+    /// Whether its server has sent it to another one since [`Leg::stay`].
+    pub(super) fn has_moved(&self) -> bool {
+        self.server() != self.known_at
+    }
+
+    /// Where it is now is its own.
+    pub(super) fn stay(&mut self) {
+        self.known_at = self.server();
+    }
+
+    /// What it has counted.
+    pub(super) fn tally(&self) -> Tally {
+        let client = self.client.as_ref();
+        Tally {
+            clients: client.map(|client| client.counters()).unwrap_or_default(),
+            streams_full: self.stream.as_ref().map_or(0, Stream::dropped),
+        }
     }
 
     /// The relayed address, while there is an allocation.

@@ -2,6 +2,7 @@
 //! comes of it.
 
 use std::net::SocketAddr;
+use std::ops::RangeBounds;
 use std::time::{Duration, Instant};
 
 use waymesh_proto::ice::{
@@ -9,7 +10,7 @@ use waymesh_proto::ice::{
 };
 use waymesh_proto::link::CandidateKind;
 
-use super::leg::{Identity, Leg, Roads, ToSocket};
+use super::leg::{Identity, Leg, Roads, Tally, ToSocket};
 use super::{Kept, RelayEvent};
 use crate::turn::client::{ClientEvent, Credentials};
 use crate::webrtc::candidates::LocalCandidate;
@@ -45,6 +46,8 @@ pub(super) struct Server {
     legs: Vec<Leg>,
     stage: Stage,
     failures: u32,
+    /// What the legs that are gone have counted.
+    past: Tally,
 }
 
 /// One URL of the server, and what came of it.
@@ -90,6 +93,7 @@ impl Server {
             legs: Vec::new(),
             stage: Stage::Idle,
             failures: 0,
+            past: Tally::default(),
         })
     }
 
@@ -133,7 +137,7 @@ impl Server {
     }
 
     fn start(&mut self, now: Instant, names: &Names, roads: &Roads, taken: &mut Taken) {
-        self.legs.clear();
+        self.retire(0..);
         self.stage = Stage::Ahead {
             beside_at: now + BESIDE_AFTER,
         };
@@ -202,7 +206,7 @@ impl Server {
         for leg in &mut self.legs {
             leg.close(now, to_socket);
         }
-        self.legs.clear();
+        self.retire(0..);
         self.stage = Stage::Idle;
         self.failures = 0;
     }
@@ -215,6 +219,46 @@ impl Server {
         };
         let is_there = |local: SocketAddr| hosts.iter().any(|host| host.ip() == local.ip());
         !self.legs.iter().any(|leg| leg.local.is_some_and(is_there))
+    }
+
+    /// Drops legs, and keeps what they have counted.
+    fn retire(&mut self, which: impl RangeBounds<usize>) {
+        for leg in self.legs.drain(which) {
+            self.past += leg.tally();
+        }
+    }
+
+    /// What its legs have counted, those that are gone included.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = self.past;
+        for leg in &self.legs {
+            tally += leg.tally();
+        }
+        tally
+    }
+
+    /// Ends legs whose server has sent them where another leg is already, see [`Taken`].
+    pub(super) fn yield_to(&mut self, now: Instant, taken: &mut Taken) {
+        let mut at = 0;
+        while at < self.legs.len() {
+            let leg = &mut self.legs[at];
+            let moved_to = leg.server().filter(|_| leg.has_moved());
+            leg.stay();
+            match moved_to {
+                Some(server) if taken.contains(&server) => {
+                    let url = &leg.url;
+                    tracing::debug!(%url, %server, "it sends to a server that is asked already");
+                    if let Some(way) = self.ways.iter_mut().find(|way| way.url == *url) {
+                        way.end(now, ServerOutcome::NotNeeded);
+                    }
+                    self.retire(at..=at);
+                }
+                moved_to => {
+                    taken.extend(moved_to);
+                    at += 1;
+                }
+            }
+        }
     }
 
     /// The relayed candidate, if there is one.
@@ -235,6 +279,10 @@ impl Server {
         self.legs
             .iter_mut()
             .find(|leg| leg.relayed() == Some(relayed))
+    }
+
+    pub(super) fn legs(&self) -> impl Iterator<Item = &Leg> {
+        self.legs.iter()
     }
 
     pub(super) fn legs_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
@@ -278,9 +326,7 @@ impl Server {
             match fate {
                 Fate::Goes => at += 1,
                 Fate::Wins => at = 1,
-                Fate::Ends => {
-                    self.legs.remove(at);
-                }
+                Fate::Ends => self.retire(at..=at),
             }
         }
         self.judge(now);
@@ -343,7 +389,7 @@ impl Server {
         for leg in &mut self.legs[1..] {
             leg.close(now, to_socket);
         }
-        self.legs.truncate(1);
+        self.retire(1..);
         let url = &self.legs[0].url;
         for way in &mut self.ways {
             if way.url == *url {
@@ -448,10 +494,7 @@ fn credentials(server: &IceServer) -> Option<Credentials> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::control::{ProxyEnvironment, TlsTrust};
 
     const URL: &str = "turn:192.0.2.1:3478?transport=udp";
 
@@ -471,20 +514,12 @@ mod tests {
         Server::new(&server).expect("a relay")
     }
 
-    fn roads() -> Roads {
-        Roads {
-            tls: TlsTrust::default(),
-            proxies: ProxyEnvironment::default(),
-            wake: Arc::default(),
-        }
-    }
-
     #[test]
     fn of_two_servers_at_one_address_one_is_asked() {
         let (now, mut taken) = (Instant::now(), Taken::new());
         let mut servers = [server(), server()];
         for server in &mut servers {
-            server.want(now, &names(now), &roads(), &mut taken);
+            server.want(now, &names(now), &Roads::default(), &mut taken);
         }
         assert_eq!(taken, ["192.0.2.1:3478".parse().expect("an address")]);
         assert_eq!(servers.map(|server| server.legs.len()), [1, 0]);
@@ -501,7 +536,7 @@ mod tests {
             (GOOD_AFTER, Duration::ZERO),
             (Duration::ZERO, FIRST_PAUSE),
         ] {
-            server.want(now, &names(now), &roads(), &mut Taken::new());
+            server.want(now, &names(now), &Roads::default(), &mut Taken::new());
             server.win(now, 0, relayed, &mut ToSocket::new());
             now += lived;
             server.lose(now, 0, "gone".into(), &mut |_| lost += 1);
