@@ -159,7 +159,7 @@ fn nothing_to_reach_and_bad_urls_are_wrong_usage() {
 #[test]
 fn a_peer_is_shown_with_what_was_tried() {
     let mesh = Mesh::start();
-    let (_alice, _bob) = (mesh.node("alice"), mesh.node("bob"));
+    let (_alice, bob) = (mesh.node("alice"), mesh.node("bob"));
     let ran = mesh.at("alice", &["ping", "bob"]);
     assert_eq!((ran.code, ran.lines.len()), (Some(0), 2), "{ran:?}");
     let trips: Vec<_> = ran.lines.iter().map(|trip| &trip["path"]).collect();
@@ -177,4 +177,11 @@ fn a_peer_is_shown_with_what_was_tried() {
     assert!(attempt["tried"]["pairs"].is_array(), "{ran:?}");
     let ran = mesh.at("alice", &["peers", "-v", "carol"]);
     assert_eq!((ran.code, ran.error_code()), (Some(1), "unknown_peer"));
+
+    // A ping does not wait for somebody to come.
+    let ran = mesh.at("alice", &["ping", "carol", "--timeout", "1h"]);
+    assert_eq!((ran.code, ran.error_code()), (Some(1), "unknown_peer"));
+    bob.interrupted();
+    let ran = mesh.at("alice", &["ping", "bob", "--timeout", "1h"]);
+    assert_eq!((ran.code, ran.error_code()), (Some(1), "peer_offline"));
 }

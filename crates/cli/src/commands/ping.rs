@@ -129,6 +129,7 @@ impl Trip {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let mut sidecar = Sidecar::of(context).await?;
+    seek(&mut sidecar, &args.peer, context).await?;
     // The link last: where there is none, it takes the longest.
     let ways = match args.via {
         Some(way) => vec![way.via()],
@@ -161,5 +162,34 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
     match failure {
         Some(fault) if !answered => Err(fault),
         _ => Ok(Outcome::Done),
+    }
+}
+
+/// Says at once that there is nobody to answer, where the registry knows; the node itself
+/// would wait for the peer to come.
+async fn seek(sidecar: &mut Sidecar, name: &Name, context: &Context) -> Result<(), Fault> {
+    let peers = sidecar.peers(context.timeout).await?;
+    let has_link = |peer: &PeerStatus| peer.agent == *name && peer.path.is_some();
+    if peers.iter().any(has_link) || *name == sidecar.hello().agent {
+        return Ok(());
+    }
+    match sidecar
+        .agents(Some(name.clone()), None, context.timeout)
+        .await
+    {
+        // A registry that is away says nothing of who is there.
+        Err(_) => Ok(()),
+        Ok(found) => match found.iter().find(|agent| agent.name == *name) {
+            Some(agent) if agent.online => Ok(()),
+            Some(_) => Err(Fault::new(
+                Code::PeerOffline,
+                format!("{name} is not connected to the registry, and there is no link to it"),
+            )
+            .with_hint("waymesh send leaves a message in its mailbox")),
+            None => Err(
+                Fault::new(Code::UnknownPeer, format!("no agent is called {name}"))
+                    .with_hint("`waymesh agents` lists the names that the registry knows"),
+            ),
+        },
     }
 }
