@@ -10,8 +10,8 @@ use waymesh_net::turn::credential::{Integrity, Key, PasswordAlgorithm};
 use waymesh_net::turn::framing::{CHANNEL_HEADER_BYTES, ChannelData, Decoder};
 use waymesh_net::turn::message::{Class, Message, Method, TransactionId, Writer, kind};
 use waymesh_net::turn::server::{
-    AllocationId, Ends, Limits, Now, PeerPolicy, RelaySecret, Server, ServerConfig, ServerEvent,
-    StreamId, Via as ServerVia,
+    AllocationId, Ends, Limits, Mark, Now, PeerPolicy, RelaySecret, Server, ServerConfig,
+    ServerEvent, StreamId, Via as ServerVia,
 };
 use waymesh_proto::AgentId;
 use waymesh_proto::ice::Credential;
@@ -206,7 +206,7 @@ pub fn turn_server(data: &[u8]) {
                 }
             }
             _ if what & 16 == 0 => server.handle_stream_closed(client),
-            _ => server.remove_member(now, &AgentId::from_bytes([what; 32])),
+            _ => server.remove_member(&AgentId::from_bytes([what; 32]), Mark::new(what.into())),
         }
         attend(&mut server, now, &mut relays);
         assert!(server.counters().allocations <= 2);

@@ -5,11 +5,14 @@
 //! command on a stopped registry runs it as it is, so that there is one
 //! implementation of every decision.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use waymesh_core::registry::Registry as Rules;
+use waymesh_core::registry::{Registry as Rules, Stored};
+use waymesh_proto::AgentId;
+use waymesh_trust::Keypair;
 
 use crate::clock::Clock;
 use crate::connection::Identity;
@@ -41,20 +44,56 @@ struct Disk {
     task: JoinSet<()>,
 }
 
-impl Engine {
-    /// Reads the keys and the database of a data directory and starts to work on them.
+/// What a data directory holds, read and not yet at work.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    dir: DataDir,
+    keypair: Keypair,
+    storage: Storage,
+    stored: Stored,
+}
+
+impl Opened {
+    /// Reads the keys and the database of a data directory.
     ///
     /// # Errors
-    /// A [`StartError`]; nothing is left running then.
-    pub(crate) fn start(dir: DataDir, ice: Ice) -> Result<Self, StartError> {
+    /// A [`StartError`].
+    pub(crate) fn read(dir: DataDir) -> Result<Self, StartError> {
         let keypair = dir.keypair(&rand::random())?;
         let storage = Storage::open(&dir.database()?)?;
         let stored = storage.load(Clock::now())?;
+        Ok(Self {
+            dir,
+            keypair,
+            storage,
+            stored,
+        })
+    }
+
+    pub(crate) const fn dir(&self) -> &DataDir {
+        &self.dir
+    }
+
+    /// Whose credentials from before this start count no more.
+    pub(crate) fn expelled(&self) -> BTreeSet<AgentId> {
+        self.stored.expelled()
+    }
+}
+
+impl Engine {
+    /// Starts to work on what was read.
+    ///
+    /// # Errors
+    /// A [`StartError`]; nothing is left running then.
+    pub(crate) fn start(opened: Opened, ice: Ice) -> Result<Self, StartError> {
+        let Opened {
+            dir,
+            keypair,
+            storage,
+            stored,
+        } = opened;
         storage.begin_run()?;
         let identity = Arc::new(Identity::new(keypair, stored.mesh));
-        for agent_id in stored.expelled() {
-            ice.expel(agent_id);
-        }
         let mut rules = Rules::new(stored);
         if let Some(life) = ice.lifetime() {
             rules.offer_servers(life);

@@ -12,7 +12,7 @@ mod own;
 pub(crate) use config::{CheckedIce, CheckedTurn, TurnAccess};
 pub use config::{IceConfig, IceConfigError, TurnAuth, TurnConfig};
 pub(crate) use offer::{Offer, Own};
-pub(crate) use own::start;
+pub(crate) use own::{Past, start};
 
 use std::time::Duration;
 

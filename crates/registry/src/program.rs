@@ -12,9 +12,9 @@ use waymesh_proto::ice::IceUrl;
 use crate::admin::{Address, AdminSocket, Desk, Running};
 use crate::config::{Checked, CheckedTls, RegistryConfig};
 use crate::data_dir::DataDir;
-use crate::engine::Engine;
+use crate::engine::{Engine, Opened};
 use crate::http::{Front, router};
-use crate::ice::{self, CheckedIce, Ice, Own};
+use crate::ice::{self, CheckedIce, Ice, Own, Past};
 use crate::listener::{Port, Room};
 use crate::origins::Origins;
 use crate::server::{self, Served};
@@ -47,16 +47,18 @@ impl Registry {
         let Checked { public, tls, ice } = config.check()?;
         let dir = DataDir::open(&config.data_dir)?;
         let credentials = credentials(tls, config.listen, &dir)?;
+        let opened = Opened::read(dir)?;
+        let past = ice.turn.as_ref().map(|_| past(&opened)).transpose()?;
         let tls_pin = credentials.as_ref().and_then(Credentials::pin);
         let Ports {
             listener,
             addr,
             relay,
             own,
-        } = open_ports(config.listen, &ice, &dir).await?;
+        } = open_ports(config.listen, &ice, past).await?;
         let origins = Origins::new(public, credentials.is_some(), addr);
         let address = Address::new(origins.url(), tls_pin);
-        dir.write_address(&address)?;
+        opened.dir().write_address(&address)?;
         let own = own.zip(relay.as_ref().map(Relay::handle));
         let ice = Ice::new(ice, own);
         let socket = AdminSocket::bind(&DataDir::admin_socket(&config.data_dir))?;
@@ -65,7 +67,7 @@ impl Registry {
             addr,
             tls_pin,
             ice_urls: ice.urls(&origins.url()),
-            engine: Engine::start(dir, ice)?,
+            engine: Engine::start(opened, ice)?,
             relay,
         };
         registry.open_port(listener, origins, credentials.as_ref());
@@ -178,6 +180,14 @@ fn credentials(
     }
 }
 
+/// What the own STUN and TURN server has of earlier runs.
+fn past(opened: &Opened) -> Result<Past, StartError> {
+    Ok(Past {
+        secret: RelaySecret::new(&opened.dir().turn_secret()?),
+        removed: opened.expelled(),
+    })
+}
+
 async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Bind { addr, source };
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
@@ -198,9 +208,9 @@ struct Ports {
 async fn open_ports(
     listen: SocketAddr,
     ice: &CheckedIce,
-    dir: &DataDir,
+    past: Option<Past>,
 ) -> Result<Ports, StartError> {
-    let Some(turn) = &ice.turn else {
+    let (Some(turn), Some(past)) = (&ice.turn, past) else {
         let (listener, addr) = bind(listen).await?;
         return Ok(Ports {
             listener,
@@ -209,12 +219,11 @@ async fn open_ports(
             own: None,
         });
     };
-    let secret = RelaySecret::new(&dir.turn_secret()?);
     let mut tries = PORT_TRIES;
     loop {
         let (listener, addr) = bind(listen).await?;
         tries -= 1;
-        match ice::start(turn, addr, secret.clone(), ice.lifetime) {
+        match ice::start(turn, addr, past.clone(), ice.lifetime) {
             // The system knew only that the port is free for TCP.
             Err(RelayError::Listen { source, .. })
                 if source.kind() == io::ErrorKind::AddrInUse
@@ -224,7 +233,8 @@ async fn open_ports(
             Ok(relay) => {
                 let udp = relay.handle().addresses().first().map(SocketAddr::port);
                 let udp_port = udp.filter(|port| *port != addr.port());
-                let own = Some(Own { secret, udp_port });
+                let issuer = relay.handle().issuer();
+                let own = Some(Own { issuer, udp_port });
                 let relay = Some(relay);
                 return Ok(Ports {
                     listener,

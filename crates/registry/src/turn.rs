@@ -15,11 +15,13 @@ mod addresses;
 mod batch;
 mod config;
 mod hub;
+mod issuer;
 mod listener;
 mod relay_socket;
 mod stream;
 mod thread;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,12 +29,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
-use waymesh_net::turn::server::{Counters, RelaySecret};
+use waymesh_net::turn::server::{Counters, Mark};
 use waymesh_proto::AgentId;
 use waymesh_proto::ice::Credential;
 
 pub use config::{RelayConfig, RelayError};
 pub use hub::SocketCounters;
+pub(crate) use issuer::Issuer;
 pub use waymesh_net::turn::server::{BadNetwork, Limits, Network};
 
 /// Streams on their way from the listener to the relay's thread. Chosen; a
@@ -52,7 +55,7 @@ pub struct RelayHandle {
     shared: Arc<Shared>,
     streams: mpsc::Sender<NewStream>,
     addresses: Arc<[SocketAddr]>,
-    secret: RelaySecret,
+    issuer: Issuer,
     credential_lifetime: Duration,
 }
 
@@ -109,7 +112,7 @@ struct Shared {
 struct Orders {
     stop: bool,
     /// No more than the mesh has members.
-    removed: Vec<AgentId>,
+    removed: HashMap<AgentId, Mark>,
     /// Streams that found no room on their way.
     streams_refused: u64,
 }
@@ -122,15 +125,17 @@ impl Relay {
     pub fn start(config: RelayConfig) -> Result<Self, RelayError> {
         let (streams, from_listener) = mpsc::channel(LISTENER_TO_RELAY_CAP);
         let shared = Arc::new(Shared::default());
-        let secret = config.secret.clone();
+        let issuer = Issuer::new(config.secret.clone(), config.removed.iter().copied());
         let credential_lifetime = config.limits.credential_lifetime;
-        let (addresses, thread) = thread::start(config, Arc::clone(&shared), from_listener)?;
+        let removed = issuer.removed();
+        let (addresses, thread) =
+            thread::start(config, removed, Arc::clone(&shared), from_listener)?;
         Ok(Self {
             handle: RelayHandle {
                 shared,
                 streams,
                 addresses: addresses.into(),
-                secret,
+                issuer,
                 credential_lifetime,
             },
             thread: Some(thread),
@@ -177,25 +182,30 @@ impl RelayHandle {
     }
 
     /// Ends a member's allocations at once; credentials that were issued up to
-    /// now are refused. It never waits, and may be said of anybody, again and
-    /// at every start: what a server knew is gone with its process.
+    /// now are never taken again. What is issued later is, should the member come
+    /// back. It never waits, and may be said of anybody. What a server knew is gone
+    /// with its process: [`RelayConfig::removed`] tells it to the next one.
     pub fn remove_member(&self, member: AgentId) {
+        let mark = self.issuer.remove(member);
         self.shared.order(|orders| {
-            if !orders.removed.contains(&member) {
-                orders.removed.push(member);
-            }
+            orders.removed.insert(member, mark);
         });
     }
 
     /// Credentials of a member, from `unix` (since 1970) on for
     /// [`Limits::credential_lifetime`].
     pub fn credentials(&self, member: &AgentId, unix: Duration) -> RelayCredentials {
-        let (username, credential) = self.secret.issue(member, unix + self.credential_lifetime);
+        let (username, credential) = self.issuer.issue(member, unix + self.credential_lifetime);
         RelayCredentials {
             username,
             credential,
             lifetime: self.credential_lifetime,
         }
+    }
+
+    /// Makes the credentials of its members.
+    pub(crate) fn issuer(&self) -> Issuer {
+        self.issuer.clone()
     }
 
     /// What it has done, as of the last second.

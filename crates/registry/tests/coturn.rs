@@ -3,6 +3,7 @@
 //! Without `turnutils_uclient` (Debian package `coturn`) the tests say `SKIPPED`,
 //! unless `CI=true`: there it must be.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ fn start(limits: Limits) -> Relay {
         realm: "waymesh".into(),
         secret: RelaySecret::new(SECRET.as_bytes()),
         allow: vec!["127.0.0.0/8".parse().expect("a network")],
+        removed: BTreeSet::new(),
         limits,
     };
     Relay::start(config).expect("a relay")

@@ -2,18 +2,17 @@
 
 mod support;
 
-use std::num::NonZeroU32;
 use std::path::Path;
 
 use support::http::get_as;
+use support::invite::{invite, invited};
 use support::member::claims;
 use support::{House, Member, Raw, mesh, mesh_key, now_ms, order};
 use waymesh_proto::control::{ClientMessage, Join, PairingCode, ServerMessage};
 use waymesh_proto::limits::CERTIFICATE_LIFE_MS;
 use waymesh_proto::membership::Certificate;
-use waymesh_proto::{Code, InviteId, RequestId};
+use waymesh_proto::{Code, RequestId};
 use waymesh_registry::admin::{Order, PendingJoin, Reply};
-use waymesh_trust::invite::{Grant, InviteSecret};
 use waymesh_trust::revocation::{Target, revoke};
 use waymesh_trust::{Keypair, certificate, join};
 
@@ -268,38 +267,6 @@ async fn nobody_but_the_mesh_revokes() {
     let name = "nobody".parse().expect("a name");
     bob.say(&ClientMessage::Resolve { name }).await;
     assert!(matches!(bob.next().await, ServerMessage::Unknown { .. }));
-}
-
-/// A pre-approved invite for so many.
-fn invite(house: &House, count: u32) -> InviteSecret {
-    let grant = Grant {
-        invite: InviteId::from_bytes([7; 16]),
-        names: None,
-        roles: Vec::new(),
-        count: NonZeroU32::new(count),
-        pre_approved: true,
-        issued_ms: now_ms(),
-        expires_ms: now_ms() + 3_600_000,
-        renew_until_ms: now_ms() + CERTIFICATE_LIFE_MS,
-        registry: house.registry.key(),
-    };
-    let url = house.registry.url().clone();
-    InviteSecret::make(&mesh(), &grant, url, None, [8; 32]).expect("an invite")
-}
-
-/// Somebody who enters by a pre-approved invite.
-fn invited(house: &House, invite: &InviteSecret, name: &str, key: u8) -> Member {
-    let until = invite.grant.renew_until_ms;
-    let claims = claims(name, key, house.registry.key(), until);
-    let claims = certificate::Member {
-        issued_ms: invite.grant.issued_ms,
-        ..claims
-    };
-    let certificate = certificate::issue_delegated(invite, &claims).expect("a certificate");
-    Member {
-        certificate,
-        ..house.member(name, key)
-    }
 }
 
 #[tokio::test]

@@ -8,44 +8,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls_pki_types::ServerName;
-use support::turn::{Pipe, Turn};
-use support::{House, Member, PATIENCE, Raw, http, now_ms, order};
-use tokio::net::{TcpStream, UdpSocket};
+use support::turn::{Pipe, Turn, house, on_loopback, servers, tcp, told_credentials};
+use support::{House, Member, PATIENCE, http};
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use waymesh_net::turn::client::{ClientEvent, Credentials};
 use waymesh_net::turn::server::RelaySecret;
-use waymesh_proto::control::{ClientMessage, ServerMessage};
+use waymesh_proto::control::ClientMessage;
 use waymesh_proto::ice::{IceServers, IceTransport, IceUrl};
 use waymesh_proto::{AgentId, Code};
-use waymesh_registry::admin::Order;
-use waymesh_registry::{IceConfig, Tls, TurnConfig};
-use waymesh_trust::revocation::{Target, revoke};
-
-use support::mesh;
+use waymesh_registry::{IceConfig, Tls};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What "at once" means.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-/// A relay on loopback that relays to this address of it, and no other.
-fn on_loopback() -> IceConfig {
-    IceConfig {
-        turn: Some(TurnConfig {
-            relay_allow: vec!["127.0.0.1".into()],
-            ..TurnConfig::default()
-        }),
-        ..IceConfig::default()
-    }
-}
-
-async fn house(tls: Option<Tls>, ice: IceConfig) -> House {
-    let house = House::with(tls, ice).await;
-    house.found().await;
-    house
-}
 
 /// Credentials that this registry would give, good for so long from an hour ago.
 fn credentials(house: &House, agent: AgentId, life: Duration) -> Credentials {
@@ -65,11 +44,6 @@ fn credentials_of(secret: &[u8], agent: AgentId, life: Duration) -> Credentials 
 
 fn good(house: &House, who: &Member) -> Credentials {
     credentials(house, who.agent_id(), 2 * HOUR)
-}
-
-async fn tcp(house: &House) -> TcpStream {
-    let stream = TcpStream::connect(house.addr()).await;
-    stream.expect("a connection")
 }
 
 /// Each sends the other something through its own allocation.
@@ -238,23 +212,6 @@ async fn private_addresses_are_not_relayed_to_and_named_ones_are() {
     house.registry.stop().await;
 }
 
-/// The next list of servers that is told.
-async fn servers(raw: &mut Raw) -> IceServers {
-    match raw.next().await {
-        ServerMessage::IceServers(servers) => servers,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn told_credentials(servers: &IceServers) -> Credentials {
-    let turn = servers.servers.iter().find(|s| s.credential.is_some());
-    let turn = turn.expect("a TURN server");
-    Credentials {
-        username: turn.username.clone().expect("a username"),
-        credential: turn.credential.clone().expect("a password"),
-    }
-}
-
 #[tokio::test]
 async fn a_member_is_told_servers_that_serve_it_after_its_login_and_before_they_end() {
     let short = IceConfig {
@@ -321,48 +278,6 @@ async fn servers_that_are_asked_for_too_often_are_refused() {
     }
     raw.say(&ClientMessage::IceServers).await;
     assert_eq!(raw.error().await, Code::RateLimited);
-    house.registry.stop().await;
-}
-
-#[tokio::test]
-async fn a_revoked_member_loses_its_relay_within_a_second_also_by_tcp_and_gets_no_other() {
-    let house = house(None, on_loopback()).await;
-    let bob = house.member("bob", 2);
-    let mut raw = Raw::log_in(&house.registry, &bob, 1).await;
-    let told = told_credentials(&servers(&mut raw).await);
-    let udp = Pipe::udp("127.0.0.1", house.addr()).await;
-    let (mut udp, _) = Turn::allocated(udp, told.clone()).await;
-    let (mut stream, _) = Turn::allocated(Pipe::stream(tcp(&house).await), told.clone()).await;
-    let revocation = revoke(&mesh(), Target::Member(bob.agent_id()), now_ms());
-    let revocations = vec![revocation];
-    let done = order(&house.data_dir(), Order::Revoke { revocations }).await;
-    done.expect("revoked");
-    let begun = Instant::now();
-    loop {
-        udp.client.probe(Instant::now());
-        match udp.event_within(Duration::from_millis(50)).await {
-            None => assert!(begun.elapsed() < AT_ONCE, "it is still relayed for"),
-            Some(ClientEvent::Lost { .. } | ClientEvent::CredentialsRefused { .. }) => break,
-            Some(other) => panic!("{other:?}"),
-        }
-    }
-    let pipe = Pipe::udp("127.0.0.1", house.addr()).await;
-    let event = Turn::new(pipe, told.clone()).event().await;
-    assert!(
-        matches!(event, ClientEvent::CredentialsRefused { .. }),
-        "{event:?}"
-    );
-    house.relay_metric_is("waymesh_relay_allocations", 0).await;
-    stream.client.probe(Instant::now());
-    assert_eq!(stream.event_within(Duration::from_millis(200)).await, None);
-    // Nor does a restart let it in again.
-    let house = house.restart().await;
-    let pipe = Pipe::udp("127.0.0.1", house.addr()).await;
-    let event = Turn::new(pipe, told).event().await;
-    assert!(
-        matches!(event, ClientEvent::CredentialsRefused { .. }),
-        "{event:?}"
-    );
     house.registry.stop().await;
 }
 

@@ -33,18 +33,19 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Who is a member no more, as far as anybody is: those who were revoked,
-    /// and whom a revoked invite has admitted and nothing else since.
+    /// Whose credentials of earlier runs are to be believed no more: those who were
+    /// revoked, and whom a revoked invite has admitted. Some of these may be
+    /// members again by another way; they are told new credentials when they log in.
     pub fn expelled(&self) -> BTreeSet<AgentId> {
         let revoked: BTreeSet<_> = self.revocations.iter().map(|r| r.target).collect();
         let by_itself = revoked.iter().filter_map(|target| match target {
             Revoked::Member(agent_id) => Some(*agent_id),
             Revoked::Invite(_) => None,
         });
-        let others: BTreeSet<_> = self.agents.iter().map(|agent| agent.agent_id).collect();
-        let with_invite = self.admissions.iter().filter(|(invite, agent_id)| {
-            revoked.contains(&Revoked::Invite(*invite)) && !others.contains(agent_id)
-        });
+        let with_invite = self
+            .admissions
+            .iter()
+            .filter(|(invite, _)| revoked.contains(&Revoked::Invite(*invite)));
         by_itself.chain(with_invite.map(|(_, id)| *id)).collect()
     }
 }

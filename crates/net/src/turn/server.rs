@@ -44,7 +44,7 @@ use waymesh_proto::AgentId;
 pub use allocation::AllocationId;
 pub use binding::Alternate;
 pub use counters::Counters;
-pub use credentials::{RelaySecret, SECRET_BYTES};
+pub use credentials::{Mark, RelaySecret, SECRET_BYTES};
 pub use data::{ClientData, ToClient, ToPeer};
 pub use limits::{DATAGRAM_COST_BYTES, Limits};
 pub use policy::{BadNetwork, Network, PeerPolicy};
@@ -221,7 +221,7 @@ impl Server {
             policy: config.policy,
             limits: config.limits,
             alternate: config.alternate,
-            members: Members::default(),
+            members: Members::new(now),
             allocations: Arena::default(),
             by_client: HashMap::new(),
             by_relay: HashMap::new(),
@@ -296,10 +296,12 @@ impl Server {
         }
     }
 
-    /// Ends all allocations of a member, and takes no credentials that were made
-    /// up to now. Credentials made later are taken: members may come back.
-    pub fn remove_member(&mut self, now: Now, member: &AgentId) {
-        for allocation in self.members.remove(member, now.unix, &self.limits) {
+    /// Ends all allocations of a member, and takes no credentials of it from now on
+    /// but those with this mark ([`RelaySecret::issue_marked`]): members may come
+    /// back. Removals are for as long as the server lives; tell them to the next
+    /// one before it hears anybody.
+    pub fn remove_member(&mut self, member: &AgentId, mark: Mark) {
+        for allocation in self.members.remove(member, mark) {
             self.give_up(allocation);
         }
     }
@@ -314,7 +316,7 @@ impl Server {
 
     /// Ends what is over.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.members.forget_removed(now.unix);
+        self.members.forget_idle(now.instant);
         while let Some(&Reverse((at, id))) = self.deadlines.peek() {
             if at > now.instant {
                 break;

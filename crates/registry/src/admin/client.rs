@@ -13,7 +13,7 @@ use super::api::{Answer, Reply, Request};
 use super::desk::{Desk, Running};
 use super::lines::{Line, Lines};
 use crate::data_dir::DataDir;
-use crate::engine::Engine;
+use crate::engine::{Engine, Opened};
 use crate::ice::Ice;
 use crate::start_error::StartError;
 
@@ -168,7 +168,7 @@ async fn connect(socket: &Path) -> Result<Option<UnixStream>, AdminError> {
 
 fn inside(dir: DataDir) -> Result<Client, AdminError> {
     let address = dir.address()?;
-    let engine = Engine::start(dir, Ice::default())?;
+    let engine = Engine::start(Opened::read(dir)?, Ice::default())?;
     let (identity, driver) = (engine.identity(), engine.inputs());
     let desk = Desk::new(identity, driver, address, Running::No);
     Ok(Client(Way::Inside { desk, engine }))

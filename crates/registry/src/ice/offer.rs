@@ -7,13 +7,13 @@ use waymesh_proto::control::Origin;
 use waymesh_proto::ice::{IceScheme, IceServer, IceServers, IceTransport, IceUrl};
 
 use super::{CheckedIce, TurnAccess};
-use waymesh_net::turn::server::RelaySecret;
+use crate::turn::Issuer;
 
 /// The registry's own server, as seen from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct Own {
-    /// What credentials are made of.
-    pub(crate) secret: RelaySecret,
+    /// Makes the credentials for it.
+    pub(crate) issuer: Issuer,
     /// Its UDP port, if that is not the registry's own port.
     pub(crate) udp_port: Option<u16>,
 }
@@ -88,7 +88,7 @@ impl Offer {
             .partition(|url| url.scheme().relays());
         servers.extend(without_credentials(stun));
         if let Some(own) = &self.own {
-            let (username, credential) = own.secret.issue(agent, ends);
+            let (username, credential) = own.issuer.issue(agent, ends);
             servers.push(IceServer {
                 urls: relays,
                 username: Some(username),
@@ -152,6 +152,7 @@ fn by_host(urls: Vec<IceUrl>) -> Vec<IceServer> {
 mod tests {
     use super::*;
     use crate::ice::{IceConfig, TurnAuth};
+    use waymesh_net::turn::server::RelaySecret;
     use waymesh_trust::Keypair;
 
     fn checked(config: &IceConfig) -> CheckedIce {
@@ -163,7 +164,7 @@ mod tests {
 
     fn own(udp_port: Option<u16>) -> Own {
         Own {
-            secret: RelaySecret::new(b"secret"),
+            issuer: Issuer::new(RelaySecret::new(b"secret"), []),
             udp_port,
         }
     }

@@ -1,17 +1,28 @@
 //! How the registry's own STUN and TURN server is set up.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::ice::CheckedTurn;
 use waymesh_net::turn::server::RelaySecret;
+use waymesh_proto::AgentId;
 
+use crate::ice::CheckedTurn;
 use crate::turn::{Limits, Relay, RelayConfig, RelayError};
 
 /// The realm of the credentials (RFC 8489 §9.2): the same for every mesh, as
 /// nobody keeps passwords by it.
 const REALM: &str = "waymesh";
+
+/// What is the same at every start of one registry, whatever is configured.
+#[derive(Debug, Clone)]
+pub(crate) struct Past {
+    /// What credentials are made of.
+    pub(crate) secret: RelaySecret,
+    /// Whose credentials from before this start count no more.
+    pub(crate) removed: BTreeSet<AgentId>,
+}
 
 /// Starts it beside a registry that listens there.
 ///
@@ -20,7 +31,7 @@ const REALM: &str = "waymesh";
 pub(crate) fn start(
     turn: &CheckedTurn,
     registry: SocketAddr,
-    secret: RelaySecret,
+    past: Past,
     lifetime: Duration,
 ) -> Result<Relay, RelayError> {
     Relay::start(RelayConfig {
@@ -29,8 +40,9 @@ pub(crate) fn start(
         relay_ips: turn.relay_ip.into_iter().collect::<Vec<IpAddr>>(),
         relay_ports: Some(turn.ports.clone()),
         realm: REALM.to_owned(),
-        secret,
+        secret: past.secret,
         allow: turn.allow.clone(),
+        removed: past.removed,
         limits: Limits {
             credential_lifetime: lifetime,
             ..turn.rate.map_or_else(Limits::default, of_rate)

@@ -1,10 +1,12 @@
 //! How the server is set up.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use waymesh_net::turn::server::{Limits, Network, RelaySecret};
+use waymesh_proto::AgentId;
 
 /// How the server is set up.
 #[derive(Debug, Clone)]
@@ -27,6 +29,9 @@ pub struct RelayConfig {
     pub secret: RelaySecret,
     /// Networks that data may be relayed to although they are not of the open internet.
     pub allow: Vec<Network>,
+    /// Who was removed before this start, whether or not it is a member again:
+    /// credentials from before count no more.
+    pub removed: BTreeSet<AgentId>,
     /// How much of everything.
     pub limits: Limits,
 }

@@ -10,8 +10,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::task::{AbortHandle, JoinSet};
 use waymesh_net::turn::server::{
-    AllocationId, Answer, Ends, Family, NoRelay, Now, PortWish, Server, ServerEvent, StreamId,
-    ToClient, ToPeer, Via,
+    AllocationId, Answer, Ends, Family, Mark, NoRelay, Now, PortWish, Server, ServerEvent,
+    StreamId, ToClient, ToPeer, Via,
 };
 use waymesh_net::udp::{ReceiveBuffer, Socket};
 use waymesh_proto::AgentId;
@@ -307,10 +307,10 @@ impl Hub {
     }
 
     /// The clock, and who was removed.
-    pub(super) fn keep_house(&mut self, removed: &[AgentId]) {
+    pub(super) fn keep_house(&mut self, removed: impl IntoIterator<Item = (AgentId, Mark)>) {
         let now = now();
-        for member in removed {
-            self.server.remove_member(now, member);
+        for (member, mark) in removed {
+            self.server.remove_member(&member, mark);
         }
         self.server.handle_timeout(now);
         self.carry_out(now);

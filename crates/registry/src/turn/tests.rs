@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use tokio::net::UdpSocket;
 use waymesh_net::turn::credential::{Integrity, Key, PasswordAlgorithm};
 use waymesh_net::turn::framing::{ChannelData, Decoder};
 use waymesh_net::turn::message::{Class, Message, Method, TransactionId, Writer, kind};
-use waymesh_net::turn::server::{Family, PortWish};
+use waymesh_net::turn::server::{Family, PortWish, RelaySecret};
 use waymesh_net::udp::Socket;
 
 use super::addresses::{covers, relay_ip};
@@ -32,6 +33,7 @@ fn config() -> RelayConfig {
         realm: "waymesh".into(),
         secret: RelaySecret::new(b"north"),
         allow: vec!["127.0.0.0/8".parse().expect("a network")],
+        removed: BTreeSet::new(),
         limits: Limits::default(),
     }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
-use waymesh_net::turn::server::{PeerPolicy, Server, ServerConfig, StreamId};
+use waymesh_net::turn::server::{Mark, PeerPolicy, Server, ServerConfig, StreamId};
+use waymesh_proto::AgentId;
 
 use super::addresses::{self, Ports};
 use super::config::{RelayConfig, RelayError};
@@ -22,9 +23,13 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 type Started = Result<Vec<SocketAddr>, RelayError>;
 
+/// A member, and the mark that its credentials must carry.
+type Removed = (AgentId, Mark);
+
 /// Starts the thread; gives where it listens.
 pub(super) fn start(
     config: RelayConfig,
+    removed: Vec<Removed>,
     shared: Arc<Shared>,
     streams: mpsc::Receiver<NewStream>,
 ) -> Result<(Vec<SocketAddr>, std::thread::JoinHandle<()>), RelayError> {
@@ -32,7 +37,7 @@ pub(super) fn start(
     let (started, outcome) = sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("waymesh-relay".into())
-        .spawn(move || run(config, &shared, streams, &started))
+        .spawn(move || run(config, &removed, &shared, streams, &started))
         .map_err(RelayError::Thread)?;
     match outcome.recv() {
         Ok(Ok(addresses)) => Ok((addresses, thread)),
@@ -43,6 +48,7 @@ pub(super) fn start(
 
 fn run(
     config: RelayConfig,
+    removed: &[Removed],
     shared: &Shared,
     streams: mpsc::Receiver<NewStream>,
     started: &SyncSender<Started>,
@@ -61,7 +67,7 @@ fn run(
         match opened {
             Ok(ports) => {
                 let _ = started.send(Ok(ports.addresses.clone()));
-                let (hub, listeners) = hub(config, ports, own);
+                let (hub, listeners) = hub(config, removed, ports, own);
                 serve(&hub, listeners, shared, streams).await;
             }
             Err(error) => {
@@ -71,7 +77,12 @@ fn run(
     });
 }
 
-fn hub(config: RelayConfig, ports: Ports, own: Vec<IpAddr>) -> (Rc<RefCell<Hub>>, Vec<Listener>) {
+fn hub(
+    config: RelayConfig,
+    removed: &[Removed],
+    ports: Ports,
+    own: Vec<IpAddr>,
+) -> (Rc<RefCell<Hub>>, Vec<Listener>) {
     let mut policy = PeerPolicy {
         allow: config.allow,
         own: own.clone(),
@@ -93,11 +104,12 @@ fn hub(config: RelayConfig, ports: Ports, own: Vec<IpAddr>) -> (Rc<RefCell<Hub>>
     };
     let sockets = ports.listeners.into_iter().map(Rc::new);
     let listeners: Vec<_> = ports.addresses.into_iter().zip(sockets).collect();
-    let hub = Hub::new(
-        Server::new(server, Instant::now()),
-        listeners.clone(),
-        relay_ports,
-    );
+    let mut server = Server::new(server, Instant::now());
+    // Nobody is heard before.
+    for (member, mark) in removed {
+        server.remove_member(member, *mark);
+    }
+    let hub = Hub::new(server, listeners.clone(), relay_ports);
     (hub, listeners)
 }
 
@@ -134,7 +146,7 @@ async fn serve(
             )
         };
         let mut hub = hub.borrow_mut();
-        hub.keep_house(&removed);
+        hub.keep_house(removed);
         reap(&mut hub.tasks);
         reap(&mut reading);
         let mut sockets = hub.counters;

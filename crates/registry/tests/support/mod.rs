@@ -3,6 +3,7 @@
 //! clients that say exactly what a test wants.
 
 pub(crate) mod http;
+pub(crate) mod invite;
 pub(crate) mod member;
 pub(crate) mod raw;
 pub(crate) mod turn;
@@ -117,10 +118,20 @@ impl House {
 
     /// Stops the registry and starts it again in the same place.
     pub(crate) async fn restart(self) -> Self {
+        let ice = self.ice.clone();
+        self.restart_with(ice).await
+    }
+
+    /// The same with other STUN and TURN servers.
+    pub(crate) async fn restart_with(self, ice: IceConfig) -> Self {
         let addr = self.addr();
         self.registry.stop().await;
-        let registry = start(&self.dir, addr, self.tls.clone(), self.ice.clone()).await;
-        Self { registry, ..self }
+        let registry = start(&self.dir, addr, self.tls.clone(), ice.clone()).await;
+        Self {
+            registry,
+            ice,
+            ..self
+        }
     }
 
     /// One number of the relay's metrics, which are some time old, once it is this.

@@ -4,12 +4,56 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use waymesh_net::turn::client::{Client, ClientConfig, ClientEvent, Credentials, RelayFamily, Via};
 use waymesh_net::turn::framing::Decoder;
+use waymesh_proto::control::ServerMessage;
+use waymesh_proto::ice::IceServers;
+use waymesh_registry::{IceConfig, Tls, TurnConfig};
 
-use super::PATIENCE;
+use super::{House, PATIENCE, Raw};
+
+/// A relay on loopback that relays to this address of it, and no other.
+pub(crate) fn on_loopback() -> IceConfig {
+    IceConfig {
+        turn: Some(TurnConfig {
+            relay_allow: vec!["127.0.0.1".into()],
+            ..TurnConfig::default()
+        }),
+        ..IceConfig::default()
+    }
+}
+
+/// A registry of a mesh with these servers.
+pub(crate) async fn house(tls: Option<Tls>, ice: IceConfig) -> House {
+    let house = House::with(tls, ice).await;
+    house.found().await;
+    house
+}
+
+/// A connection to its port.
+pub(crate) async fn tcp(house: &House) -> TcpStream {
+    let stream = TcpStream::connect(house.addr()).await;
+    stream.expect("a connection")
+}
+
+/// The next list of servers that is told.
+pub(crate) async fn servers(raw: &mut Raw) -> IceServers {
+    match raw.next().await {
+        ServerMessage::IceServers(servers) => servers,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn told_credentials(servers: &IceServers) -> Credentials {
+    let turn = servers.servers.iter().find(|s| s.credential.is_some());
+    let turn = turn.expect("a TURN server");
+    Credentials {
+        username: turn.username.clone().expect("a username"),
+        credential: turn.credential.clone().expect("a password"),
+    }
+}
 
 /// A stream of bytes.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -91,12 +91,12 @@ impl Server {
         })
     }
 
-    /// Neither expired nor of a removed member; and not good for longer than any
-    /// that are given out now: a removal would not reach so far.
+    /// Neither expired nor from before a removal; and not good for longer than any
+    /// that are given out now.
     fn is_good(&self, now: Now, user: &User) -> bool {
         let latest = now.unix + self.limits.credential_lifetime + CLOCK_LEEWAY;
         let in_time = now.unix < user.expires && user.expires <= latest;
-        in_time && !self.members.is_removed(&user.member, user.expires)
+        in_time && self.members.mark(&user.member) == user.mark
     }
 }
 

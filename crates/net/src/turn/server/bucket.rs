@@ -35,6 +35,11 @@ impl Bucket {
         self.after(now, rate, 1).is_some()
     }
 
+    /// Whether all are there.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
+
     fn after(&self, now: Instant, rate: Rate, tokens: u64) -> Option<Instant> {
         let full_at = self.full_at.max(now) + rate.time_of(tokens);
         (full_at <= now + rate.time_of(rate.burst)).then_some(full_at)
@@ -76,7 +81,9 @@ mod tests {
         assert!(bucket.take(later, rate, 1));
         assert!(!bucket.take(later, rate, 1));
         let rested = later + Duration::from_secs(60);
+        assert!(bucket.is_full(rested));
         assert!(bucket.take(rested, rate, 3));
         assert!(!bucket.take(rested, rate, 1));
+        assert!(!bucket.is_full(rested));
     }
 }

@@ -7,22 +7,30 @@ use waymesh_proto::AgentId;
 
 use super::AllocationId;
 use super::bucket::{Bucket, Rate};
+use super::credentials::Mark;
 use super::limits::{DATAGRAM_COST_BYTES, Limits};
 
-/// A member by number: found without hashing.
+/// How often members are looked for of whom nothing needs to be known any more.
+/// Chosen: some 100 bytes each, for as many as ask in that time.
+pub(super) const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// A member by number: found without hashing. The number is another's when
+/// whoever had it has no allocation and was forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemberIndex(u32);
 
-/// Everybody who ever asked for something here. Only members get credentials, so
-/// that there are no more than the mesh has members, some 100 bytes each; who
-/// forgets them forgets how much they have used of their budget.
-#[derive(Debug, Default)]
+/// Everybody who has an allocation, or has used up some of his budget.
+#[derive(Debug)]
 pub(super) struct Members {
     by_id: HashMap<AgentId, MemberIndex>,
     all: Vec<Member>,
+    /// Numbers that nobody has.
+    free: Vec<MemberIndex>,
     with_allocations: usize,
-    /// Until when credentials of removed members could be good, had they not been removed.
-    removed: HashMap<AgentId, Duration>,
+    forget_at: Instant,
+    /// What the credentials of removed members must carry. Nobody is ever taken out
+    /// of it, as no mesh forgets whom it has removed: 40 bytes each.
+    removed: HashMap<AgentId, Mark>,
 }
 
 #[derive(Debug)]
@@ -33,19 +41,54 @@ struct Member {
 }
 
 impl Members {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            by_id: HashMap::new(),
+            all: Vec::new(),
+            free: Vec::new(),
+            with_allocations: 0,
+            forget_at: now + FORGET_EVERY,
+            removed: HashMap::new(),
+        }
+    }
+
     /// The member's number; it is made if there is none.
     pub(super) fn index(&mut self, id: &AgentId, now: Instant) -> MemberIndex {
         if let Some(&index) = self.by_id.get(id) {
             return index;
         }
-        let index = MemberIndex(u32::try_from(self.all.len()).expect("fewer members than that"));
-        self.all.push(Member {
+        let member = Member {
             allocations: Vec::new(),
             bytes: Bucket::full(now),
             requests: Bucket::full(now),
-        });
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.all[index.0 as usize] = member;
+                index
+            }
+            None => {
+                self.all.push(member);
+                MemberIndex(u32::try_from(self.all.len() - 1).expect("fewer members than that"))
+            }
+        };
         self.by_id.insert(*id, index);
         index
+    }
+
+    /// Forgets, now and then, who has no allocation and has all of his budget again.
+    pub(super) fn forget_idle(&mut self, now: Instant) {
+        if now < self.forget_at {
+            return;
+        }
+        self.forget_at = now + FORGET_EVERY;
+        self.by_id.retain(|_, index| {
+            let keep = self.all[index.0 as usize].is_of_interest(now);
+            if !keep {
+                self.free.push(*index);
+            }
+            keep
+        });
     }
 
     /// The member's allocations, oldest first.
@@ -98,25 +141,35 @@ impl Members {
         self.with_allocations
     }
 
-    /// Takes no credentials that were issued up to `unix`; gives the member's allocations.
-    pub(super) fn remove(
-        &mut self,
-        id: &AgentId,
-        unix: Duration,
-        limits: &Limits,
-    ) -> Vec<AllocationId> {
-        self.removed.insert(*id, unix + limits.credential_lifetime);
+    /// Members of whom something is known.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Room that was ever needed for them.
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Takes none of the member's credentials without this mark; gives its allocations.
+    pub(super) fn remove(&mut self, id: &AgentId, mark: Mark) -> Vec<AllocationId> {
+        self.removed.insert(*id, mark);
         let index = self.by_id.get(id).copied();
         index.map_or(Vec::new(), |index| self.allocations(index).to_vec())
     }
 
-    /// Whether credentials with this expiry were issued before the member was removed.
-    pub(super) fn is_removed(&self, id: &AgentId, expires: Duration) -> bool {
-        self.removed.get(id).is_some_and(|until| expires <= *until)
+    /// What the member's credentials must carry.
+    pub(super) fn mark(&self, id: &AgentId) -> Option<Mark> {
+        self.removed.get(id).copied()
     }
+}
 
-    /// Forgets who was removed so long ago that the credentials are over by themselves.
-    pub(super) fn forget_removed(&mut self, unix: Duration) {
-        self.removed.retain(|_, until| *until > unix);
+impl Member {
+    /// Whether anything of it differs from somebody who was never here.
+    fn is_of_interest(&self, now: Instant) -> bool {
+        let full = self.bytes.is_full(now) && self.requests.is_full(now);
+        !full || !self.allocations.is_empty()
     }
 }

@@ -278,6 +278,17 @@ impl Client {
         }
     }
 
+    /// Of a member that came back.
+    fn marked(seed: u8, port: u16, expires: Duration, mark: u64) -> Self {
+        let secret = RelaySecret::new(SECRET);
+        let (name, password) = secret.issue_marked(&member(seed), Mark::new(mark), expires);
+        Self {
+            name,
+            password: password.reveal().to_owned(),
+            ..Self::until(seed, port, expires)
+        }
+    }
+
     fn on_stream(mut self, stream: u64) -> Self {
         self.ends.via = Via::Stream(StreamId(stream));
         self

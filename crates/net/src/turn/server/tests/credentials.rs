@@ -122,7 +122,7 @@ fn newer_credentials_of_the_same_member_carry_an_allocation_on_and_anothers_do_n
 }
 
 #[test]
-fn a_removed_member_loses_everything_at_once_until_credentials_are_issued_anew() {
+fn a_removed_member_loses_everything_at_once_and_what_it_gets_when_it_is_back_works_at_once() {
     let mut bed = Bed::new();
     let mut by_udp = Client::new(1, 1);
     let mut by_stream = Client::new(1, 2).on_stream(9);
@@ -130,8 +130,7 @@ fn a_removed_member_loses_everything_at_once_until_credentials_are_issued_anew()
     for client in [&mut by_udp, &mut by_stream, &mut other] {
         bed.allocate(client);
     }
-    let now = bed.now();
-    bed.server.remove_member(now, &member(1));
+    bed.server.remove_member(&member(1), Mark::new(7));
     bed.work();
     assert_eq!(bed.closed.len(), 2);
     assert_eq!(bed.hung_up, [StreamId(9)]);
@@ -139,11 +138,40 @@ fn a_removed_member_loses_everything_at_once_until_credentials_are_issued_anew()
     let told = bed.ask(&mut by_udp, Method::Allocate, udp);
     assert_eq!(told.code, Some(code::UNAUTHENTICATED));
     assert_eq!(bed.refresh(&mut other, 600).class, Class::Success);
-    // Back in the mesh.
-    bed.pass(Duration::from_secs(10));
-    let life = Limits::default().credential_lifetime;
-    let mut again = Client::until(1, 1, START + Duration::from_secs(10) + life);
+    // Back in the mesh in the same second, with credentials that end before the old ones.
+    let mut again = Client::marked(1, 1, START + Duration::from_secs(60), 7);
     bed.allocate(&mut again);
+    bed.server.remove_member(&member(1), Mark::new(8));
+    bed.work();
+    for mut old in [again, by_udp] {
+        let told = bed.ask(&mut old, Method::Allocate, udp);
+        assert_eq!(told.code, Some(code::UNAUTHENTICATED));
+    }
+    let until = START + Duration::from_secs(60);
+    bed.allocate(&mut Client::marked(1, 1, until, 8));
+    // A mark alone makes nobody a member who came back.
+    let told = bed.ask(&mut Client::marked(3, 4, until, 8), Method::Allocate, udp);
+    assert_eq!(told.code, Some(code::UNAUTHENTICATED));
+}
+
+#[test]
+fn what_a_removed_member_had_works_never_again_however_long_it_was_good() {
+    let day = Duration::from_secs(86_400);
+    let mut bed = Bed::with(|config| config.limits.credential_lifetime = Duration::from_secs(60));
+    bed.server.remove_member(&member(1), Mark::new(7));
+    let mut old = Client::until(1, 1, START + day);
+    let ends = old.ends;
+    let mut refused = |bed: &mut Bed| {
+        old.nonce.clear();
+        let told = bed.ask(&mut old, Method::Allocate, udp);
+        assert_eq!(told.code, Some(code::UNAUTHENTICATED));
+    };
+    refused(&mut bed);
+    // When they have come as near to their end as new ones are now.
+    bed.pass(day - Duration::from_secs(30));
+    refused(&mut bed);
+    assert!(!bed.server.has_allocation(&ends));
+    bed.allocate(&mut Client::until(2, 2, START + day));
 }
 
 #[test]

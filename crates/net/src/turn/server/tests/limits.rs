@@ -1,4 +1,5 @@
 use super::*;
+use crate::turn::server::members::FORGET_EVERY;
 
 #[test]
 fn a_member_has_so_many_allocations_and_one_more_gets_486() {
@@ -146,6 +147,56 @@ fn allocations_made_and_ended_in_a_loop_leave_nothing() {
     assert_eq!(bed.counters().allocations, 1);
     bed.pass(Duration::from_secs(1));
     assert_eq!(bed.counters().allocations, 0);
+}
+
+#[test]
+fn members_of_whom_nothing_needs_to_be_known_are_forgotten() {
+    let mut bed = Bed::with(|config| config.limits.allocations_per_member = 1);
+    let round = |bed: &mut Bed| {
+        for seed in 1..=200 {
+            let until = bed.now().unix + Duration::from_secs(900);
+            let mut client = Client::until(seed, u16::from(seed), until);
+            // A source without a nonce is answered so often.
+            client.ends.remote = SocketAddr::from(([198, 51, 100, seed], 1));
+            bed.allocate(&mut client);
+            bed.refresh(&mut client, 0);
+        }
+    };
+    let until = START + Duration::from_secs(3_600);
+    let mut staying = Client::until(250, 250, until);
+    bed.allocate(&mut staying);
+    for _ in 0..3 {
+        round(&mut bed);
+        assert_eq!(bed.server.members.known(), 201);
+        bed.pass(FORGET_EVERY);
+        assert_eq!(bed.server.members.known(), 1);
+        assert_eq!(bed.server.members.slots(), 201);
+    }
+    // Whoever stays is who it was; a number that is used again is somebody else's.
+    round(&mut bed);
+    assert_eq!(bed.refresh(&mut staying, 600).class, Class::Success);
+    let mut second = Client::until(250, 251, until);
+    let told = bed.ask(&mut second, Method::Allocate, udp);
+    assert_eq!(told.code, Some(code::ALLOCATION_QUOTA_REACHED));
+    assert_eq!((bed.counters().members, bed.counters().allocations), (1, 1));
+}
+
+#[test]
+fn whoever_has_used_up_his_budget_is_not_forgotten_before_he_has_it_again() {
+    let mut bed = Bed::with(|config| {
+        config.limits.requests_per_second = 1;
+        config.limits.requests_burst = 100;
+    });
+    let mut busy = Client::new(1, 1);
+    bed.allocate(&mut busy);
+    for _ in 0..98 {
+        bed.refresh(&mut busy, 600);
+    }
+    bed.refresh(&mut busy, 0);
+    bed.pass(FORGET_EVERY);
+    assert_eq!(bed.server.members.known(), 1);
+    bed.pass(FORGET_EVERY);
+    assert_eq!(bed.server.members.known(), 0);
 }
 
 #[test]

@@ -152,7 +152,7 @@ proptest! {
                     bed.hear_peer(of, &format!("203.0.113.{}:5", number % 5), &bytes);
                 }
                 8 => bed.pass(Duration::from_secs(u64::from(number % 500))),
-                9 => { let now = bed.now(); bed.server.remove_member(now, &member(who % 3)); bed.work(); }
+                9 => { bed.server.remove_member(&member(who % 3), Mark::new(1)); bed.work(); }
                 10 => { bed.server.handle_stream_closed(&clients[3].ends); bed.work(); }
                 _ => {
                     let now = bed.now();
