@@ -27,6 +27,7 @@ mod candidates;
 mod channels;
 mod config;
 mod counters;
+mod demand;
 mod demux;
 mod description;
 mod fence;
@@ -62,8 +63,9 @@ pub use self::transmit::Flushed;
 
 use self::arrivals::Arrival;
 use self::candidates::HostRules;
+use self::demand::Links;
 use self::demux::{Demux, Origin};
-use self::gathering::{Gathering, Links, News};
+use self::gathering::{Gathering, News};
 use self::peer::Peer;
 use self::socket::{ReceiveBuffer, Socket};
 use self::timers::Timers;

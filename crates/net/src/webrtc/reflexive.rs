@@ -13,6 +13,7 @@ use waymesh_proto::ice::{
     ICE_SERVERS_MAX, ICE_URLS_MAX, IceUrl, ServerOutcome, ServerTried, millis,
 };
 
+use super::demand::Upkeep;
 use super::randomness::seed;
 use crate::stun::binding::{Binding, Question};
 
@@ -152,23 +153,22 @@ impl Reflexive {
         self.targets.iter().any(|t| t.server == address)
     }
 
-    /// When [`Reflexive::handle_timeout`] is due; `is_wanted` says whether the
-    /// mappings are to be kept.
-    pub(super) fn poll_timeout(&self, is_wanted: bool) -> Option<Instant> {
+    /// When [`Reflexive::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self, upkeep: Upkeep) -> Option<Instant> {
         let due = self.targets.iter().map(|target| match &target.question {
             Some(open) => open.binding.poll_timeout(),
-            None => is_wanted.then(|| target.due()),
+            None => (upkeep == Upkeep::Kept).then(|| target.due()),
         });
         due.flatten().min()
     }
 
     /// Repeats what was not answered, and asks again what is due.
-    pub(super) fn handle_timeout(&mut self, now: Instant, is_wanted: bool) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, upkeep: Upkeep) {
         for target in &mut self.targets {
             if let Some(open) = &mut target.question {
                 open.binding.handle_timeout(now);
                 target.hear_outcome(now, None);
-            } else if is_wanted && target.due() <= now {
+            } else if upkeep == Upkeep::Kept && target.due() <= now {
                 target.ask(now);
             }
         }
@@ -330,9 +330,9 @@ mod tests {
             "the other was asked too"
         );
         let mut at = now;
-        while let Some(due) = reflexive.poll_timeout(false) {
+        while let Some(due) = reflexive.poll_timeout(Upkeep::Idle) {
             at = due;
-            reflexive.handle_timeout(at, false);
+            reflexive.handle_timeout(at, Upkeep::Idle);
         }
         assert!(at < now + Duration::from_secs(10), "{:?}", at - now);
         let outcomes: Vec<_> = reflexive.tried(at).map(|tried| tried.outcome).collect();
@@ -345,10 +345,10 @@ mod tests {
         let now = Instant::now();
         let mut reflexive = asking(now, &[1]);
         answer(&mut reflexive, now, 50);
-        assert_eq!(reflexive.poll_timeout(false), None);
-        let later = reflexive.poll_timeout(true).expect("wanted");
+        assert_eq!(reflexive.poll_timeout(Upkeep::Idle), None);
+        let later = reflexive.poll_timeout(Upkeep::Kept).expect("wanted");
         assert_eq!(later, now + ASK_INTERVAL);
-        reflexive.handle_timeout(later, true);
+        reflexive.handle_timeout(later, Upkeep::Kept);
         assert_eq!(answer(&mut reflexive, later, 50), Answered::Same);
         reflexive.ask_again(later);
         let changed = answer(&mut reflexive, later, 51);
@@ -366,26 +366,29 @@ mod tests {
         let mut ended = now;
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            while let Some(due) = reflexive.poll_timeout(false) {
+            while let Some(due) = reflexive.poll_timeout(Upkeep::Idle) {
                 ended = due;
-                reflexive.handle_timeout(ended, true);
+                reflexive.handle_timeout(ended, Upkeep::Kept);
             }
-            let next = reflexive.poll_timeout(true).expect("it is wanted");
+            let next = reflexive.poll_timeout(Upkeep::Kept).expect("it is wanted");
             pauses.push((next - ended).as_secs());
-            reflexive.handle_timeout(next, true);
+            reflexive.handle_timeout(next, Upkeep::Kept);
         }
         assert_eq!(pauses, [20, 40, 80, 160, 320, 320, 320]);
-        while let Some(due) = reflexive.poll_timeout(false) {
+        while let Some(due) = reflexive.poll_timeout(Upkeep::Idle) {
             ended = due;
-            reflexive.handle_timeout(ended, true);
+            reflexive.handle_timeout(ended, Upkeep::Kept);
         }
         reflexive.doubt(ended + ASK_INTERVAL - Duration::from_millis(1));
-        assert_eq!(reflexive.poll_timeout(false), None);
+        assert_eq!(reflexive.poll_timeout(Upkeep::Idle), None);
         let wanted = ended + ASK_INTERVAL;
         reflexive.requests.clear();
         reflexive.doubt(wanted);
         answer(&mut reflexive, wanted, 50);
-        assert_eq!(reflexive.poll_timeout(true), Some(wanted + ASK_INTERVAL));
+        assert_eq!(
+            reflexive.poll_timeout(Upkeep::Kept),
+            Some(wanted + ASK_INTERVAL)
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use self::leg::{Leg, ToSocket};
 pub(super) use self::leg::{Roads, Tally};
 use self::server::{Server, Taken};
 use super::candidates::LocalCandidate;
+use super::demand::Upkeep;
 use super::names::Names;
 use super::reflexive::BELIEVED;
 use crate::turn::client::Handled;
@@ -247,16 +248,16 @@ impl Relays {
         self.servers.iter().any(|server| server.is_at(address))
     }
 
-    pub(super) fn poll_timeout(&self, is_wanted: bool) -> Option<Instant> {
-        let due = self.servers.iter().map(|s| s.poll_timeout(is_wanted));
+    pub(super) fn poll_timeout(&self, upkeep: Upkeep) -> Option<Instant> {
+        let due = self.servers.iter().map(|s| s.poll_timeout(upkeep));
         due.flatten().min()
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant, names: &Names, is_wanted: bool) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, names: &Names, upkeep: Upkeep) {
         for server in &mut self.servers {
             server.handle_timeout(now, &self.roads);
         }
-        if is_wanted {
+        if upkeep == Upkeep::Kept {
             let mut taken = self.taken();
             for server in &mut self.servers {
                 server.want(now, names, &self.roads, &mut taken);
@@ -322,119 +323,4 @@ impl Relays {
 }
 
 #[cfg(test)]
-mod tests {
-    use waymesh_proto::ice::ServerOutcome;
-
-    use super::*;
-    use crate::turn::client::PAYLOAD_MAX_BYTES;
-    use crate::turn::message::{Message, Writer, code, kind};
-
-    const HERE: &str = "192.0.2.100:9";
-    const PEER: &str = "203.0.113.9:9000";
-
-    fn at(text: &str) -> SocketAddr {
-        text.parse().expect("an address")
-    }
-
-    fn server(address: &str) -> IceServer {
-        let url = format!("turn:{address}?transport=udp");
-        IceServer {
-            urls: vec![url.parse().expect("a URL")],
-            username: None,
-            credential: None,
-        }
-    }
-
-    /// What asks these servers, and its questions.
-    fn asking(now: Instant, addresses: &[&str]) -> (Relays, Vec<(SocketAddr, Vec<u8>)>) {
-        let servers: Vec<_> = addresses.iter().map(|a| server(a)).collect();
-        let mut names = Names::default();
-        for url in servers.iter().flat_map(|server| &server.urls) {
-            // An address is known at once.
-            assert_eq!(names.question(now, url), None);
-        }
-        let mut relays = Relays::new(Roads::default());
-        relays.set_servers(now, servers.iter());
-        relays.want(now, &names);
-        let asked = to_socket(&mut relays);
-        (relays, asked)
-    }
-
-    fn to_socket(relays: &mut Relays) -> Vec<(SocketAddr, Vec<u8>)> {
-        std::iter::from_fn(|| relays.poll_to_socket()).collect()
-    }
-
-    /// What a server says to the request that it was sent.
-    fn answer(
-        relays: &mut Relays,
-        now: Instant,
-        asked: &(SocketAddr, Vec<u8>),
-        write: impl FnOnce(&Message<'_>) -> Writer,
-    ) {
-        let request = Message::parse(&asked.1).expect("a request");
-        let bytes = write(&request).finish();
-        let handled = relays.handle_datagram(now, asked.0, at(HERE), &bytes);
-        assert_eq!(handled, Handled::Taken);
-        relays.turn(now);
-    }
-
-    fn sent_to(request: &Message<'_>, alternate: &str) -> Writer {
-        let mut writer = Writer::error(request, code::TRY_ALTERNATE);
-        writer.put_address(kind::ALTERNATE_SERVER, at(alternate));
-        writer
-    }
-
-    fn allocated(request: &Message<'_>) -> Writer {
-        let mut writer = Writer::success(request);
-        writer
-            .put_xor_address(kind::XOR_RELAYED_ADDRESS, at("192.0.2.1:50000"))
-            .put_number(kind::LIFETIME, 600);
-        writer
-    }
-
-    #[test]
-    fn a_server_that_sends_to_one_that_is_asked_already_is_not_followed() {
-        let now = Instant::now();
-        let (first, second) = ("192.0.2.1:3478", "192.0.2.2:3478");
-        let (mut relays, asked) = asking(now, &[first, second]);
-        assert_eq!(asked.len(), 2);
-        answer(&mut relays, now, &asked[0], |r| sent_to(r, second));
-        assert_eq!(to_socket(&mut relays), []);
-        let outcomes: Vec<_> = relays.tried(now).map(|tried| tried.outcome).collect();
-        assert_eq!(outcomes[0], ServerOutcome::NotNeeded);
-        assert_eq!(outcomes[1], ServerOutcome::Waiting);
-        answer(&mut relays, now, &asked[1], allocated);
-        assert_eq!(relays.candidates().count(), 1);
-    }
-
-    #[test]
-    fn of_two_servers_that_send_to_the_same_third_one_is_followed() {
-        let now = Instant::now();
-        let third = "192.0.2.3:3478";
-        let (mut relays, asked) = asking(now, &["192.0.2.1:3478", "192.0.2.2:3478"]);
-        let mut followed = Vec::new();
-        for question in &asked {
-            answer(&mut relays, now, question, |r| sent_to(r, third));
-            followed.extend(to_socket(&mut relays));
-        }
-        let servers: Vec<_> = followed.iter().map(|(server, _)| *server).collect();
-        assert_eq!(servers, [at(third)]);
-    }
-
-    #[test]
-    fn what_was_dropped_on_the_way_to_a_relay_is_counted_and_stays_so_when_it_is_given_up() {
-        let now = Instant::now();
-        let (mut relays, asked) = asking(now, &["192.0.2.1:3478"]);
-        answer(&mut relays, now, &asked[0], allocated);
-        let relayed = relays.candidates().next().expect("one").address;
-        let too_large = vec![0; PAYLOAD_MAX_BYTES + 1];
-        relays.send(now, relayed, at(PEER), &too_large);
-        assert_eq!(relays.tally().clients.dropped_unsendable, 1);
-        // It waits for a permission.
-        relays.send(now, relayed, at(PEER), b"payload");
-        relays.stop(now);
-        assert_eq!(relays.tally().clients.dropped_unsendable, 2);
-        relays.set_servers(now, [].iter());
-        assert_eq!(relays.tally().clients.dropped_unsendable, 2);
-    }
-}
+mod tests;

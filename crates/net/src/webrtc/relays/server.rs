@@ -1,19 +1,22 @@
 //! One TURN server: the race of the ways to it, and the one allocation that
 //! comes of it.
 
+mod fates;
+mod way;
+
 use std::net::SocketAddr;
 use std::ops::RangeBounds;
 use std::time::{Duration, Instant};
 
-use waymesh_proto::ice::{
-    ICE_URLS_MAX, IceServer, IceTransport, IceUrl, ServerOutcome, ServerTried, millis,
-};
+use waymesh_proto::ice::{ICE_URLS_MAX, IceServer, IceTransport, ServerOutcome, ServerTried};
 use waymesh_proto::link::CandidateKind;
 
+use self::way::{Way, failed};
+use super::Kept;
 use super::leg::{Identity, Leg, Roads, Tally, ToSocket};
-use super::{Kept, RelayEvent};
-use crate::turn::client::{ClientEvent, Credentials};
+use crate::turn::client::Credentials;
 use crate::webrtc::candidates::LocalCandidate;
+use crate::webrtc::demand::Upkeep;
 use crate::webrtc::names::{Names, Resolved};
 
 /// How long UDP may be silent before TCP and TLS are tried beside it. Chosen: as
@@ -50,15 +53,6 @@ pub(super) struct Server {
     past: Tally,
 }
 
-/// One URL of the server, and what came of it.
-#[derive(Debug)]
-struct Way {
-    url: IceUrl,
-    outcome: ServerOutcome,
-    began: Option<Instant>,
-    took: Duration,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Not wanted, or not yet.
@@ -79,12 +73,7 @@ impl Server {
         let urls = server.urls.iter().filter(|url| url.scheme().relays());
         let ways: Vec<_> = urls
             .take(ICE_URLS_MAX)
-            .map(|url| Way {
-                url: url.clone(),
-                outcome: ServerOutcome::Waiting,
-                began: None,
-                took: Duration::ZERO,
-            })
+            .map(|url| Way::new(url.clone()))
             .collect();
         (!ways.is_empty()).then(|| Self {
             ways,
@@ -237,30 +226,6 @@ impl Server {
         tally
     }
 
-    /// Ends legs whose server has sent them where another leg is already, see [`Taken`].
-    pub(super) fn yield_to(&mut self, now: Instant, taken: &mut Taken) {
-        let mut at = 0;
-        while at < self.legs.len() {
-            let leg = &mut self.legs[at];
-            let moved_to = leg.server().filter(|_| leg.has_moved());
-            leg.stay();
-            match moved_to {
-                Some(server) if taken.contains(&server) => {
-                    let url = &leg.url;
-                    tracing::debug!(%url, %server, "it sends to a server that is asked already");
-                    if let Some(way) = self.ways.iter_mut().find(|way| way.url == *url) {
-                        way.end(now, ServerOutcome::NotNeeded);
-                    }
-                    self.retire(at..=at);
-                }
-                moved_to => {
-                    taken.extend(moved_to);
-                    at += 1;
-                }
-            }
-        }
-    }
-
     /// The relayed candidate, if there is one.
     pub(super) fn candidate(&self) -> Option<LocalCandidate> {
         let Stage::Allocated { relayed, .. } = self.stage else {
@@ -294,10 +259,10 @@ impl Server {
         self.legs.iter().any(|leg| leg.server() == Some(address))
     }
 
-    pub(super) fn poll_timeout(&self, is_wanted: bool) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, upkeep: Upkeep) -> Option<Instant> {
         let own = match self.stage {
             Stage::Ahead { beside_at } => Some(beside_at),
-            Stage::Failed { again_at } => is_wanted.then_some(again_at),
+            Stage::Failed { again_at } => (upkeep == Upkeep::Kept).then_some(again_at),
             Stage::Idle | Stage::Racing | Stage::Allocated { .. } => None,
         };
         let legs = self.legs.iter().filter_map(Leg::poll_timeout);
@@ -313,118 +278,8 @@ impl Server {
         }
     }
 
-    /// Moves messages, and takes what became of the legs.
-    pub(super) fn turn(
-        &mut self,
-        now: Instant,
-        to_socket: &mut ToSocket,
-        mut tell: impl FnMut(RelayEvent),
-    ) {
-        let mut at = 0;
-        while at < self.legs.len() {
-            let fate = self.turn_leg(now, at, to_socket, &mut tell);
-            match fate {
-                Fate::Goes => at += 1,
-                Fate::Wins => at = 1,
-                Fate::Ends => self.retire(at..=at),
-            }
-        }
-        self.judge(now);
-    }
-
-    fn turn_leg(
-        &mut self,
-        now: Instant,
-        at: usize,
-        to_socket: &mut ToSocket,
-        tell: &mut impl FnMut(RelayEvent),
-    ) -> Fate {
-        let leg = &mut self.legs[at];
-        leg.hear_stream(now);
-        leg.pass_on(to_socket);
-        let relayed = leg.relayed();
-        while let Some(event) = self.legs[at].poll_event() {
-            match event {
-                ClientEvent::Data { peer, bytes } => {
-                    if let Some(relayed) = relayed {
-                        tell(RelayEvent::Data {
-                            relayed,
-                            peer,
-                            bytes,
-                        });
-                    }
-                }
-                ClientEvent::PeerRefused { ip, error } => {
-                    tracing::debug!(%ip, %error, "a relay does not relay to a peer");
-                }
-                ClientEvent::Allocated { relayed, .. } => {
-                    self.win(now, at, relayed, to_socket);
-                    if let Some(candidate) = self.candidate() {
-                        tell(RelayEvent::Found(candidate));
-                    }
-                    return Fate::Wins;
-                }
-                ClientEvent::Failed { error } | ClientEvent::Lost { error } => {
-                    return self.lose(now, at, error.to_string(), tell);
-                }
-                ClientEvent::CredentialsRefused { error } => {
-                    tell(RelayEvent::CredentialsRefused);
-                    return self.lose(now, at, error.to_string(), tell);
-                }
-            }
-        }
-        match self.legs[at].take_closed() {
-            Some(why) => self.lose(now, at, why, tell),
-            None => Fate::Goes,
-        }
-    }
-
-    /// The first that has an address is used, the others are closed.
-    fn win(&mut self, now: Instant, at: usize, relayed: SocketAddr, to_socket: &mut ToSocket) {
-        self.stage = Stage::Allocated {
-            relayed,
-            since: now,
-        };
-        self.legs.swap(0, at);
-        for leg in &mut self.legs[1..] {
-            leg.close(now, to_socket);
-        }
-        self.retire(1..);
-        let url = &self.legs[0].url;
-        for way in &mut self.ways {
-            if way.url == *url {
-                let address = relayed;
-                way.end(now, ServerOutcome::Gave { address });
-            } else if way.outcome == ServerOutcome::Waiting {
-                way.end(now, ServerOutcome::NotNeeded);
-            }
-        }
-    }
-
-    fn lose(
-        &mut self,
-        now: Instant,
-        at: usize,
-        why: String,
-        tell: &mut impl FnMut(RelayEvent),
-    ) -> Fate {
-        let url = &self.legs[at].url;
-        tracing::debug!(%url, %why, "a TURN server cannot be used");
-        if let Some(way) = self.ways.iter_mut().find(|way| way.url == *url) {
-            way.end(now, failed(why));
-        }
-        if self.legs[at].server().is_some() {
-            self.earlier = self.legs[at].signs_with();
-        }
-        if let Stage::Allocated { relayed, since } = self.stage {
-            tell(RelayEvent::Lost(relayed));
-            self.fail(now);
-            if now >= since + GOOD_AFTER {
-                self.failures = 0;
-                self.stage = Stage::Failed { again_at: now };
-            }
-        }
-        Fate::Ends
+    pub(super) fn tried(&self, now: Instant) -> impl Iterator<Item = ServerTried> {
+        self.ways.iter().map(move |way| way.tried(now))
     }
 
     /// All ways are tried again, later each time.
@@ -447,42 +302,6 @@ impl Server {
             Stage::Idle | Stage::Allocated { .. } | Stage::Failed { .. } => {}
         }
     }
-
-    pub(super) fn tried(&self, now: Instant) -> impl Iterator<Item = ServerTried> {
-        self.ways.iter().map(move |way| ServerTried {
-            url: way.url.clone(),
-            outcome: way.outcome.clone(),
-            took_ms: millis(match (&way.outcome, way.began) {
-                (ServerOutcome::Waiting, Some(began)) => now.saturating_duration_since(began),
-                _ => way.took,
-            }),
-        })
-    }
-}
-
-/// What became of a leg.
-enum Fate {
-    Goes,
-    Wins,
-    Ends,
-}
-
-impl Way {
-    fn begin(&mut self, now: Instant) {
-        self.outcome = ServerOutcome::Waiting;
-        self.began = Some(now);
-    }
-
-    fn end(&mut self, now: Instant, outcome: ServerOutcome) {
-        self.outcome = outcome;
-        self.took = self
-            .began
-            .map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
-    }
-}
-
-fn failed(why: String) -> ServerOutcome {
-    ServerOutcome::Failed { why }
 }
 
 fn credentials(server: &IceServer) -> Option<Credentials> {

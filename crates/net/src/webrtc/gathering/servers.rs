@@ -1,0 +1,82 @@
+//! Which STUN and TURN servers there are, and what they gave.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use waymesh_proto::ice::{
+    ICE_SERVERS_MAX, ICE_URLS_MAX, IceServers, IceTransport, IceUrl, ServerOutcome, ServerTried,
+};
+
+use super::Gathering;
+use crate::webrtc::config::CandidatePolicy;
+use crate::webrtc::names::Resolved;
+
+impl Gathering {
+    /// Which servers to use from now on, beside those of the configuration.
+    pub(in crate::webrtc) fn set_servers(&mut self, now: Instant, servers: IceServers) {
+        self.told = servers;
+        self.meet_servers(now);
+    }
+
+    /// What the servers gave up to now.
+    pub(in crate::webrtc) fn servers(&self, now: Instant) -> Vec<ServerTried> {
+        let unresolved = self.urls().filter_map(|url| {
+            let Resolved::Failed(why) = self.names.resolved(url) else {
+                return None;
+            };
+            (!url.scheme().relays()).then(|| ServerTried {
+                url: url.clone(),
+                outcome: ServerOutcome::Failed { why: why.into() },
+                took_ms: 0.0,
+            })
+        });
+        let asked = self.reflexive.tried(now).chain(self.relays.tried(now));
+        asked
+            .chain(unresolved)
+            .take(ICE_SERVERS_MAX * ICE_URLS_MAX)
+            .collect()
+    }
+
+    pub(super) fn meet_servers(&mut self, now: Instant) {
+        let servers = self.configured.iter().chain(&self.told.servers);
+        self.relays.set_servers(now, servers);
+        self.ask_names(now);
+        self.meet_addresses(now);
+        if self.is_wanted() {
+            self.relays.want(now, &self.names);
+        }
+        self.hear_relays(now);
+    }
+
+    /// Has STUN servers asked at the addresses that are known, unless relays alone count.
+    pub(super) fn meet_addresses(&mut self, now: Instant) {
+        if self.policy == CandidatePolicy::RelayOnly {
+            return;
+        }
+        let mut wanted: Vec<(IceUrl, SocketAddr)> = Vec::new();
+        for url in self.urls().filter(|url| is_udp(url)) {
+            if let Resolved::Addresses(addresses) = self.names.resolved(url) {
+                for v4 in [true, false] {
+                    let first = addresses.iter().find(|a| a.is_ipv4() == v4);
+                    let is_carried = v4 || self.rules.carries_v6;
+                    wanted.extend(first.filter(|_| is_carried).map(|a| (url.clone(), *a)));
+                }
+            }
+        }
+        self.reflexive.set_targets(now, &wanted);
+        // Once at least: who starts usually speaks at once.
+        self.reflexive.refresh(now);
+    }
+
+    pub(super) fn urls(&self) -> impl Iterator<Item = &IceUrl> {
+        let servers = self.configured.iter().chain(&self.told.servers);
+        servers
+            .take(ICE_SERVERS_MAX)
+            .flat_map(|server| server.urls.iter().take(ICE_URLS_MAX))
+    }
+}
+
+/// Streams resolve names on their way.
+pub(super) fn is_udp(url: &IceUrl) -> bool {
+    url.transport() == IceTransport::Udp
+}
