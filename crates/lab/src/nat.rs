@@ -20,6 +20,7 @@ mod coturn;
 mod faults;
 mod firewall;
 mod hello;
+mod hosts;
 mod internet;
 mod kind;
 mod matrix;

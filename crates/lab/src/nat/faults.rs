@@ -20,7 +20,11 @@ use clap::ValueEnum;
 
 use super::kind::Kind;
 use super::options::Options;
+use super::spread::Goal;
 use report::{Finding, Report};
+
+/// How soon traffic is to be there again in half of all cases. A goal of the project.
+const AGAIN_GOAL: Duration = Duration::from_millis(1_500);
 
 /// Which faults to bring about, and how often.
 #[derive(Debug, clap::Args)]
@@ -80,6 +84,12 @@ pub(crate) enum Fault {
     RegistryKilled,
     /// Credentials for the relay end every four seconds
     TurnExpiry,
+    /// The registry relays, is killed, and is then at another address with the same name
+    RegistryMoved,
+    /// UDP is blocked while they have a direct link, and is free again later
+    UdpBlockedLater,
+    /// One of them uses relays alone, from where TCP to port 443 alone gets out, and its NAT forgets
+    RelayOnly,
     /// A stranger floods the relay that they use
     TurnFlood,
     /// A stranger, or one who was put out, wants an allocation
@@ -113,6 +123,41 @@ impl Fault {
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
+    /// From when its times are counted.
+    pub(crate) const fn clock(self) -> &'static str {
+        match self {
+            Self::NatFlush | Self::RelayOnly => "from when the NAT forgot",
+            Self::NetworkChange => "from before the addresses changed",
+            Self::CutHeal => "from when the line was whole again",
+            Self::Asymmetric => "from when the direction was cut",
+            Self::RegistryGone => "from when the path was whole again",
+            Self::RegistryBack => "from before the registry was started again",
+            Self::Asleep => "from when it woke",
+            Self::RelayDeath => "from before the relay was killed",
+            Self::RegistryKilled | Self::RegistryMoved => "from before the registry was killed",
+            Self::UdpBlockedLater => "from when UDP was blocked",
+            Self::Rebinding
+            | Self::Loss
+            | Self::Rtt300
+            | Self::Mtu1280
+            | Self::SilentStun
+            | Self::TurnExpiry
+            | Self::TurnFlood
+            | Self::TurnStranger
+            | Self::RelayPrivate => "nothing stops",
+        }
+    }
+
+    /// How soon traffic is to be there again, where the project has a goal.
+    pub(crate) const fn goal(self) -> Option<Goal> {
+        match self {
+            Self::NatFlush | Self::NetworkChange | Self::RelayDeath => {
+                Some(Goal::Median(AGAIN_GOAL))
+            }
+            _ => None,
+        }
+    }
+
     fn play(self, conditions: &Conditions) -> Result<Finding> {
         match self {
             Self::NatFlush => addresses::flush(conditions),
@@ -129,6 +174,9 @@ impl Fault {
             Self::SilentStun => away::silent_stun(conditions),
             Self::RelayDeath => relays::death(conditions),
             Self::RegistryKilled => relays::registry(conditions),
+            Self::RegistryMoved => relays::moved(conditions),
+            Self::UdpBlockedLater => lines::no_udp(conditions),
+            Self::RelayOnly => relays::only(conditions),
             Self::TurnExpiry => relays::expiry(conditions),
             Self::TurnFlood => relays::flood(conditions),
             Self::TurnStranger => guests::stranger(conditions),

@@ -15,7 +15,7 @@ use waymesh_lab::dice::Dice;
 
 use super::Dropped;
 use super::firewall::{Firewall, Rule, Ruling};
-use super::packet::{End, Packet};
+use super::packet::{End, Packet, Protocol};
 pub(crate) use super::translator::Forget;
 use super::translator::{Nat, NatConfig};
 use super::weather::{Held, Line, Weather};
@@ -72,6 +72,15 @@ struct Host {
     addresses: Vec<IpAddr>,
     up: Line,
     down: Line,
+    /// What passes its line in neither direction.
+    forbidden: Option<Protocol>,
+}
+
+impl Host {
+    fn forbids(&self, packet: &Packet) -> bool {
+        let protocol = packet.flow().map(|flow| flow.protocol);
+        protocol.is_some() && protocol == self.forbidden
+    }
 }
 
 /// Where an address is, seen from outside.
@@ -171,6 +180,7 @@ impl Internet {
             addresses: Vec::new(),
             up: Line::default(),
             down: Line::default(),
+            forbidden: None,
         });
         self.move_host(id, addresses, behind);
         id
@@ -217,6 +227,11 @@ impl Internet {
     /// Sets what one direction of a host's line does.
     pub(crate) fn set_weather(&mut self, host: HostId, direction: Direction, weather: Weather) {
         self.line(host, direction).weather = weather;
+    }
+
+    /// Lets nothing of a protocol pass a host's line any more; `None`: everything again.
+    pub(crate) fn forbid(&mut self, host: HostId, what: Option<Protocol>) {
+        self.hosts[host.0].forbidden = what;
     }
 
     fn line(&mut self, host: HostId, direction: Direction) -> &mut Line {
@@ -278,6 +293,9 @@ impl Internet {
         let host = &mut self.hosts[from.0];
         if !host.addresses.contains(&packet.ip(End::Source)) {
             return self.count(Dropped::ForeignSource);
+        }
+        if host.forbids(&packet) {
+            return self.count(Dropped::Forbidden);
         }
         match host.up.admit(now, packet.bytes().len(), &mut self.dice) {
             Ok(at) => self.fly(now, at, from, Direction::Up, packet),
@@ -413,6 +431,9 @@ impl Internet {
     /// Goes over the line to the host that it is for.
     fn descend(&mut self, now: Instant, to: HostId, packet: Packet) {
         let host = &mut self.hosts[to.0];
+        if host.forbids(&packet) {
+            return self.count(Dropped::Forbidden);
+        }
         match host.down.admit(now, packet.bytes().len(), &mut self.dice) {
             Ok(at) => self.fly(now, at, to, Direction::Down, packet),
             Err(Held::Dropped(why)) => self.count(why),

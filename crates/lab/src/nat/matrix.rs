@@ -3,6 +3,7 @@
 
 mod pair;
 mod report;
+mod summary;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use super::kind::Kind;
 use super::net::Sixth;
 use super::options::{Families, Options};
 use super::proof;
-use super::site::{Door, Member, Site};
+use super::site::{Door, FoundBy, Member, Site};
 use super::table;
 use pair::Pair;
 use report::{Report, Row};
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         &options.binary()?,
         args.rtt,
         args.families.sixth(),
+        FoundBy::Address,
         options.registry_args.clone(),
     )?;
     let report = Report::new(args.rtt, options.json);
@@ -141,7 +143,7 @@ fn try_round(round: &[(Kind, Kind)], crowds: (&[Door], &[Door]), args: &Args, re
                         Ok(row) => report.row(row),
                         Err(error) => {
                             let (own, their) = (pair.0.name(), pair.1.name());
-                            report.violated(&format!("{own} calls {their}: {error:#}"));
+                            report.failed(&format!("{own} calls {their}: {error:#}"));
                         }
                     }
                 }

@@ -134,6 +134,15 @@ impl Net {
         Ok(())
     }
 
+    /// Gives a host with a public address another one.
+    pub(crate) fn move_server(&self, host: &mut Host, address: Ipv4Addr) -> Result<()> {
+        let addresses = vec![IpAddr::from(address)];
+        self.with(|internet| internet.move_host(host.id, &addresses, None));
+        host.namespace.readdress(&host.addresses, &addresses)?;
+        host.addresses = addresses;
+        Ok(())
+    }
+
     /// Gives both directions of a host's line the same weather.
     pub(crate) fn set_weather(&self, host: &Host, weather: Weather) {
         self.with(|internet| {

@@ -8,7 +8,9 @@ mod stun;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::internet::GateConfig;
 use super::theory::{Reach, Udp};
+use super::translator::Hairpin;
 
 pub(crate) use client::{is_there, observe};
 pub(crate) use server::Server;
@@ -32,17 +34,74 @@ pub(crate) fn registry() -> SocketAddr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Observed {
     pub(crate) reach: Reach,
+    /// What stands between, where UDP gets out.
+    pub(crate) nats: Option<Nats>,
     /// Whether HTTPS gets to the registry; it does from every network.
     pub(crate) https_to_registry: bool,
 }
 
+/// The NATs before a host, beyond how they map and filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Nats {
+    pub(crate) layers: Layers,
+    /// Whether hosts inside reach each other by the addresses that the internet sees.
+    pub(crate) hairpin: Hairpin,
+}
+
+/// How often an address is translated on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layers {
+    None,
+    One,
+    /// At home, and by a carrier.
+    Two,
+}
+
 impl Observed {
     /// What a network must look like that does what theory takes for granted.
-    pub(crate) const fn expected(reach: Reach) -> Self {
+    pub(crate) fn expected(gates: &[GateConfig]) -> Self {
+        let reach = Reach::through(gates);
         Self {
             reach,
+            nats: reach.udp.map(|_| Nats::of(gates)),
             https_to_registry: true,
         }
+    }
+}
+
+impl Nats {
+    /// Of gates from the internet inwards.
+    fn of(gates: &[GateConfig]) -> Self {
+        let nats: Vec<_> = gates
+            .iter()
+            .filter_map(|gate| match gate {
+                GateConfig::Nat(config, _) => Some(config),
+                GateConfig::Firewall(_) => None,
+            })
+            .collect();
+        Self {
+            layers: match nats.len() {
+                0 => Layers::None,
+                1 => Layers::One,
+                _ => Layers::Two,
+            },
+            // A host without a NAT has the address itself.
+            hairpin: nats.first().map_or(Hairpin::Yes, |nat| nat.hairpin),
+        }
+    }
+}
+
+impl fmt::Display for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.layers {
+            Layers::None => "no NAT",
+            Layers::One => "a NAT",
+            Layers::Two => "two NATs",
+        })?;
+        f.write_str(match self.hairpin {
+            Hairpin::Yes => "",
+            Hairpin::No => " without hairpinning",
+        })
     }
 }
 
@@ -53,6 +112,9 @@ impl fmt::Display for Observed {
                 write!(f, "maps {}, filters {}", mapping.name(), filtering.name())?;
             }
             None => f.write_str("no UDP")?,
+        }
+        if let Some(nats) = self.nats {
+            write!(f, ", {nats}")?;
         }
         let tcp = match (self.reach.any_tcp, self.reach.https_port) {
             (true, _) => "TCP to any port",

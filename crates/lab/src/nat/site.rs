@@ -13,6 +13,7 @@ use waymesh_proto::api::{Attempt, Detail};
 use waymesh_proto::ids::Name;
 use waymesh_proto::ipc::{Event, Verb};
 
+use super::hosts::{Hosts, REGISTRY_NAME};
 use super::kind::Kind;
 use super::net::{Host, Net, Sixth};
 use super::weather::Weather;
@@ -21,6 +22,17 @@ use crate::stage::{self, Process, Program};
 /// Where the registry is.
 pub(crate) const REGISTRY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const HTTPS: u16 = 443;
+
+/// Where it is after it moved.
+pub(crate) const REGISTRY_MOVED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+
+/// By what nodes find the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FoundBy {
+    Address,
+    /// A name, which can get another address.
+    Name,
+}
 
 /// What the models of a run begin with.
 const SEED: u64 = 1;
@@ -32,6 +44,9 @@ pub(crate) struct Site {
     folder: TempDir,
     pub(crate) net: Net,
     pub(crate) registry_host: Host,
+    registry_address: Ipv4Addr,
+    registry_url: String,
+    hosts: Option<Hosts>,
     registry: Option<Process>,
     registry_args: Vec<OsString>,
     invite: String,
@@ -108,6 +123,7 @@ impl Site {
         binary: &Path,
         rtt: Duration,
         sixth: Sixth,
+        found_by: FoundBy,
         registry_args: Vec<OsString>,
     ) -> Result<Self> {
         if !binary.is_file() {
@@ -120,11 +136,22 @@ impl Site {
         let registry_host = net.add_server("registry", &[REGISTRY])?;
         let weather = round_trip(rtt);
         net.set_weather(&registry_host, weather);
+        let folder = tempfile::tempdir().context("making a temporary folder")?;
+        let (binary, hosts, registry_url) = match found_by {
+            FoundBy::Address => (binary.to_owned(), None, format!("https://{REGISTRY}")),
+            FoundBy::Name => {
+                let (hosts, program) = Hosts::make(folder.path(), binary, REGISTRY)?;
+                (program, Some(hosts), format!("https://{REGISTRY_NAME}"))
+            }
+        };
         let mut site = Self {
-            binary: binary.to_owned(),
-            folder: tempfile::tempdir().context("making a temporary folder")?,
+            binary,
+            folder,
             net,
             registry_host,
+            registry_address: REGISTRY,
+            registry_url,
+            hosts,
             registry: None,
             registry_args,
             invite: String::new(),
@@ -137,9 +164,9 @@ impl Site {
 
     /// Starts the registry and waits until it listens.
     pub(crate) fn start_registry(&mut self) -> Result<()> {
-        let listen = format!("{REGISTRY}:{HTTPS}");
-        let url = format!("https://{listen}");
-        let mut args: Vec<OsString> = ["registry", "--listen", &listen, "--public-url", &url]
+        let listen = format!("{}:{HTTPS}", self.registry_address);
+        let url = self.registry_url.as_str();
+        let mut args: Vec<OsString> = ["registry", "--listen", &listen, "--public-url", url]
             .map(Into::into)
             .into();
         args.push("--data-dir".into());
@@ -155,6 +182,21 @@ impl Site {
     pub(crate) fn kill_registry(&mut self) -> Result<()> {
         let registry = self.registry.take();
         registry.context("the registry is not running")?.kill()
+    }
+
+    /// Gives the registry, which does not run now, a host with another address, and its name
+    /// to that.
+    pub(crate) fn move_registry(&mut self) -> Result<()> {
+        let hosts = self.hosts.as_ref().context("the registry has no name")?;
+        let address = if self.registry_address == REGISTRY {
+            REGISTRY_MOVED
+        } else {
+            REGISTRY
+        };
+        self.net.move_server(&mut self.registry_host, address)?;
+        hosts.point(address)?;
+        self.registry_address = address;
+        Ok(())
     }
 
     fn make_invite(&self) -> Result<String> {

@@ -3,6 +3,7 @@
 
 use waymesh_proto::link::Path;
 
+use super::internet::GateConfig;
 use super::kind::{Kind, Place};
 use super::net::Sixth;
 use super::probe::{self, Observed};
@@ -11,7 +12,11 @@ use super::theory::Reach;
 
 /// What the gates of a kind leave.
 fn reach(kind: Kind) -> Reach {
-    Reach::through(&kind.gates(&Place::new(0, probe::registry())))
+    Reach::through(&gates(kind))
+}
+
+fn gates(kind: Kind) -> Vec<GateConfig> {
+    kind.gates(&Place::new(0, probe::registry()))
 }
 
 pub(crate) const fn path_name(path: Path) -> &'static str {
@@ -30,7 +35,7 @@ pub(crate) fn best_path(own: Kind, their: Kind, sixth: Sixth) -> Path {
 /// Prints both.
 pub(crate) fn print(sixth: Sixth) {
     for kind in proof::all() {
-        println!("{:<20}{}", kind.name(), Observed::expected(reach(*kind)));
+        println!("{:<20}{}", kind.name(), Observed::expected(&gates(*kind)));
     }
     if sixth == Sixth::With {
         println!();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use waymesh_proto::api::Detail;
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::ids::Name;
-use waymesh_proto::ipc::{Attach, Event, Follow, RequestId, Verb, Wait};
+use waymesh_proto::ipc::{Attach, Event, Follow, Verb, Wait};
 use waymesh_proto::link::Path;
 use waymesh_proto::{Class, Priority};
 
@@ -43,6 +43,8 @@ struct Lane {
     came: Vec<(usize, Instant, Path)>,
     /// How often each number came.
     times: Vec<u32>,
+    /// The highest number that came.
+    highest: Option<usize>,
     disordered: u64,
     failed: BTreeMap<String, u64>,
 }
@@ -57,6 +59,8 @@ pub(crate) struct Traffic {
     next: Instant,
     pace: Duration,
     padding: usize,
+    /// The id of the last question.
+    asked: u64,
 }
 
 /// What a fault did to both directions; of the worse one.
@@ -78,6 +82,7 @@ pub(crate) struct Toll {
     pub(crate) sent: usize,
     pub(crate) lost: usize,
     pub(crate) duplicated: u64,
+    /// Messages that came after one that was sent later.
     pub(crate) disordered: u64,
     pub(crate) failed: BTreeMap<String, u64>,
     /// From sending to arrival, sorted.
@@ -90,11 +95,11 @@ impl Toll {
         self.lost == 0 && self.duplicated == 0 && self.disordered == 0 && self.failed.is_empty()
     }
 
-    /// So many in a thousand messages took no longer.
+    /// So many in a thousand messages took no longer; of few messages the slowest.
     pub(crate) fn delay(&self, of_thousand: usize) -> Duration {
-        let at = self.delays.len() * of_thousand / 1_000;
-        let last = self.delays.len().saturating_sub(1);
-        self.delays.get(at.min(last)).copied().unwrap_or_default()
+        let no_longer = (self.delays.len() * of_thousand).div_ceil(1_000);
+        let at = no_longer.saturating_sub(1);
+        self.delays.get(at).copied().unwrap_or_default()
     }
 }
 
@@ -105,6 +110,7 @@ impl Lane {
             sent: Vec::new(),
             came: Vec::new(),
             times: Vec::new(),
+            highest: None,
             disordered: 0,
             failed: BTreeMap::new(),
         }
@@ -117,10 +123,10 @@ impl Lane {
         let is_first = self.times[number] == 0;
         self.times[number] += 1;
         if is_first {
-            let last = self.came.last().map(|(last, ..)| *last);
-            if last.is_some_and(|last| last > number) {
+            if self.highest.is_some_and(|highest| highest > number) {
                 self.disordered += 1;
             }
+            self.highest = self.highest.max(Some(number));
             self.came.push((number, moment, path));
         }
     }
@@ -180,6 +186,7 @@ impl Traffic {
             next: Instant::now(),
             pace: EVERY,
             padding,
+            asked: 0,
         })
     }
 
@@ -217,12 +224,14 @@ impl Traffic {
         Ok(())
     }
 
-    /// Waits until both sides have had one of these paths for a while.
-    pub(crate) fn steady(&mut self, wanted: &[Path], limit: Duration) -> Result<Path> {
+    /// Waits until both sides have had one of these paths for a while; gives it, and when
+    /// both had it.
+    pub(crate) fn steady(&mut self, wanted: &[Path], limit: Duration) -> Result<(Path, Instant)> {
         for at in [0, 1] {
             let attempts = Detail::Now;
-            let id: RequestId = "peers".parse()?;
-            self.watch.tell(at, id, Verb::ListPeers { attempts })?;
+            self.asked += 1;
+            self.watch
+                .tell(at, self.asked, Verb::ListPeers { attempts })?;
         }
         let is_steady = |traffic: &Self| match traffic.common() {
             Some((path, since)) => wanted.contains(&path) && since.elapsed() >= STEADY,
@@ -230,7 +239,7 @@ impl Traffic {
         };
         self.run_until(Instant::now() + limit, is_steady)?;
         match self.common() {
-            Some((path, _)) if wanted.contains(&path) => Ok(path),
+            Some((path, since)) if wanted.contains(&path) => Ok((path, since)),
             _ => bail!("no steady path in time; the sides have {:?}", self.paths),
         }
     }
@@ -285,13 +294,18 @@ impl Traffic {
         let linked = linked
             .collect::<Option<Vec<_>>>()
             .and_then(|all| all.into_iter().max());
-        let silences = self.lanes.iter().map(|lane| lane.silence(fault));
         Ok(Recovery {
             again: moment.saturating_duration_since(fault),
-            silence: silences.max().unwrap_or_default(),
+            silence: self.silence(fault),
             by,
             linked: linked.map(|moment| moment.saturating_duration_since(fault)),
         })
+    }
+
+    /// The longest time without a message in either direction, counted from a moment.
+    pub(crate) fn silence(&self, moment: Instant) -> Duration {
+        let silences = self.lanes.iter().map(|lane| lane.silence(moment));
+        silences.max().unwrap_or_default()
     }
 
     /// Sends no more, waits for what is under way, and counts.
@@ -430,7 +444,22 @@ mod tests {
     fn what_comes_twice_late_or_never_is_counted() {
         let (lane, _) = lane(&[0, 1, 2, 3], &[(0, 5), (2, 6), (1, 7), (2, 8)]);
         assert_eq!(lane.disordered, 1);
+        let (behind, _) = self::lane(&[0, 1, 2], &[(2, 6), (0, 7), (1, 8)]);
+        assert_eq!(behind.disordered, 2, "both come after one sent later");
         assert_eq!(lane.times, [1, 1, 2]);
         assert!(!lane.is_empty());
+    }
+
+    #[test]
+    fn so_many_in_a_thousand_took_no_longer() {
+        let toll = |count: u64| Toll {
+            delays: (1..=count).map(Duration::from_millis).collect(),
+            ..Toll::default()
+        };
+        let delays = |count| [500, 990, 1_000].map(|of| toll(count).delay(of).as_millis());
+        assert_eq!(delays(1_000), [500, 990, 1_000]);
+        assert_eq!(delays(4), [2, 4, 4]);
+        assert_eq!(delays(1), [1, 1, 1]);
+        assert_eq!(delays(0), [0, 0, 0]);
     }
 }

@@ -15,6 +15,9 @@ const EVENTS_CAP: usize = 4_096;
 /// How long an ear waits before it listens again. Its connection is closed at the end.
 const LISTEN: Duration = Duration::from_secs(3_600);
 
+/// How long the ears are given to find out that nobody hears them. Chosen: unnoticed.
+const LAST_WORDS: Duration = Duration::from_millis(5);
+
 /// Which of some nodes.
 pub(crate) type At = usize;
 
@@ -81,7 +84,7 @@ impl Drop for Watch {
         // Ears that wait to tell something end only when nobody can hear it any more.
         while self.heard.try_recv().is_ok() {}
         for ear in self.ears.drain(..) {
-            while !ear.is_finished() && self.heard.recv_timeout(Duration::from_millis(5)).is_ok() {}
+            while !ear.is_finished() && self.heard.recv_timeout(LAST_WORDS).is_ok() {}
             // It has told its panic itself.
             let _ = ear.join();
         }

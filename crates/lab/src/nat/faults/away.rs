@@ -13,6 +13,13 @@ use crate::nat::traffic::{Traffic, Voice};
 /// How long path and registry are both gone.
 const OUTAGE: Duration = Duration::from_secs(4);
 
+/// How long traffic goes on by link alone before that dies too. Chosen: nodes have noticed
+/// that the registry is gone.
+const LINK_ALONE: Duration = Duration::from_secs(1);
+
+/// How long it is looked that nothing waits for silent servers.
+const UNDISTURBED: Duration = Duration::from_secs(3);
+
 /// How long a node sleeps: longer than its peer waits for it, or very long.
 const SHORT: Duration = Duration::from_secs(40);
 const LONG: Duration = Duration::from_secs(600);
@@ -26,7 +33,7 @@ const SILENT: [&str; 2] = ["stun:203.0.113.250:3478", "stun:nowhere.invalid:3478
 /// Kills the registry, then cuts what the two have between them.
 fn lose_all(scene: &mut Scene, traffic: &mut Traffic) -> Result<()> {
     scene.site.kill_registry()?;
-    traffic.run(Duration::from_secs(1))?;
+    traffic.run(LINK_ALONE)?;
     let ids = scene.members.each_ref().map(|member| member.host.id);
     let cut = scene.site.net.with(|internet| {
         let [one, other] = ids.map(|id| internet.public_address(id));
@@ -99,5 +106,7 @@ pub(super) fn silent_stun(conditions: &Conditions) -> Result<Finding> {
             .collect(),
         ..Plan::homes(Fault::SilentStun)
     };
-    Scene::play(conditions, plan, |_, _| Ok(Instant::now()))
+    Scene::endure(conditions, plan, UNDISTURBED, |_, traffic, until| {
+        traffic.run_until(until, |_| false)
+    })
 }

@@ -9,6 +9,7 @@ use super::report::Finding;
 use super::scene::{Plan, RTT, Scene};
 use super::{Conditions, Fault};
 use crate::nat::internet::Direction;
+use crate::nat::packet::Protocol;
 use crate::nat::site::round_trip;
 use crate::nat::weather::{Cut, Mtu, Weather};
 
@@ -17,6 +18,9 @@ const CUT: Duration = Duration::from_secs(5);
 
 /// How long bad weather is endured.
 const WHILE: Duration = Duration::from_secs(15);
+
+/// A round trip around the world by satellite, or so.
+const FAR: Duration = Duration::from_millis(300);
 
 /// A tenth, in thousandths.
 const TENTH: u32 = 100;
@@ -61,7 +65,7 @@ pub(super) fn loss(conditions: &Conditions) -> Result<Finding> {
 
 pub(super) fn far(conditions: &Conditions) -> Result<Finding> {
     let plan = Plan {
-        rtt: Duration::from_millis(300),
+        rtt: FAR,
         ..Plan::homes(Fault::Rtt300)
     };
     Scene::endure(conditions, plan, WHILE, |_, traffic, until| {
@@ -109,5 +113,36 @@ pub(super) fn one_way(conditions: &Conditions) -> Result<Finding> {
         let (from, to) = addresses.context("both have addresses of IPv4")?;
         scene.site.net.with(|internet| internet.cut(from, to));
         Ok(Instant::now())
+    })
+}
+
+/// UDP is blocked before one of them, which then has a relay by TCP; free again, it is direct
+/// again.
+pub(super) fn no_udp(conditions: &Conditions) -> Result<Finding> {
+    let plan = Plan {
+        after: &[Path::Relay],
+        ..Plan::homes(Fault::UdpBlockedLater)
+    };
+    let scene = Scene::set(conditions, plan, |_| Ok(()))?;
+    scene.each_run(conditions, |scene, traffic| {
+        let host = scene.members[0].host.id;
+        let forbid = |scene: &Scene, what| {
+            let net = &scene.site.net;
+            net.with(|internet| internet.forbid(host, what));
+        };
+        let blocked = Instant::now();
+        forbid(scene, Some(Protocol::Udp));
+        scene.recovered(traffic, blocked)?;
+        let free = Instant::now();
+        forbid(scene, None);
+        let (_, direct) = traffic
+            .steady(&[Path::Direct], super::scene::LIMIT)
+            .context("after UDP was free again")?;
+        let after = direct.saturating_duration_since(free);
+        scene.noted(format!(
+            "direct {:.1} s after UDP was free again",
+            after.as_secs_f64()
+        ));
+        Ok(())
     })
 }

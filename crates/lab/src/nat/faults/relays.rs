@@ -9,12 +9,14 @@ use anyhow::{Context, Result, bail};
 use waymesh_proto::link::Path;
 
 use super::report::Finding;
-use super::scene::{LIMIT, Plan, Scene};
+use super::scene::{Plan, Scene};
 use super::{Conditions, Fault};
+use crate::nat::Dropped;
 use crate::nat::coturn::{self, Coturn};
+use crate::nat::internet::Forget;
 use crate::nat::kind::Kind;
 use crate::nat::net::Net;
-use crate::nat::site::REGISTRY;
+use crate::nat::site::{FoundBy, REGISTRY};
 use crate::nat::traffic::Traffic;
 
 /// Where the two servers are of which one is killed.
@@ -115,6 +117,55 @@ pub(super) fn registry(conditions: &Conditions) -> Result<Finding> {
     )
 }
 
+/// The same, but it comes back with another address, which its name has then.
+pub(super) fn moved(conditions: &Conditions) -> Result<Finding> {
+    let plan = Plan {
+        found_by: FoundBy::Name,
+        ..relayed(Fault::RegistryMoved)
+    };
+    Scene::play(conditions, plan, |scene, traffic| {
+        let moment = Instant::now();
+        scene.site.kill_registry()?;
+        traffic.run(GONE)?;
+        scene.site.move_registry()?;
+        scene.site.start_registry()?;
+        Ok(moment)
+    })
+}
+
+/// One who is not to be found by others, in a network that lets out TCP to port 443 alone:
+/// its relay is all it has, and its NAT forgets the connection to it.
+pub(super) fn only(conditions: &Conditions) -> Result<Finding> {
+    let plan = Plan {
+        kinds: [Kind::OnlyTcp443, Kind::PortRestricted],
+        first_args: ["--ice-transport-policy", "relay"].map(Into::into).into(),
+        ..relayed(Fault::RelayOnly)
+    };
+    let scene = Scene::set(conditions, plan, |_| Ok(()))?;
+    // Packets from one to the other without a relay are counted, and get nowhere.
+    let ids = scene.members.each_ref().map(|member| member.host.id);
+    let watched = scene.site.net.with(|internet| {
+        let [one, other] = ids.map(|id| internet.public_address(id));
+        let (one, other) = one.zip(other)?;
+        internet.cut(one, other);
+        internet.cut(other, one);
+        Some(())
+    });
+    watched.context("both have addresses of IPv4")?;
+    scene.each_run(conditions, |scene, traffic| {
+        let moment = Instant::now();
+        let net = &scene.site.net;
+        net.with(|internet| internet.flush(ids[0], Forget::Everything));
+        scene.recovered(traffic, moment)?;
+        let net = &scene.site.net;
+        let tried = net.with(|internet| internet.dropped().get(&Dropped::Cut).copied());
+        if let Some(tried) = tried {
+            scene.violated(format!("{tried} packets went to the other without a relay"));
+        }
+        Ok(())
+    })
+}
+
 /// Credentials end several times while the registry relays.
 pub(super) fn expiry(conditions: &Conditions) -> Result<Finding> {
     let plan = Plan {
@@ -129,12 +180,13 @@ pub(super) fn expiry(conditions: &Conditions) -> Result<Finding> {
 /// A stranger sends to the TURN port whatever makes work, as fast as it can.
 pub(super) fn flood(conditions: &Conditions) -> Result<Finding> {
     let is_over = AtomicBool::new(false);
-    Scene::play(conditions, relayed(Fault::TurnFlood), |scene, traffic| {
+    let plan = relayed(Fault::TurnFlood);
+    Scene::endure(conditions, plan, FLOOD, |scene, traffic, until| {
         let mallory = scene.site.net.add_host("mallory", Kind::None)?;
         is_over.store(false, Ordering::Relaxed);
         let sent = std::thread::scope(|scope| {
             let flood = scope.spawn(|| mallory.namespace.run(|| pour(&is_over)));
-            let ran = traffic.run(FLOOD);
+            let ran = traffic.run_until(until, |_| false);
             is_over.store(true, Ordering::Relaxed);
             let sent = flood.join();
             ran.map(|()| sent)
@@ -143,8 +195,7 @@ pub(super) fn flood(conditions: &Conditions) -> Result<Finding> {
             bail!("the flooder panicked");
         };
         scene.noted(format!("{} packets of a flood", sent?));
-        traffic.steady(&[Path::Relay], LIMIT)?;
-        Ok(Instant::now())
+        Ok(())
     })
 }
 

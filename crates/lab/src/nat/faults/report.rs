@@ -19,6 +19,8 @@ use crate::nat::traffic::{Recovery, Toll};
 pub(super) struct Finding {
     began: Option<(Path, Duration)>,
     recoveries: Vec<Recovery>,
+    /// The longest silence of each time that was endured.
+    endured: Vec<Duration>,
     ends: Vec<Path>,
     toll: Toll,
     notes: Vec<String>,
@@ -26,7 +28,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    /// The first path, and when it was steady.
+    /// The first path, and when both sides had it.
     pub(super) fn begun(&mut self, path: Path, after: Duration) {
         self.began = Some((path, after));
     }
@@ -34,6 +36,11 @@ impl Finding {
     /// Traffic is there again.
     pub(super) fn recovered(&mut self, recovery: Recovery) {
         self.recoveries.push(recovery);
+    }
+
+    /// Traffic went on all the time, but for so long at most.
+    pub(super) fn endured(&mut self, silence: Duration) {
+        self.endured.push(silence);
     }
 
     /// The path after a fault.
@@ -56,6 +63,11 @@ impl Finding {
             ));
         }
         self.toll = toll;
+    }
+
+    /// How often the fault happened.
+    fn runs(&self) -> usize {
+        self.recoveries.len() + self.endured.len()
     }
 
     /// Whether something was as it must not be.
@@ -81,12 +93,17 @@ struct Line<'a> {
     ok: bool,
     runs: usize,
     first_path: Option<Path>,
+    first_path_ms: Option<f64>,
+    /// From when the three times after it are counted.
+    since: &'static str,
+    again_goal_ms: Option<f64>,
     again_p50_ms: Option<f64>,
     again_max_ms: Option<f64>,
     silence_p50_ms: Option<f64>,
     silence_max_ms: Option<f64>,
     linked_p50_ms: Option<f64>,
     linked_max_ms: Option<f64>,
+    endured_silence_max_ms: Option<f64>,
     again_by: Vec<Path>,
     paths_after: &'a [Path],
     sent: usize,
@@ -160,14 +177,18 @@ impl<'a> Line<'a> {
         Self {
             fault: fault.name(),
             ok: finding.violations.is_empty(),
-            runs: finding.recoveries.len(),
+            runs: finding.runs(),
             first_path: finding.began.map(|(path, _)| path),
+            first_path_ms: finding.began.map(|(_, after)| ms(after)),
+            since: fault.clock(),
+            again_goal_ms: fault.goal().map(|goal| ms(goal.limit())),
             again_p50_ms: again.p50.map(ms),
             again_max_ms: again.max.map(ms),
             silence_p50_ms: silence.p50.map(ms),
             silence_max_ms: silence.max.map(ms),
             linked_p50_ms: linked.p50.map(ms),
             linked_max_ms: linked.max.map(ms),
+            endured_silence_max_ms: finding.endured.iter().max().copied().map(ms),
             again_by: finding
                 .recoveries
                 .iter()
@@ -190,10 +211,10 @@ impl<'a> Line<'a> {
 fn print(fault: Fault, finding: &Finding) {
     let [again, silence, linked] = spreads(finding);
     let toll = &finding.toll;
-    let mut said = vec![format!("{} runs", finding.recoveries.len())];
+    let mut said = vec![format!("{} runs", finding.runs())];
     if let Some((path, after)) = finding.began {
         said.push(format!(
-            "{} at first, steady after {:.0} ms",
+            "{} at first, after {:.0} ms",
             path_name(path),
             ms(after)
         ));
@@ -203,9 +224,18 @@ fn print(fault: Fault, finding: &Finding) {
             .recoveries
             .iter()
             .map(|recovery| path_name(recovery.by));
-        said.push(format!("traffic again {again} by {}", counted(by)));
+        let goal = fault.goal().map(|goal| again.beside(goal));
+        let goal = goal.unwrap_or_default();
+        let by = counted(by);
+        let clock = fault.clock();
+        said.push(format!("{clock}: traffic again {again}{goal} by {by}"));
         said.push(format!("silence {silence}"));
         said.push(format!("by link {linked}"));
+    }
+    if let Some(longest) = finding.endured.iter().max() {
+        said.push(format!("longest silence meanwhile {:.0} ms", ms(*longest)));
+    }
+    if !finding.ends.is_empty() {
         said.push(format!(
             "then {}",
             counted(finding.ends.iter().map(|path| path_name(*path)))

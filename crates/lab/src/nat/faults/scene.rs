@@ -10,7 +10,7 @@ use super::report::Finding;
 use super::{Conditions, Fault};
 use crate::nat::kind::Kind;
 use crate::nat::net::Sixth;
-use crate::nat::site::{Door, Member, Site};
+use crate::nat::site::{Door, FoundBy, Member, Site};
 use crate::nat::table;
 use crate::nat::traffic::Traffic;
 
@@ -32,8 +32,12 @@ pub(super) struct Plan {
     pub(super) after: &'static [Path],
     /// Bytes that go along with each message.
     pub(super) padding: usize,
+    /// By what nodes find the registry.
+    pub(super) found_by: FoundBy,
     /// Arguments for the registry beside those that all get.
     pub(super) registry_args: Vec<OsString>,
+    /// Arguments for the first of the two beside those that all nodes get.
+    pub(super) first_args: Vec<OsString>,
 }
 
 impl Plan {
@@ -46,7 +50,9 @@ impl Plan {
             path: Path::Direct,
             after: &[Path::Direct],
             padding: 100,
+            found_by: FoundBy::Address,
             registry_args: Vec::new(),
+            first_args: Vec::new(),
         }
     }
 }
@@ -81,10 +87,17 @@ impl Scene {
         let options = &conditions.options;
         let args = options.registry_args.iter().chain(&plan.registry_args);
         let args = args.cloned().collect();
-        let mut site = Site::set(&conditions.binary, plan.rtt, Sixth::Without, args)?;
+        let mut site = Site::set(
+            &conditions.binary,
+            plan.rtt,
+            Sixth::Without,
+            plan.found_by,
+            args,
+        )?;
         prepare(&site)?;
         let [one, other] = plan.kinds;
-        let one = site.add_member("anna", one, &options.node_args)?;
+        let first_args = [options.node_args.as_slice(), &plan.first_args].concat();
+        let one = site.add_member("anna", one, &first_args)?;
         let other = site.add_member("otto", other, &options.node_args)?;
         Ok(Self {
             site,
@@ -106,17 +119,28 @@ impl Scene {
         let [one, other] = self.doors();
         let begun = Instant::now();
         let mut traffic = Traffic::begin([&one, &other], self.plan.padding)?;
-        let path = traffic.steady(&[self.plan.path], LIMIT)?;
-        self.finding.begun(path, begun.elapsed());
+        let (path, since) = traffic.steady(&[self.plan.path], LIMIT)?;
+        let after = since.saturating_duration_since(begun);
+        self.finding.begun(path, after);
         Ok(traffic)
     }
 
     /// Notes what a fault did, and waits until the wanted path is there again.
-    fn recovered(&mut self, traffic: &mut Traffic, fault: Instant) -> Result<()> {
+    pub(super) fn recovered(&mut self, traffic: &mut Traffic, fault: Instant) -> Result<()> {
         self.finding.recovered(traffic.recover(fault, LIMIT)?);
-        let path = traffic
-            .steady(self.plan.after, LIMIT)
-            .context("after the fault")?;
+        self.steadied(traffic)
+    }
+
+    /// Notes what was endured since a moment, and that traffic goes on after it.
+    fn endured(&mut self, traffic: &mut Traffic, since: Instant) -> Result<()> {
+        traffic.come_again(Instant::now(), LIMIT)?;
+        self.finding.endured(traffic.silence(since));
+        self.steadied(traffic)
+    }
+
+    fn steadied(&mut self, traffic: &mut Traffic) -> Result<()> {
+        let steady = traffic.steady(self.plan.after, LIMIT);
+        let (path, _) = steady.context("after the fault")?;
         self.finding.steady(path);
         Ok(())
     }
@@ -157,18 +181,29 @@ impl Scene {
 
     /// The same with what is there.
     pub(super) fn repeat(
-        mut self,
+        self,
         conditions: &Conditions,
         mut fault: impl FnMut(&mut Self, &mut Traffic) -> Result<Instant>,
     ) -> Result<Finding> {
+        self.each_run(conditions, |scene, traffic| {
+            let moment = fault(scene, traffic)?;
+            scene.recovered(traffic, moment)
+        })
+    }
+
+    /// Lets something happen as often as is wanted, and counts what became of all messages.
+    pub(super) fn each_run(
+        mut self,
+        conditions: &Conditions,
+        mut run: impl FnMut(&mut Self, &mut Traffic) -> Result<()>,
+    ) -> Result<Finding> {
         let played = self.begin().and_then(|mut traffic| {
             let mut next = Instant::now();
-            for run in 1..=conditions.runs {
+            for number in 1..=conditions.runs {
                 traffic.run_until(next, |_| false)?;
                 next = Instant::now() + conditions.every;
-                let moment = fault(&mut self, &mut traffic)?;
-                let recovered = self.recovered(&mut traffic, moment);
-                recovered.with_context(|| format!("run {run}"))?;
+                let ran = run(&mut self, &mut traffic);
+                ran.with_context(|| format!("run {number}"))?;
             }
             Ok(traffic)
         });
@@ -202,16 +237,18 @@ impl Scene {
         self.finding.violated(what);
     }
 
-    /// Lets a time pass without a fault in it; the delays of messages are what counts.
+    /// Lets a time pass in which traffic is to go on; its pauses and delays are what counts.
     pub(super) fn endure(
         conditions: &Conditions,
         plan: Plan,
         time: Duration,
         mut during: impl FnMut(&mut Self, &mut Traffic, Instant) -> Result<()>,
     ) -> Result<Finding> {
-        Self::play(conditions, plan, |scene, traffic| {
-            during(scene, traffic, Instant::now() + time)?;
-            Ok(Instant::now())
+        let scene = Self::set(conditions, plan, |_| Ok(()))?;
+        scene.each_run(conditions, |scene, traffic| {
+            let begin = Instant::now();
+            during(scene, traffic, begin + time)?;
+            scene.endured(traffic, begin)
         })
     }
 }

@@ -258,3 +258,24 @@ fn the_sixth_version_passes_a_nat_untranslated_when_asked_for() {
     let back = send(&mut internet, now, server, outside, at(inside));
     assert_eq!(back, Some((host, at(outside))));
 }
+
+#[test]
+fn a_forbidden_protocol_passes_in_neither_direction_until_it_may_again() {
+    let now = Instant::now();
+    let mut internet = Internet::new(1);
+    let (a, b) = (at("203.0.113.1:1"), at("203.0.113.2:1"));
+    let (anna, otto) = (
+        internet.add_host(&[a.ip()], None),
+        internet.add_host(&[b.ip()], None),
+    );
+    internet.forbid(anna, Some(Protocol::Udp));
+    assert_eq!(send(&mut internet, now, anna, "203.0.113.1:1", b), None);
+    assert_eq!(send(&mut internet, now, otto, "203.0.113.2:1", a), None);
+    assert_eq!(internet.dropped().get(&Dropped::Forbidden), Some(&2));
+    let segment = Packet::tcp(a, b, (1, 2), b"");
+    internet.handle_packet(now, anna, segment.bytes().to_vec());
+    assert_eq!(internet.poll_arrival().map(|(to, _)| to), Some(otto));
+    internet.forbid(anna, None);
+    let came = send(&mut internet, now, anna, "203.0.113.1:1", b);
+    assert_eq!(came, Some((otto, a)));
+}

@@ -52,7 +52,10 @@ struct Seen {
 impl Seen {
     fn hear(&mut self, at: At, moment: Instant, peer: &PeerStatus) {
         self.reasons[at].clone_from(&peer.reason);
-        let Some(path) = peer.path else { return };
+        let Some(path) = peer.path else {
+            self.paths[at] = None;
+            return;
+        };
         if self.paths[at].is_none_or(|(old, _)| old != path) {
             self.paths[at] = Some((path, moment));
         }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 use waymesh_proto::link::Path;
 
+use super::summary::Summary;
 use crate::nat::kind::Kind;
-use crate::nat::spread::{Spread, ms, shown as shown_ms};
+use crate::nat::spread::{ms, shown as shown_ms};
 use crate::nat::table::path_name;
 
 /// What came of one pair.
@@ -18,13 +19,15 @@ pub(super) struct Row {
     pub(super) caller: Kind,
     pub(super) callee: Kind,
     pub(super) theory: Path,
+    /// From before the caller's program asked until it had the echo.
     pub(super) first_answer: Duration,
     pub(super) first_path: Option<Path>,
-    /// The first link, and when it was there.
+    /// The first link, and when both sides had said that they use it.
     pub(super) linked: Option<(Path, Duration)>,
     /// What both ended up on; `None` when they did not agree.
     pub(super) path: Option<Path>,
-    /// When both were on the path that they ended up on; `None` without a link.
+    /// When both had said that they are on the path that they ended up on, counted like the
+    /// first answer; `None` without a link.
     pub(super) settled: Option<Duration>,
     /// Why each side is where it is.
     pub(super) reasons: [String; 2],
@@ -32,7 +35,7 @@ pub(super) struct Row {
 
 impl Row {
     /// Whether theory allows nothing better.
-    fn is_best(&self) -> bool {
+    pub(super) fn is_best(&self) -> bool {
         self.path == Some(self.theory)
     }
 }
@@ -53,27 +56,6 @@ struct Line<'a> {
     reasons: &'a [String; 2],
 }
 
-/// The figures of a run; times are milliseconds.
-#[derive(Debug, Serialize)]
-struct Summary {
-    ok: bool,
-    rtt_ms: f64,
-    pairs: usize,
-    exchanging: usize,
-    best: usize,
-    direct_wanted: usize,
-    direct: usize,
-    relay_wanted: usize,
-    relay: usize,
-    first_answer_p50_ms: Option<f64>,
-    first_answer_max_ms: Option<f64>,
-    direct_p50_ms: Option<f64>,
-    direct_max_ms: Option<f64>,
-    relay_p50_ms: Option<f64>,
-    relay_max_ms: Option<f64>,
-    violations: Vec<String>,
-}
-
 /// Prints each pair as it ends, and the figures of all.
 #[derive(Debug)]
 pub(super) struct Report {
@@ -82,10 +64,13 @@ pub(super) struct Report {
     so_far: Mutex<SoFar>,
 }
 
+/// What came of pairs, and what was as it must not be.
 #[derive(Debug, Default)]
-struct SoFar {
-    rows: Vec<Row>,
-    violations: Vec<String>,
+pub(super) struct SoFar {
+    pub(super) rows: Vec<Row>,
+    /// Pairs that exchanged nothing.
+    pub(super) failed: usize,
+    pub(super) violations: Vec<String>,
 }
 
 fn shown(path: Option<Path>) -> &'static str {
@@ -158,9 +143,18 @@ impl Report {
         self.lock().rows.push(row);
     }
 
+    /// One pair has exchanged nothing.
+    pub(super) fn failed(&self, what: &str) {
+        self.violated(what);
+        self.lock().failed += 1;
+    }
+
     /// Something is as it must not be.
     pub(super) fn violated(&self, what: &str) {
-        println!("VIOLATION: {what}");
+        // Lines of JSON have it in the summary.
+        if !self.is_json {
+            println!("VIOLATION: {what}");
+        }
         self.lock().violations.push(what.to_owned());
     }
 
@@ -170,61 +164,21 @@ impl Report {
 
     /// Prints the figures.
     pub(super) fn end(self) -> ExitCode {
-        let SoFar { rows, violations } = self
-            .so_far
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        let wanted = |path| rows.iter().filter(move |row| row.theory == path);
-        let had = |path| wanted(path).filter(move |row| row.path == Some(path));
-        let answers = Spread::of(rows.iter().map(|row| row.first_answer));
-        let direct = Spread::of(had(Path::Direct).filter_map(|row| row.settled));
-        let relay = Spread::of(had(Path::Relay).filter_map(|row| row.settled));
-        let best = rows.iter().filter(|row| row.is_best()).count();
-        let summary = Summary {
-            ok: best == rows.len() && violations.is_empty(),
-            rtt_ms: ms(self.rtt),
-            pairs: rows.len() + violations.len(),
-            exchanging: rows.len(),
-            best,
-            direct_wanted: wanted(Path::Direct).count(),
-            direct: had(Path::Direct).count(),
-            relay_wanted: wanted(Path::Relay).count(),
-            relay: had(Path::Relay).count(),
-            first_answer_p50_ms: answers.p50.map(ms),
-            first_answer_max_ms: answers.max.map(ms),
-            direct_p50_ms: direct.p50.map(ms),
-            direct_max_ms: direct.max.map(ms),
-            relay_p50_ms: relay.p50.map(ms),
-            relay_max_ms: relay.max.map(ms),
-            violations,
-        };
+        let so_far = self.so_far.into_inner();
+        let so_far = so_far.unwrap_or_else(PoisonError::into_inner);
+        let summary = Summary::of(self.rtt, so_far);
         if self.is_json {
             println!(
                 "{}",
                 serde_json::to_string(&summary).expect("figures always serialise")
             );
         } else {
-            summary.print(&answers, &direct, &relay);
+            summary.print();
         }
         if summary.ok {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         }
-    }
-}
-
-impl Summary {
-    fn print(&self, answers: &Spread, direct: &Spread, relay: &Spread) {
-        println!(
-            "{} of {} pairs exchange messages; direct {} of {} where theory allows it, relayed {} of {}",
-            self.exchanging,
-            self.pairs,
-            self.direct,
-            self.direct_wanted,
-            self.relay,
-            self.relay_wanted
-        );
-        println!("first answer {answers}; to direct {direct}; to relay {relay}");
     }
 }

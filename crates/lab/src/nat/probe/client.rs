@@ -4,13 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::stun::{self, Change};
-use super::{ADDRESSES, Observed, PORTS, TCP_PORTS};
+use super::{ADDRESSES, Layers, Nats, Observed, PORTS, TCP_PORTS};
 use crate::nat::hello::client_hello;
 use crate::nat::theory::{Reach, Udp};
 use crate::nat::translator::Dependence::{self, Address, AddressAndPort, Independent};
+use crate::nat::translator::Hairpin;
 
 /// How long an answer may take. Chosen far above a way through the lab without delay.
 const PATIENCE: Duration = Duration::from_millis(150);
@@ -21,14 +22,17 @@ const TRIES: u32 = 2;
 /// What is told to a server that answers anything; the first has the beginning of STUN.
 const PLAIN_STUN: [u8; 8] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
 
-/// Finds out what the network of this thread's namespace does.
-pub(crate) fn observe() -> Result<Observed> {
+/// Finds out what the network of this thread's namespace does; `carried` is the address that
+/// a NAT at home would have towards a carrier's.
+pub(crate) fn observe(carried: Ipv4Addr) -> Result<Observed> {
     let registry = SocketAddr::from((ADDRESSES[0], TCP_PORTS[0]));
     let (https, turn) = (client_hello(&["http/1.1"]), client_hello(&["stun.turn"]));
     let tcp = |port: usize, text: &[u8]| answers((ADDRESSES[1], TCP_PORTS[port]).into(), text);
+    let udp = udp()?;
     Ok(Observed {
+        nats: udp.map(|_| nats(carried)).transpose()?,
         reach: Reach {
-            udp: udp()?,
+            udp,
             any_tcp: tcp(1, &PLAIN_STUN),
             https_port: tcp(0, &PLAIN_STUN),
             turn_in_tls: answers(registry, &turn),
@@ -74,6 +78,66 @@ fn udp() -> Result<Option<Udp>> {
     };
     let filtering = filtering(server(0, 0))?;
     Ok(Some(Udp { mapping, filtering }))
+}
+
+/// Whether there are NATs, and what becomes of packets for their outside addresses.
+fn nats(carried: Ipv4Addr) -> Result<Nats> {
+    let inside = [UdpSocket::bind(own()?)?, UdpSocket::bind(own()?)?];
+    let server = (ADDRESSES[0], PORTS[0]).into();
+    let mut outside = Vec::new();
+    for socket in &inside {
+        let seen = ask(socket, server, Change::Nothing)?;
+        outside.push(seen.context("a STUN server fell silent")?);
+    }
+    let own = [inside[0].local_addr()?, inside[1].local_addr()?];
+    // A NAT at home keeps ports.
+    let at_home = own.map(|own| SocketAddr::new(carried.into(), own.port()));
+    Ok(Nats {
+        layers: if outside == own {
+            Layers::None
+        } else if meet(&inside, at_home)? {
+            Layers::Two
+        } else {
+            Layers::One
+        },
+        hairpin: if meet(&inside, [outside[0], outside[1]])? {
+            Hairpin::Yes
+        } else {
+            Hairpin::No
+        },
+    })
+}
+
+/// The address that this host has itself, with any port.
+fn own() -> Result<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // Nothing is sent: it is looked which address would be used.
+    socket.connect((ADDRESSES[0], PORTS[0]))?;
+    Ok(SocketAddr::new(socket.local_addr()?.ip(), 0))
+}
+
+/// Whether what the first sends to the other's address arrives, after the other has sent to
+/// the first one's.
+fn meet([first, other]: &[UdpSocket; 2], [of_first, of_other]: [SocketAddr; 2]) -> Result<bool> {
+    for _ in 0..TRIES {
+        let text: [u8; 12] = rand::random();
+        // A network may tell that it lets nothing out.
+        let _ = (
+            other.send_to(&text, of_first),
+            first.send_to(&text, of_other),
+        );
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            other.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            let mut bytes = [0; 64];
+            if let Ok((12, _)) = other.recv_from(&mut bytes)
+                && bytes[..12] == text
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Who is let in to a socket that spoke to one address and port alone (RFC 5780 §4.4).
