@@ -151,19 +151,46 @@ struct Health {
     ok: bool,
     mesh: Option<MeshId>,
     registry: RegistryKey,
+    /// `None` without a STUN and TURN server.
+    turn: Option<TurnHealth>,
     version: &'static str,
 }
 
-async fn health(State(front): State<Arc<Front>>) -> Result<Json<Health>, HttpError> {
+/// How the STUN and TURN server is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum TurnHealth {
+    Serving,
+    Failed,
+}
+
+impl TurnHealth {
+    fn of(relay: &RelayHandle) -> Self {
+        match relay.is_serving() {
+            true => Self::Serving,
+            false => Self::Failed,
+        }
+    }
+}
+
+async fn health(State(front): State<Arc<Front>>) -> Result<(StatusCode, Json<Health>), HttpError> {
     if front.driver.is_closed() {
         return Err(HttpError::stopping());
     }
-    Ok(Json(Health {
-        ok: true,
+    let turn = front.relay.as_ref().map(TurnHealth::of);
+    let ok = turn != Some(TurnHealth::Failed);
+    let status = match ok {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let health = Health {
+        ok,
         mesh: front.identity.mesh.get().map(mesh_id),
         registry: front.identity.keypair.registry_key(),
+        turn,
         version: env!("CARGO_PKG_VERSION"),
-    }))
+    };
+    Ok((status, Json(health)))
 }
 
 /// The counters, for programs of this machine that speak for themselves: they
@@ -188,6 +215,8 @@ async fn metrics(
     front.metrics.poll_sessions.set(front.sessions.count());
     if let Some(relay) = &front.relay {
         front.metrics.follow(&relay.counters());
+        let up = usize::from(relay.is_serving());
+        front.metrics.relay_up.set(up);
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((kind, front.metrics.text()))

@@ -128,6 +128,8 @@ metrics! {
     certificates_extended: Counter = "waymesh_registry_certificates_extended_total";
     /// Batches that could not be written to the database, and items that could not be read.
     storage_failures: Counter = "waymesh_registry_storage_failures_total";
+    /// 1 while the STUN and TURN server runs; 0 without one, and after it failed.
+    relay_up: Gauge = "waymesh_relay_up";
     /// Relayed addresses now.
     relay_allocations: Gauge = "waymesh_relay_allocations";
     /// Members who have relayed addresses now.

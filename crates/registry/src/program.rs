@@ -20,7 +20,7 @@ use crate::origins::Origins;
 use crate::server::{self, Served};
 use crate::start_error::StartError;
 use crate::tls::{Credentials, OnTop};
-use crate::turn::{Relay, RelayError};
+use crate::turn::{Relay, RelayError, RelayHandle};
 
 /// A running registry. Dropping it ends it without good-byes; what has been
 /// acknowledged is on disk all the same.
@@ -150,15 +150,28 @@ impl Registry {
         self.engine.identity().mesh.get().copied()
     }
 
-    /// Returns when a part of the registry has ended by itself, which is a
-    /// fault that the log tells; until then it waits. Cancel safe.
+    /// Returns when a part of the registry has ended by itself, its STUN and TURN
+    /// server among them, which is a fault that the log tells; until then it
+    /// waits. Whoever runs it ends it then: half a registry helps nobody. Cancel safe.
     pub async fn failed(&mut self) {
-        self.engine.failed().await;
+        let relay = self.relay.as_ref().map(Relay::handle);
+        tokio::select! {
+            () = self.engine.failed() => {}
+            () = ended(relay.as_ref()) => tracing::error!("the STUN and TURN server has ended"),
+        }
     }
 
     /// Stops: says good-bye to every connection, writes what waits, frees port and directory.
     pub async fn stop(self) {
         self.engine.stop().await;
+    }
+}
+
+/// Returns when the relay serves no more; without one, never.
+async fn ended(relay: Option<&RelayHandle>) {
+    match relay {
+        Some(relay) => relay.ended().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -246,3 +259,6 @@ async fn open_ports(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ mod batch;
 mod config;
 mod hub;
 mod issuer;
+mod life;
 mod listener;
 mod relay_socket;
 mod stream;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use waymesh_net::turn::server::{Counters, Mark};
 use waymesh_proto::AgentId;
 use waymesh_proto::ice::Credential;
@@ -36,6 +37,7 @@ use waymesh_proto::ice::Credential;
 pub use config::{RelayConfig, RelayError};
 pub use hub::SocketCounters;
 pub(crate) use issuer::Issuer;
+use life::Life;
 pub use waymesh_net::turn::server::{BadNetwork, Limits, Network};
 
 /// Streams on their way from the listener to the relay's thread. Chosen; a
@@ -103,6 +105,7 @@ struct NewStream {
 #[derive(Debug, Default)]
 struct Shared {
     wake: Notify,
+    life: watch::Sender<Life>,
     orders: Mutex<Orders>,
     /// As of the last second.
     counters: Mutex<RelayCounters>,
@@ -115,6 +118,9 @@ struct Orders {
     removed: HashMap<AgentId, Mark>,
     /// Streams that found no room on their way.
     streams_refused: u64,
+    /// The thread is to panic.
+    #[cfg(test)]
+    panic: bool,
 }
 
 impl Relay {
@@ -154,7 +160,7 @@ impl Drop for Relay {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the relay's thread panicked");
+            tracing::debug!("the relay's thread had panicked, as was told then");
         }
     }
 }
@@ -203,6 +209,19 @@ impl RelayHandle {
         }
     }
 
+    /// Whether it serves. It ends when it is dropped, or by a fault of its own: a
+    /// panic, or a UDP port that is lost.
+    pub fn is_serving(&self) -> bool {
+        *self.shared.life.borrow() == Life::Serving
+    }
+
+    /// Returns when it serves no more, for whatever reason. Cancel safe.
+    pub async fn ended(&self) {
+        let mut life = self.shared.life.subscribe();
+        // The sender is in `shared`, which lives as long as this handle.
+        let _ = life.wait_for(|life| *life == Life::Over).await;
+    }
+
     /// Makes the credentials of its members.
     pub(crate) fn issuer(&self) -> Issuer {
         self.issuer.clone()
@@ -215,6 +234,14 @@ impl RelayHandle {
             .counters
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl RelayHandle {
+    /// Has the thread panic.
+    pub(crate) fn break_down(&self) {
+        self.shared.order(|orders| orders.panic = true);
     }
 }
 

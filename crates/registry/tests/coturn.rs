@@ -3,24 +3,22 @@
 //! Without `turnutils_uclient` (Debian package `coturn`) the tests say `SKIPPED`,
 //! unless `CI=true`: there it must be.
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
+use support::uclient::{self, PATIENCE, echo};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use waymesh_net::turn::server::RelaySecret;
-use waymesh_proto::AgentId;
 use waymesh_registry::turn::{Limits, Relay, RelayConfig, RelayCounters, RelayHandle, StreamEnds};
-
-/// A run of the client that takes longer has failed; the longest is some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const SECRET: &str = "of the test alone";
 
@@ -38,22 +36,6 @@ fn start(limits: Limits) -> Relay {
         limits,
     };
     Relay::start(config).expect("a relay")
-}
-
-/// Sends back what it gets.
-async fn echo(socket: UdpSocket) {
-    let mut bytes = vec![0; 65_536];
-    while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
-        let _ = socket.send_to(&bytes[..length], from).await;
-    }
-}
-
-/// Says that there is no client here; in CI there must be one.
-#[expect(clippy::print_stderr, reason = "whoever runs the tests is to see it")]
-fn skipped(error: std::io::Error) {
-    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
-    assert!(!ci, "turnutils_uclient does not run: {error}");
-    eprintln!("SKIPPED: turnutils_uclient does not run ({error}); install coturn");
 }
 
 /// How long a hostile client goes on, if it does not end before.
@@ -96,18 +78,7 @@ impl Bed {
 
     /// Runs the client to its end. `None` when there is no client.
     async fn run(&self, port: u16, secret: &str, flags: &[&str]) -> Option<Output> {
-        let member = AgentId::from_bytes([7; 32]).to_string();
-        let (port, peer) = (port.to_string(), self.peer.to_string());
-        let run = Command::new("turnutils_uclient")
-            .args(["-c", "-u", &member, "-W", secret, "-p", &port])
-            .args(["-e", "127.0.0.1", "-r", &peer])
-            .args(flags)
-            .arg("127.0.0.1")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let run = tokio::time::timeout(PATIENCE, run).await;
-        run.expect("the client ends in time").map_err(skipped).ok()
+        uclient::run(port, secret, self.peer, flags).await
     }
 
     /// What the client printed in a run that it thinks good.

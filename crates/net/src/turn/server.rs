@@ -296,6 +296,13 @@ impl Server {
         }
     }
 
+    /// Sets which addresses this host has now, which are [`PeerPolicy::own`]. Those
+    /// that relays have are of this host in any case.
+    pub fn set_own_addresses(&mut self, own: impl IntoIterator<Item = IpAddr>) {
+        let of_relays = self.by_relay.keys().map(SocketAddr::ip);
+        self.policy.set_own(own.into_iter().chain(of_relays));
+    }
+
     /// Ends all allocations of a member, and takes no credentials of it from now on
     /// but those with this mark ([`RelaySecret::issue_marked`]): members may come
     /// back. Removals are for as long as the server lives; tell them to the next

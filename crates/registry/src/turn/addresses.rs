@@ -1,5 +1,6 @@
 //! Which addresses the server has, and which sockets it takes to have them.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use waymesh_net::turn::server::{Alternate, Family};
@@ -19,12 +20,9 @@ pub(super) struct Ports {
 }
 
 /// The addresses of this host's interfaces.
-pub(super) fn own() -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the addresses of this host are unknown");
-        Vec::new()
-    });
-    interfaces.iter().map(|i| i.ip().to_canonical()).collect()
+pub(super) fn own() -> io::Result<Vec<IpAddr>> {
+    let interfaces = if_addrs::get_if_addrs()?;
+    Ok(interfaces.iter().map(|i| i.ip().to_canonical()).collect())
 }
 
 /// Opens what is configured. Must be called inside of the runtime that is to read them.

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::rc::{Rc, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::task::{AbortHandle, JoinSet};
 use waymesh_net::turn::server::{
@@ -23,6 +23,11 @@ use super::stream::Outgoing;
 
 /// Asked of the kernel for a relay's socket, bytes. Chosen: a quarter of a listener's.
 const RELAY_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// How often the host's own addresses are listed anew: it may get another at any
+/// time, and nothing but relays is to be reached there. Chosen: a listing takes a
+/// fraction of a millisecond.
+pub(super) const OWN_EVERY: Duration = Duration::from_secs(3);
 
 /// Attempts to get an even port from the system, each right half the time.
 const EVEN_TRIES: usize = 16;
@@ -61,6 +66,7 @@ pub(super) struct Hub {
     batch: Batch,
     relays: HashMap<AllocationId, Relaying>,
     ports: RelayPorts,
+    own_at: Instant,
     me: Weak<RefCell<Self>>,
 }
 
@@ -112,6 +118,7 @@ impl Hub {
                 batch: Batch::default(),
                 relays: HashMap::new(),
                 ports,
+                own_at: Instant::now() + OWN_EVERY,
                 me: Weak::clone(me),
             })
         })
@@ -316,6 +323,39 @@ impl Hub {
         self.carry_out(now);
         self.flush();
         self.counters.streams = self.streams.len() as u64;
+    }
+}
+
+impl Hub {
+    /// Lists the addresses of this host again, if it is time; what cannot be listed
+    /// stays as it was.
+    pub(super) fn keep_own(
+        &mut self,
+        now: Instant,
+        list: impl FnOnce() -> io::Result<Vec<IpAddr>>,
+    ) {
+        if now < self.own_at {
+            return;
+        }
+        self.own_at = now + OWN_EVERY;
+        match list() {
+            Ok(own) if own == self.ports.own => {}
+            Ok(own) => {
+                let all = own.iter().chain(&self.ports.ips).copied();
+                self.server.set_own_addresses(all);
+                tracing::debug!(count = own.len(), "this host has other addresses");
+                self.ports.own = own;
+            }
+            Err(error) => tracing::warn!(%error, "the addresses of this host cannot be listed"),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Hub {
+    /// The addresses of this host, as far as they are known.
+    pub(super) fn own(&self) -> Vec<IpAddr> {
+        self.ports.own.clone()
     }
 }
 

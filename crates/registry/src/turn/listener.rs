@@ -22,7 +22,7 @@ pub(super) const READS_A_TURN: usize = 4;
 pub(super) async fn run(hub: Weak<RefCell<Hub>>, bound: SocketAddr, socket: Rc<Socket>) {
     loop {
         if let Err(error) = socket.ready(false).await {
-            tracing::error!(%error, %bound, "a UDP port is lost");
+            tracing::error!(%error, %bound, "a UDP port cannot be read any more");
             return;
         }
         for _ in 0..READS_A_TURN {

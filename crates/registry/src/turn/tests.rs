@@ -2,19 +2,19 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use waymesh_net::turn::credential::{Integrity, Key, PasswordAlgorithm};
 use waymesh_net::turn::framing::{ChannelData, Decoder};
 use waymesh_net::turn::message::{Class, Message, Method, TransactionId, Writer, kind};
-use waymesh_net::turn::server::{Family, PortWish, RelaySecret};
+use waymesh_net::turn::server::{Family, PeerPolicy, PortWish, RelaySecret, Server, ServerConfig};
 use waymesh_net::udp::Socket;
 
 use super::addresses::{covers, relay_ip};
 use super::batch::{Batch, Target};
-use super::hub::RelayPorts;
+use super::hub::{Hub, OWN_EVERY, RelayPorts};
 use super::*;
 
 /// A test that waits longer has failed.
@@ -411,6 +411,39 @@ fn a_relay_has_the_address_that_fits() {
     ] {
         assert_eq!(covers(at(bound), at(address)), covered, "{bound} {address}");
     }
+}
+
+#[test]
+fn the_addresses_of_this_host_are_listed_now_and_then_and_kept_when_they_cannot_be() {
+    let server = ServerConfig {
+        realm: "waymesh".into(),
+        secret: RelaySecret::new(b"north"),
+        policy: PeerPolicy::default(),
+        limits: Limits::default(),
+        alternate: None,
+        seed: [1; 32],
+    };
+    let ip = |text: &str| -> IpAddr { text.parse().expect(text) };
+    let first = vec![ip("192.0.2.1")];
+    let ports = RelayPorts {
+        ips: Vec::new(),
+        own: first.clone(),
+        range: None,
+        used: std::collections::HashSet::new(),
+    };
+    let start = Instant::now();
+    let hub = Hub::new(Server::new(server, start), Vec::new(), ports);
+    let mut hub = hub.borrow_mut();
+    hub.keep_own(start, || panic!("it is not time yet"));
+    let (at, later) = (start + 2 * OWN_EVERY, start + 4 * OWN_EVERY);
+    let second = vec![ip("192.0.2.1"), ip("2001:db8::1")];
+    hub.keep_own(at, || Ok(second.clone()));
+    assert_eq!(hub.own(), second);
+    hub.keep_own(at + OWN_EVERY / 2, || panic!("it is not time again"));
+    hub.keep_own(later, || Err(ErrorKind::OutOfMemory.into()));
+    assert_eq!(hub.own(), second);
+    hub.keep_own(later + 2 * OWN_EVERY, || Ok(first.clone()));
+    assert_eq!(hub.own(), first);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use waymesh_proto::AgentId;
 use super::addresses::{self, Ports};
 use super::config::{RelayConfig, RelayError};
 use super::hub::{Hub, Listener, RelayPorts};
+use super::life::Running;
 use super::{NewStream, RelayCounters, Shared, listener, stream};
 
 /// How often counters are published and old things forgotten.
@@ -37,7 +38,10 @@ pub(super) fn start(
     let (started, outcome) = sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("waymesh-relay".into())
-        .spawn(move || run(config, &removed, &shared, streams, &started))
+        .spawn(move || {
+            let _running = Running::new(Arc::clone(&shared));
+            run(config, &removed, &shared, streams, &started);
+        })
         .map_err(RelayError::Thread)?;
     match outcome.recv() {
         Ok(Ok(addresses)) => Ok((addresses, thread)),
@@ -61,7 +65,10 @@ fn run(
         }
     };
     LocalSet::new().block_on(&runtime, async {
-        let own = addresses::own();
+        let own = addresses::own().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the addresses of this host are unknown");
+            Vec::new()
+        });
         let opened = addresses::open(&config, &own);
         // The other end waits for exactly one word.
         match opened {
@@ -113,7 +120,7 @@ fn hub(
     (hub, listeners)
 }
 
-/// Takes orders and keeps house until it is to stop.
+/// Takes orders and keeps house until it is to stop, or a UDP port is lost.
 async fn serve(
     hub: &Rc<RefCell<Hub>>,
     listeners: Vec<Listener>,
@@ -134,11 +141,17 @@ async fn serve(
                 next += 1;
                 continue;
             }
+            Some(_) = reading.join_next() => {
+                tracing::error!("a UDP port of the relay is lost: nothing is relayed any more");
+                return;
+            }
             () = shared.wake.notified() => {}
             _ = tick.tick() => {}
         }
         let (stop, removed, refused) = {
             let mut orders = shared.orders();
+            #[cfg(test)]
+            assert!(!orders.panic, "as a test wants it");
             (
                 orders.stop,
                 std::mem::take(&mut orders.removed),
@@ -147,8 +160,8 @@ async fn serve(
         };
         let mut hub = hub.borrow_mut();
         hub.keep_house(removed);
+        hub.keep_own(Instant::now(), addresses::own);
         reap(&mut hub.tasks);
-        reap(&mut reading);
         let mut sockets = hub.counters;
         sockets.streams_refused += refused;
         let counters = RelayCounters {

@@ -7,6 +7,7 @@ pub(crate) mod invite;
 pub(crate) mod member;
 pub(crate) mod raw;
 pub(crate) mod turn;
+pub(crate) mod uclient;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,11 @@ impl House {
     /// The same with these STUN and TURN servers.
     pub(crate) async fn with(tls: Option<Tls>, ice: IceConfig) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        Self::within(dir, tls, ice).await
+    }
+
+    /// The same in this directory, in which something may be already.
+    pub(crate) async fn within(dir: TempDir, tls: Option<Tls>, ice: IceConfig) -> Self {
         let registry = start(&dir, loopback(0), tls.clone(), ice.clone()).await;
         Self {
             dir,

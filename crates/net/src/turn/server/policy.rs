@@ -108,6 +108,12 @@ impl PeerPolicy {
         }
     }
 
+    /// Sets which addresses this host has.
+    pub(super) fn set_own(&mut self, own: impl Iterator<Item = IpAddr>) {
+        self.own.clear();
+        own.for_each(|ip| self.add_own(ip));
+    }
+
     /// An address that relays have is this host's.
     pub(super) fn add_own(&mut self, ip: IpAddr) {
         let ip = ip.to_canonical();

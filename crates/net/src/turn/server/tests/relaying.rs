@@ -131,6 +131,27 @@ fn peers_that_are_not_of_the_open_internet_are_forbidden() {
 }
 
 #[test]
+fn an_address_that_this_host_gets_or_loses_later_is_its_own_from_then_on_or_no_more() {
+    let mut bed = Bed::new();
+    let (mut one, mut two) = (Client::new(1, 1), Client::new(2, 2));
+    bed.allocate(&mut one);
+    let of_two = bed.allocate(&mut two);
+    bed.bind(&mut one, 0x4000, PEER);
+    bed.bind(&mut one, 0x4001, &of_two.to_string());
+    assert_eq!(bed.channel(&one, 0x4000, b"x"), Some(at(PEER)));
+    bed.server.set_own_addresses([at(PEER).ip()]);
+    assert_eq!(bed.channel(&one, 0x4000, b"x"), None);
+    assert_eq!(bed.counters().dropped_own, 1);
+    // What relays have stays this host's although it was not named.
+    assert_eq!(bed.channel(&one, 0x4001, b"x"), Some(of_two));
+    bed.permit(&mut one, "192.0.2.1:22");
+    assert_eq!(bed.send(&one, "192.0.2.1:22", b"x"), None);
+    assert_eq!(bed.counters().dropped_own, 2);
+    bed.server.set_own_addresses([]);
+    assert_eq!(bed.channel(&one, 0x4000, b"x"), Some(at(PEER)));
+}
+
+#[test]
 fn of_this_host_only_relays_are_reached_and_those_without_the_network() {
     let mut bed = Bed::new();
     let (mut one, mut two) = (Client::new(1, 1), Client::new(2, 2));
