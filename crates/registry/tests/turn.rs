@@ -14,12 +14,12 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use waymesh_net::turn::client::{ClientEvent, Credentials};
+use waymesh_net::turn::client::{ClientEvent, Credentials, RelayFamily};
 use waymesh_net::turn::server::RelaySecret;
 use waymesh_proto::control::ClientMessage;
 use waymesh_proto::ice::{IceServers, IceTransport, IceUrl};
 use waymesh_proto::{AgentId, Code};
-use waymesh_registry::{IceConfig, Tls};
+use waymesh_registry::{IceConfig, Tls, TurnConfig};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -81,6 +81,71 @@ async fn one_port_relays_over_udp_and_tcp_and_answers_http() {
     talk((&mut b, at_b), (&mut a, at_a)).await;
     let (status, _) = http(house.addr(), "GET /v1/health").await;
     assert_eq!(status, 200);
+    house.registry.stop().await;
+}
+
+#[tokio::test]
+async fn a_relay_has_an_ipv6_address_for_whoever_asks_and_reaches_ipv6_peers_by_it() {
+    let allow = ["127.0.0.1", "::1"].map(String::from).to_vec();
+    let both = IceConfig {
+        turn: Some(TurnConfig {
+            relay_allow: allow,
+            ..TurnConfig::default()
+        }),
+        ..IceConfig::default()
+    };
+    let house = house(None, both).await;
+    let alice = house.member("alice", 1);
+    let pipes = [
+        Pipe::udp("127.0.0.1", house.addr()).await,
+        Pipe::stream(tcp(&house).await),
+    ];
+    for pipe in pipes {
+        let mut turn = Turn::of_family(pipe, good(&house, &alice), RelayFamily::V6);
+        let event = turn.event().await;
+        let ClientEvent::Allocated { relayed, .. } = event else {
+            panic!("{event:?}");
+        };
+        assert!(relayed.is_ipv6(), "{relayed}");
+        let peer = UdpSocket::bind("[::1]:0").await.expect("a port");
+        let to = peer.local_addr().expect("an address");
+        turn.client.send(Instant::now(), to, b"there");
+        let mut bytes = [0; 16];
+        let heard = async {
+            tokio::select! {
+                heard = peer.recv_from(&mut bytes) => heard.expect("a datagram"),
+                event = turn.event() => panic!("{event:?}"),
+            }
+        };
+        assert_eq!(
+            timeout(PATIENCE, heard).await.expect("in time"),
+            (5, relayed)
+        );
+        peer.send_to(b"back", relayed).await.expect("sent");
+        let back = turn.event().await;
+        assert!(
+            matches!(&back, ClientEvent::Data { peer, bytes } if *peer == to && bytes == b"back"),
+            "{back:?}"
+        );
+        // Addresses that are none of the open internet, in IPv6's own forms, and
+        // those that hold such an IPv4 address.
+        for peer in [
+            "fd00::1",
+            "fe80::1",
+            "ff02::1",
+            "64:ff9b::a00:1",
+            "2002:c0a8:1::1",
+            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        ] {
+            let ip: IpAddr = peer.parse().expect("an address");
+            turn.client.permit(Instant::now(), ip);
+            let event = turn.event().await;
+            assert!(
+                matches!(&event, ClientEvent::PeerRefused { ip: refused, error } if *refused == ip && error.code() == Some(403)),
+                "{peer}: {event:?}"
+            );
+        }
+    }
     house.registry.stop().await;
 }
 

@@ -72,6 +72,7 @@ pub enum Handled {
 #[derive(Debug)]
 pub struct Client {
     via: Via,
+    /// That of the relayed address, once it is known.
     family: RelayFamily,
     ids: Ids,
     auth: Auth,

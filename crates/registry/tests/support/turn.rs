@@ -87,13 +87,18 @@ pub(crate) struct Turn {
 impl Turn {
     /// Begins to ask for an allocation.
     pub(crate) fn new(pipe: Pipe, credentials: Credentials) -> Self {
+        Self::of_family(pipe, credentials, RelayFamily::Common)
+    }
+
+    /// The same with a relayed address of this family.
+    pub(crate) fn of_family(pipe: Pipe, credentials: Credentials, family: RelayFamily) -> Self {
         let via = match &pipe {
             Pipe::Udp(_, server) => Via::Datagrams { server: *server },
             Pipe::Stream(..) => Via::Stream,
         };
         let config = ClientConfig {
             via,
-            family: RelayFamily::V4,
+            family,
             credentials: Some(credentials),
             earlier: None,
             remembered: None,

@@ -8,7 +8,7 @@ use super::peers::UPKEEP_EVERY;
 use super::transaction::{ANSWER_WITHIN, Asked, Then, Transaction};
 use super::{
     ALLOCATE_AGAIN, Allocation, Client, ClientEvent, Handled, REFRESH_AGAIN, REFRESH_EVERY,
-    REFRESHES_UNANSWERED_MAX, Reason, State, TurnError, Via,
+    REFRESHES_UNANSWERED_MAX, Reason, RelayFamily, State, TurnError, Via,
 };
 use crate::turn::message::{Class, Message, code, kind};
 
@@ -87,6 +87,7 @@ impl Client {
             return self.end(TurnError::Protocol("an address of the wrong family"));
         }
         let lifetime = Duration::from_secs(u64::from(lifetime));
+        self.settle_family(RelayFamily::of(relayed.ip()));
         self.state = State::Allocated(Allocation {
             relayed,
             expires: since + lifetime,
@@ -216,6 +217,14 @@ impl Client {
 
     fn handle_not_allocated(&mut self, error: TurnError) {
         match (&mut self.state, &error) {
+            // Asked once: what is asked for then is IPv6 alone.
+            (State::Allocating(_), error)
+                if self.family == RelayFamily::Common
+                    && error.code() == Some(code::ADDRESS_FAMILY_NOT_SUPPORTED) =>
+            {
+                self.settle_family(RelayFamily::V6);
+                self.ask(Asked::Allocate, 0);
+            }
             // An earlier client from this very address has left one: it goes first.
             (State::Allocating(allocating), TurnError::Mismatch(_))
                 if !allocating.has_released && self.auth.can_sign() =>

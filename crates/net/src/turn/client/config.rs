@@ -19,17 +19,33 @@ pub enum Via {
 /// Of which IP family the relayed address is to be; peers of the other cannot be reached by it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RelayFamily {
-    /// What every server gives.
+    /// IPv4, and IPv6 of a server that has no IPv4 (440). Relays of two families do
+    /// not reach each other, so that IPv4, which nearly every server gives, is what two
+    /// nodes have in common most likely, by whatever family they reach their servers.
     #[default]
+    Common,
+    /// IPv4 alone.
     V4,
-    /// What some give.
+    /// IPv6 alone, which some give.
     V6,
 }
 
 impl RelayFamily {
-    /// Whether an address is of this family.
+    /// Whether an address is of this family, or may turn out to be.
     pub const fn has(self, ip: IpAddr) -> bool {
-        ip.is_ipv4() == matches!(self, Self::V4)
+        match self {
+            Self::Common => true,
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+        }
+    }
+
+    /// The family of an address.
+    pub(super) const fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
     }
 }
 

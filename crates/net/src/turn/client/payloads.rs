@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::peers::Way;
-use super::{Client, ClientEvent, Handled, State};
+use super::{Client, ClientEvent, Handled, RelayFamily, State};
 use crate::turn::framing::ChannelData;
 use crate::turn::message::{Class, Message, Method, Writer, kind};
 
@@ -118,6 +118,13 @@ impl Client {
         for (peer, bytes) in self.peers.take_waiting(ip) {
             self.send(self.now, peer, &bytes);
         }
+    }
+
+    /// From now on there are peers of this family alone.
+    pub(super) fn settle_family(&mut self, family: RelayFamily) {
+        self.family = family;
+        let dropped = self.peers.keep(family);
+        self.counters.dropped_unsendable += dropped as u64;
     }
 
     pub(super) fn drop_waiting(&mut self) {

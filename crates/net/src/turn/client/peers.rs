@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::RelayFamily;
+
 /// How long the server keeps a permission (RFC 8656 §9).
 const PERMISSION_LASTS: Duration = Duration::from_secs(300);
 
@@ -121,6 +123,18 @@ impl Permission {
 }
 
 impl Peers {
+    /// Forgets whoever is not of this family; gives how many payloads went with them.
+    pub(super) fn keep(&mut self, family: RelayFamily) -> usize {
+        self.permissions.retain(|ip, _| family.has(*ip));
+        self.to_ask.retain(|ip| family.has(*ip));
+        self.to_ask_alone.retain(|ip| family.has(*ip));
+        self.channels.retain(|peer, _| family.has(peer.ip()));
+        self.to_bind.retain(|peer| family.has(peer.ip()));
+        let before = self.waiting.len();
+        self.waiting.retain(|(peer, _)| family.has(peer.ip()));
+        before - self.waiting.len()
+    }
+
     /// Sees to it that there will be a permission for `ip`.
     pub(super) fn permit(&mut self, now: Instant, ip: IpAddr) -> Way {
         if !self.permissions.contains_key(&ip) && self.permissions.len() >= PEERS_MAX {

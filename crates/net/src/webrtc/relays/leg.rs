@@ -108,7 +108,7 @@ impl Leg {
     fn begin(&mut self, now: Instant, via: Via, earlier: Option<Credentials>) {
         let config = ClientConfig {
             via,
-            family: RelayFamily::V4,
+            family: RelayFamily::Common,
             credentials: self.credentials.clone(),
             earlier,
             remembered: None,

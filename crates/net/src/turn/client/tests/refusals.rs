@@ -30,6 +30,90 @@ fn wrong_credentials_are_told_as_soon_as_nothing_better_can_come() {
     assert_eq!(code_of(event), Some(401));
 }
 
+/// What was asked for, as REQUESTED-ADDRESS-FAMILY says it (RFC 8656 §18.9).
+fn family_asked(request: &[u8]) -> Option<u8> {
+    let asked = parse(request).find(kind::REQUESTED_ADDRESS_FAMILY)?.first();
+    asked.copied()
+}
+
+fn of_family(family: RelayFamily) -> Rig {
+    Rig::new(ClientConfig {
+        family,
+        ..config(Via::Stream)
+    })
+}
+
+/// Answers the first two requests of a client: 440 to IPv4.
+fn refuse_ipv4(rig: &mut Rig) {
+    let first = rig.take();
+    rig.answer(challenge(&first, code::UNAUTHENTICATED, "nonce"));
+    let second = rig.take();
+    rig.answer(refusal(&second, code::ADDRESS_FAMILY_NOT_SUPPORTED));
+}
+
+#[test]
+fn a_server_without_ipv4_is_asked_for_ipv6_where_either_will_do() {
+    let mut rig = of_family(RelayFamily::Common);
+    // Of which family they are to be is not known yet.
+    rig.send(PEER, b"lost");
+    rig.send("[2001:db8::2]:9", b"kept");
+    refuse_ipv4(&mut rig);
+    let third = rig.take();
+    assert_eq!(family_asked(&third), Some(2));
+    assert!(parse(&third).verify(&key("alice")));
+    let relayed = "[2001:db8::1]:50000";
+    rig.answer(success(&third, |writer| {
+        writer
+            .put_xor_address(kind::XOR_RELAYED_ADDRESS, address(relayed))
+            .put_number(kind::LIFETIME, 600);
+    }));
+    assert!(matches!(rig.event(), Some(ClientEvent::Allocated { .. })));
+    assert_eq!(rig.client.relayed(), Some(address(relayed)));
+    // Peers of the other family cannot be reached by it.
+    rig.send(PEER, b"x");
+    assert_eq!(rig.client.counters().dropped_unsendable, 2);
+    let fourth = rig.take();
+    assert_eq!(parse(&fourth).method(), Some(Method::CreatePermission));
+    let asked: Vec<_> = parse(&fourth)
+        .xor_addresses(kind::XOR_PEER_ADDRESS)
+        .collect();
+    assert_eq!(asked, [Some(address("[2001:db8::2]:0"))]);
+    rig.answer(success(&fourth, |_| {}));
+    let sent = rig.take();
+    assert_eq!(parse(&sent).find(kind::DATA), Some(&b"kept"[..]));
+}
+
+#[test]
+fn where_either_family_will_do_ipv4_is_asked_for_and_taken() {
+    let mut rig = of_family(RelayFamily::Common);
+    rig.send(PEER, b"kept");
+    rig.send("[2001:db8::2]:9", b"lost");
+    let first = rig.take();
+    assert_eq!(family_asked(&first), None);
+    rig.answer(challenge(&first, code::UNAUTHENTICATED, "nonce"));
+    let second = rig.take();
+    assert_eq!(family_asked(&second), None);
+    rig.answer(allocation(&second));
+    assert_eq!(rig.event(), Some(allocated_event()));
+    assert_eq!(rig.client.counters().dropped_unsendable, 1);
+    assert_eq!(rig.client.waiting(), 1);
+}
+
+#[test]
+fn a_server_that_has_neither_family_or_not_the_one_that_is_wanted_is_given_up() {
+    let mut rig = of_family(RelayFamily::Common);
+    refuse_ipv4(&mut rig);
+    let third = rig.take();
+    rig.answer(refusal(&third, code::ADDRESS_FAMILY_NOT_SUPPORTED));
+    assert_eq!(code_of(rig.event()), Some(440));
+    for family in [RelayFamily::V4, RelayFamily::V6] {
+        let mut rig = of_family(family);
+        refuse_ipv4(&mut rig);
+        rig.nothing();
+        assert_eq!(code_of(rig.event()), Some(440));
+    }
+}
+
 #[test]
 fn by_a_stream_they_are_told_at_once() {
     let mut rig = Rig::new(config(Via::Stream));
