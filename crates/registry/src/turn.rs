@@ -18,6 +18,7 @@ mod hub;
 mod issuer;
 mod life;
 mod listener;
+mod relay_ports;
 mod relay_socket;
 mod stream;
 mod thread;

@@ -1,10 +1,9 @@
 //! Where the server and its sockets meet.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,19 +17,14 @@ use waymesh_proto::AgentId;
 
 use super::addresses;
 use super::batch::{Batch, Target};
+use super::relay_ports::RelayPorts;
 use super::relay_socket;
 use super::stream::Outgoing;
-
-/// Asked of the kernel for a relay's socket, bytes. Chosen: a quarter of a listener's.
-const RELAY_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// How often the host's own addresses are listed anew: it may get another at any
 /// time, and nothing but relays is to be reached there. Chosen: a listing takes a
 /// fraction of a millisecond.
 pub(super) const OWN_EVERY: Duration = Duration::from_secs(3);
-
-/// Attempts to get an even port from the system, each right half the time.
-const EVEN_TRIES: usize = 16;
 
 /// What the sockets have done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,16 +74,6 @@ struct Relaying {
     /// The address to send from; unspecified, so that the kernel chooses, behind a 1:1 NAT.
     source: SocketAddr,
     task: AbortHandle,
-}
-
-/// Addresses and ports for relays.
-#[derive(Debug)]
-pub(super) struct RelayPorts {
-    pub(super) ips: Vec<IpAddr>,
-    pub(super) own: Vec<IpAddr>,
-    pub(super) range: Option<RangeInclusive<u16>>,
-    /// Ports of the range that relays have.
-    pub(super) used: HashSet<SocketAddr>,
 }
 
 /// What time it is.
@@ -356,52 +340,6 @@ impl Hub {
     /// The addresses of this host, as far as they are known.
     pub(super) fn own(&self) -> Vec<IpAddr> {
         self.ports.own.clone()
-    }
-}
-
-impl RelayPorts {
-    pub(super) fn open(&mut self, ip: IpAddr, wish: PortWish) -> io::Result<(Socket, SocketAddr)> {
-        let fits = |port: u16| wish == PortWish::Any || port.is_multiple_of(2);
-        let Some(range) = self.range.clone() else {
-            for _ in 0..EVEN_TRIES {
-                let socket = bind(SocketAddr::new(ip, 0))?;
-                let port = socket.port()?;
-                if fits(port) {
-                    return Ok((socket, SocketAddr::new(ip, port)));
-                }
-            }
-            return Err(io::ErrorKind::AddrInUse.into());
-        };
-        let count = usize::from(range.end() - range.start()) + 1;
-        let from = rand::random_range(0..count);
-        let free = range.clone().skip(from).chain(range.take(from));
-        let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-        for port in free {
-            let relayed = SocketAddr::new(ip, port);
-            if !fits(port) || self.used.contains(&relayed) {
-                continue;
-            }
-            match bind(relayed) {
-                Ok(socket) => {
-                    self.used.insert(relayed);
-                    return Ok((socket, relayed));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
-    }
-}
-
-/// Binds to an address, or where no interface has it, to its port on all.
-fn bind(address: SocketAddr) -> io::Result<Socket> {
-    let any = SocketAddr::new(addresses::any(Family::of(address.ip())), address.port());
-    match Socket::open(address, RELAY_BUFFER_BYTES) {
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            Socket::open(any, RELAY_BUFFER_BYTES)
-        }
-        other => other,
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
     use tokio::time::Instant;
     use waymesh_net::turn::server::{Limits, PeerPolicy, RelaySecret, Server, ServerConfig};
 
-    use super::super::hub::RelayPorts;
+    use super::super::relay_ports::RelayPorts;
     use super::*;
 
     /// A test that waits longer has failed.

@@ -14,7 +14,8 @@ use waymesh_net::udp::Socket;
 
 use super::addresses::{covers, relay_ip};
 use super::batch::{Batch, Target};
-use super::hub::{Hub, OWN_EVERY, RelayPorts};
+use super::hub::{Hub, OWN_EVERY};
+use super::relay_ports::RelayPorts;
 use super::*;
 
 /// A test that waits longer has failed.

@@ -15,8 +15,9 @@ use waymesh_proto::AgentId;
 
 use super::addresses::{self, Ports};
 use super::config::{RelayConfig, RelayError};
-use super::hub::{Hub, Listener, RelayPorts};
+use super::hub::{Hub, Listener};
 use super::life::Running;
+use super::relay_ports::RelayPorts;
 use super::{NewStream, RelayCounters, Shared, listener, stream};
 
 /// How often counters are published and old things forgotten.
