@@ -31,6 +31,9 @@ pub(crate) struct Mail {
     /// The first letter since the last link goes before the offer of a new one,
     /// whose computing would hold it up.
     pub(crate) first_until: Option<Instant>,
+    /// Acknowledgements went this way while a link was up that might be dead: if
+    /// it is not, they go over it too, whatever became of them here.
+    pub(crate) has_told_acks: bool,
     /// Answers to probes in the present window, and when that began.
     echoes: Option<(Instant, u32)>,
     /// Items that wait for the application, by what is in them.
@@ -48,6 +51,7 @@ impl Default for Mail {
             in_use: false,
             yields_until: None,
             first_until: None,
+            has_told_acks: false,
             echoes: None,
             held: BTreeMap::new(),
             backoff: Backoff::new(MAIL_PAUSE_MAX),

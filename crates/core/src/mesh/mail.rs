@@ -151,6 +151,7 @@ impl Mesh {
         // What a letter takes along dies with it, so only a receiver that reads at once gets both in one.
         if scope == Scope::All && (online || letter.is_none()) {
             peer.streams.put_all_acks(&mut writer);
+            peer.mail.has_told_acks = true;
         }
         match letter {
             Some((stream, letter)) => self.post_letter(key, stream, letter, writer),
@@ -388,6 +389,11 @@ impl Mesh {
 
     /// The registry gives a stored item back.
     pub(super) fn handle_returned(&mut self, now: Instant, item: ItemId, code: Code) {
+        if code == Code::Unreadable && self.registry_up {
+            // It is told again and again until somebody has heard of it.
+            self.registry_commands
+                .push_back(RegistryCommand::Withdraw { item });
+        }
         let Some((key, cargo)) = self.posts.forget(item) else {
             return;
         };
@@ -465,7 +471,7 @@ impl Mesh {
 
     /// Whether the registry is there and this node still a member.
     pub(super) fn may_use_registry(&self, now: Instant) -> bool {
-        self.registry_up && self.membership_ends.is_none_or(|ends| ends > now)
+        self.registry_up && self.is_member(now)
     }
 
     pub(super) fn refuse_revoked(&mut self, now: Instant, key: PeerKey) {
@@ -474,7 +480,7 @@ impl Mesh {
         };
         let fault = faults::revoked(&peer.name);
         peer.distrust = Some(fault.clone());
-        peer.sessions.abandon();
+        peer.sessions.bar();
         self.drop_link(now, key, "the peer was revoked");
         self.fail_all(now, key, &fault);
         self.settle(now, key);

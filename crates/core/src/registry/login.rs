@@ -214,6 +214,7 @@ impl Registry {
         self.begin_term(now, conn, login);
         self.tell_servers(now, conn);
         self.open_window(now, conn, login.agent_id);
+        self.tell_unreadable(conn, &login.agent_id);
     }
 
     /// Ends the connection that spoke for the agent until now.

@@ -16,7 +16,8 @@
 //!
 //! Invariants:
 //! - Every accepted item is taken, refused by its receiver, withdrawn,
-//!   replaced, expired, or still in the index.
+//!   replaced, expired, or still in the index. One that its receiver cannot open
+//!   stays until its sender has heard of it.
 //! - On one connection an item is pushed again only after it was put off.
 //! - Ordinary items are pushed in the order of their storing.
 
@@ -180,7 +181,7 @@ impl Registry {
             Outcome::Taken => self.forget_and_tell(seq, Gone::Taken, None),
             Outcome::Kept => window.drop_item(seq),
             Outcome::Later => window.put_off(seq, keep),
-            Outcome::Unreadable => self.give_back(seq, Gone::Refused, Code::Unreadable),
+            Outcome::Unreadable => self.hand_back(seq),
             Outcome::Denied => self.give_back(seq, Gone::Refused, Code::Unauthorized),
         }
     }
@@ -223,6 +224,27 @@ impl Registry {
             } else {
                 self.give_back(seq, Gone::Revoked, Code::Revoked);
             }
+        }
+    }
+
+    /// The receiver cannot open an item: its sender is to seal it again, and may
+    /// be away, or on a connection that is dead. So the item stays until its
+    /// sender withdraws it.
+    fn hand_back(&mut self, seq: ItemSeq) {
+        let Some((from, item)) = self.mailboxes.index.note_unreadable(seq) else {
+            return;
+        };
+        let code = Code::Unreadable;
+        if let Some(conn) = self.agents.connection_of(&from) {
+            self.answers.returned(conn, Returned { item, code });
+        }
+    }
+
+    /// A sender that comes back hears which of its items nobody could open.
+    pub(super) fn tell_unreadable(&mut self, conn: ConnId, sender: &AgentId) {
+        let code = Code::Unreadable;
+        for item in self.mailboxes.index.unreadable_of(sender) {
+            self.answers.returned(conn, Returned { item, code });
         }
     }
 

@@ -229,6 +229,8 @@ pub(super) struct Index {
     by_key: BTreeMap<Key, ItemSeq>,
     boxes: BTreeMap<AgentId, Mailbox>,
     expiries: BTreeSet<(Instant, ItemSeq)>,
+    /// Items that their receivers cannot open, by their senders.
+    unreadable: BTreeSet<(AgentId, ItemSeq)>,
     sum: Sum,
     shares: Shares,
     /// What the disk does not have yet.
@@ -323,6 +325,7 @@ impl Index {
         let (from, bytes) = (entry.key.0, entry.bytes);
         self.by_key.remove(&entry.key);
         self.expiries.remove(&(entry.expires, seq));
+        self.unreadable.remove(&(from, seq));
         self.sum.sub(bytes);
         self.shares.sub(from, bytes);
         if !entry.is_durable {
@@ -355,6 +358,20 @@ impl Index {
         self.unwritten.sub(bytes);
         self.unwritten_shares.sub(from, bytes);
         waiters
+    }
+
+    /// The receiver cannot open the item. Gives whose it is.
+    pub(super) fn note_unreadable(&mut self, seq: ItemSeq) -> Option<Key> {
+        let key = self.entries.get(&seq)?.key;
+        self.unreadable.insert((key.0, seq));
+        Some(key)
+    }
+
+    /// The items of a sender that their receivers cannot open.
+    pub(super) fn unreadable_of(&self, sender: &AgentId) -> impl Iterator<Item = ItemId> {
+        let all = (*sender, ItemSeq(0))..=(*sender, ItemSeq(u64::MAX));
+        let seqs = self.unreadable.range(all).map(|(_, seq)| seq);
+        seqs.filter_map(|seq| Some(self.entries.get(seq)?.key.1))
     }
 
     /// The first item of an agent's mailbox at this position or later, without replaceable ones.

@@ -364,6 +364,29 @@ fn an_item_that_its_receiver_cannot_open_or_does_not_want_goes_back_to_its_sende
         bench.settle(2, &[2], Outcome::Denied),
         [Seen::Returned(1, 2, Code::Unauthorized)]
     );
+    // Whoever has heard that it cannot be opened says so.
+    assert_eq!(bench.items(), 1);
+    let item = ItemId::from_bytes([1; 16]);
+    bench.say(1, ClientMessage::Withdraw { item });
+    assert_eq!(bench.items(), 0);
+}
+
+#[test]
+fn a_sender_that_was_away_hears_of_what_its_receiver_could_not_open() {
+    let mut bench = Bench::pair();
+    bench.post(1, &header(1));
+    bench.close(1);
+    assert_eq!(bench.settle(2, &[1], Outcome::Unreadable), []);
+    let returned = |conn| [Seen::Returned(conn, 1, Code::Unreadable)];
+    let told = seen(&bench.connect(3, login("a", 1, 1)));
+    assert_eq!(told, returned(3));
+    // It may not have arrived: it is told until the sender has said that it has.
+    bench.close(3);
+    assert_eq!(seen(&bench.connect(4, login("a", 1, 1))), returned(4));
+    let item = ItemId::from_bytes([1; 16]);
+    bench.say(4, ClientMessage::Withdraw { item });
+    bench.close(4);
+    assert_eq!(seen(&bench.connect(5, login("a", 1, 1))), []);
     assert_eq!(bench.items(), 0);
 }
 
