@@ -87,6 +87,8 @@ pub struct Inbound {
     started: bool,
     received: SeqSet,
     consumed: SeqSet,
+    /// What the application of an earlier life of this node had.
+    before: SeqSet,
     /// Ordered streams: the last one released.
     last_released: u64,
     held: BTreeMap<u64, Held>,
@@ -114,6 +116,7 @@ impl Inbound {
             started: false,
             received: SeqSet::default(),
             consumed: SeqSet::default(),
+            before: SeqSet::default(),
             last_released: 0,
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -137,6 +140,7 @@ impl Inbound {
         Self {
             received: consumed.clone(),
             consumed: consumed.clone(),
+            before: consumed.clone(),
             last_released: consumed.cumulative(),
             ..Self::new(stream)
         }
@@ -162,8 +166,11 @@ impl Inbound {
         } else {
             (0, 0)
         };
-        let messages = self.sizes.len() - held;
-        let taken = self.unconsumed_bytes - held_bytes;
+        // The pieces of it that came over a link make way for the whole.
+        let pieces = self.partials.get(&header.seq);
+        let own = pieces.map_or(0, |partial| partial.buffer.len() as u64);
+        let messages = self.sizes.len() - held - usize::from(pieces.is_some());
+        let taken = self.unconsumed_bytes - held_bytes - own;
         messages == 0 || ((messages as u64) < WINDOW_MAX_MESSAGES && taken + bytes as u64 <= most)
     }
 
@@ -176,6 +183,11 @@ impl Inbound {
     /// Whether the application has the message, or will not get it.
     pub fn is_done_with(&self, seq: u64) -> bool {
         self.consumed.contains(seq) || self.refused.contains_key(&seq)
+    }
+
+    /// Whether the application of an earlier life of this node had the message.
+    pub fn was_done_before(&self, seq: u64) -> bool {
+        self.before.contains(seq)
     }
 
     /// Whether the message is here or was.

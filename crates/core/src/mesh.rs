@@ -336,6 +336,7 @@ impl Mesh {
         let (out, inn) = (peer.streams.bytes(), peer.streams.unconsumed_bytes());
         self.outbox_bytes = self.outbox_bytes + out - peer.counted_out;
         self.inbox_bytes = self.inbox_bytes + inn - peer.counted_in;
+        let has_room = inn < peer.counted_in;
         peer.counted_out = out;
         peer.counted_in = inn;
         let budget = NODE_INBOX_MAX_BYTES as u64;
@@ -345,6 +346,9 @@ impl Mesh {
             (budget.saturating_sub(self.inbox_bytes) / 16).max(WINDOW_INITIAL_BYTES)
         };
         peer.streams.set_window(window);
+        if has_room {
+            self.resume_mail();
+        }
     }
 
     fn enqueue(&mut self, key: PeerKey) {

@@ -42,6 +42,8 @@ const PAST_LIVES_MAX: usize = 4;
 pub enum Receipt {
     /// The application has it, or will not get it.
     Done,
+    /// The application of an earlier life of this node had it.
+    DoneBefore,
     /// It waits for the application.
     Waits,
     /// There is no room for it now.
@@ -327,7 +329,9 @@ impl Streams {
             return Ok(Receipt::NoRoom);
         }
         inbound.handle_message(now, header, envelope)?;
-        Ok(if inbound.is_done_with(header.seq) {
+        Ok(if inbound.was_done_before(header.seq) {
+            Receipt::DoneBefore
+        } else if inbound.is_done_with(header.seq) {
             Receipt::Done
         } else {
             Receipt::Waits

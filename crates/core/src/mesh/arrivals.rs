@@ -135,7 +135,7 @@ impl Mesh {
     }
 
     /// Whether so many answers to a peer wait that it gets no more work done first.
-    fn owes_too_much(&self, key: PeerKey) -> bool {
+    pub(super) fn owes_too_much(&self, key: PeerKey) -> bool {
         let peer = self.peers.get(&key);
         peer.is_some_and(|peer| peer.streams.bytes_of(Stream::Replies) > REPLIES_MAX_BYTES)
     }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use waymesh_proto::class::Stream;
 use waymesh_proto::control::Outcome;
+use waymesh_proto::envelope::{Envelope, Kind};
+use waymesh_proto::error::Executed;
 use waymesh_proto::frame::{FrameReader, Header, Section};
 use waymesh_proto::ids::{AgentId, Incarnation, ItemId};
-use waymesh_proto::limits::NODE_INBOX_MAX_BYTES;
+use waymesh_proto::limits::{NODE_INBOX_MAX_BYTES, TTL_MAX_MS};
 
-use super::Mesh;
+use super::{Mesh, faults};
 use crate::app::{Mark, Member, Opened, RegistryCommand};
 use crate::peer::PeerKey;
 use crate::policy::Request;
@@ -45,7 +47,9 @@ impl Mesh {
                 self.put_off = true;
                 (Outcome::Later, None)
             }
-            Some((stream, _, Receipt::Done)) => (Outcome::Taken, Some(stream)),
+            Some((stream, _, Receipt::Done | Receipt::DoneBefore)) => {
+                (Outcome::Taken, Some(stream))
+            }
             None => (Outcome::Taken, None),
         };
         let mark = done.and_then(|stream| self.mark(key, life, stream));
@@ -128,11 +132,38 @@ impl Mesh {
         }
         let life = opened.from_incarnation;
         match peer.streams.handle_mail(now, life, &header, envelope) {
-            Ok(receipt) => Some((header.stream, header.seq, receipt)),
+            Ok(receipt) => {
+                if receipt == Receipt::DoneBefore {
+                    self.disown(now, (key, life), &header, envelope);
+                }
+                Some((header.stream, header.seq, receipt))
+            }
             Err(_) => {
                 self.counters.abuses += 1;
                 None
             }
+        }
+    }
+
+    /// A call comes again that an earlier life of this node had taken. The
+    /// mailbox may have handed it to that life without the caller's knowing of
+    /// which: no answer will come, and the caller hears it here.
+    fn disown(
+        &mut self,
+        now: Instant,
+        from: (PeerKey, Incarnation),
+        header: &Header,
+        envelope: &[u8],
+    ) {
+        let Ok(envelope) = Envelope::decode(envelope) else {
+            self.counters.bad_envelopes += 1;
+            return;
+        };
+        if envelope.kind == Kind::CapabilityCall && !self.owes_too_much(from.0) {
+            let deadline = now + Duration::from_millis(header.life_ms.min(TTL_MAX_MS));
+            let why = "it restarted after it had taken the call";
+            let fault = faults::peer_lost(&self.config.name, why, Executed::Unknown);
+            self.send_reply(now, from, (envelope.id, deadline), Err(fault));
         }
     }
 
@@ -171,6 +202,10 @@ impl Mesh {
             }
             _ => {}
         }
+    }
+
+    /// There is room again: what was put off may come.
+    pub(super) fn resume_mail(&mut self) {
         if self.registry_up && std::mem::take(&mut self.put_off) {
             self.registry_commands.push_back(RegistryCommand::Resume);
         }
