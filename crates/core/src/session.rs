@@ -103,6 +103,8 @@ pub enum Quit {
     GaveWay,
     /// The peer restarted or went away.
     Abandoned,
+    /// One of the two is no member of the mesh any more.
+    Barred,
 }
 
 /// The attempts to make a link to one peer.
@@ -379,6 +381,11 @@ impl Sessions {
     /// The attempt under way has no future: the peer restarted, or went away.
     pub fn abandon(&mut self) {
         self.give_up(Quit::Abandoned);
+    }
+
+    /// Ends the attempt since one of the two is no member any more.
+    pub fn bar(&mut self) {
+        self.give_up(Quit::Barred);
     }
 
     fn give_up(&mut self, why: Quit) {

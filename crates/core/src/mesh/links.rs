@@ -252,6 +252,9 @@ impl Mesh {
             return;
         };
         link.liveness.handle_heard(now);
+        if peer.is_link(id) && std::mem::take(&mut peer.mail.has_told_acks) {
+            peer.streams.repeat_acks(now);
+        }
         let reader = match FrameReader::new(bytes) {
             Ok(reader) => reader,
             Err(error) => return self.handle_bad_frame(now, key, &error.to_string()),
@@ -449,6 +452,10 @@ fn note_quit(now: Instant, peer: &mut Peer, link: LinkId, quit: Quit) {
         }
         Quit::Abandoned => {
             let reason = "the peer restarted or went away".to_owned();
+            peer.attempts.end(now, link, failed(reason));
+        }
+        Quit::Barred => {
+            let reason = "a membership of the mesh ended".to_owned();
             peer.attempts.end(now, link, failed(reason));
         }
     }

@@ -136,6 +136,9 @@ impl Mesh {
             self.refuse_revoked(now, key);
         }
         if ids.contains(&self.config.agent_id) {
+            // As if its certificate had ended, and nothing to announce.
+            self.membership_ends = Some(now);
+            (self.expiry_told, self.is_over) = (true, true);
             self.drop_all_links(now, "this node was revoked");
         }
         for revocation in revocations {
@@ -199,6 +202,11 @@ impl Mesh {
         }
     }
 
+    /// Whether this node's own certificate holds, as far as it is known.
+    pub(super) fn is_member(&self, now: Instant) -> bool {
+        self.membership_ends.is_none_or(|ends| ends > now)
+    }
+
     /// When [`Mesh::check_membership`] has something to do.
     pub(super) fn membership_due(&self) -> Option<Instant> {
         let ends = self.membership_ends?;
@@ -226,9 +234,15 @@ impl Mesh {
         }
     }
 
+    /// Ends the links that are up, and those that would come up later.
     fn drop_all_links(&mut self, now: Instant, why: &str) {
-        let linked = |(key, peer): (&PeerKey, &Peer)| peer.has_links().then_some(*key);
+        let linked = |(key, peer): (&PeerKey, &Peer)| {
+            (peer.has_links() || peer.sessions.is_trying()).then_some(*key)
+        };
         for key in self.peers.iter().filter_map(linked).collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.sessions.bar();
+            }
             self.drop_link(now, key, why);
             self.settle(now, key);
         }

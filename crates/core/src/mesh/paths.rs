@@ -210,6 +210,7 @@ impl Mesh {
         peer.mail.in_use = false;
         peer.mail.yields_until = None;
         peer.mail.first_until = None;
+        peer.mail.has_told_acks = false;
         peer.recover.reset();
         let polite = peer.sessions.is_polite();
         peer.upgrade.begin(now, pair.path(), polite);

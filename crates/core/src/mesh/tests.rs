@@ -9,6 +9,7 @@
 mod bounds;
 mod doubts;
 mod mail;
+mod members;
 mod paths;
 mod trials;
 

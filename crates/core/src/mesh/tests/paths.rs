@@ -69,7 +69,7 @@ impl Lab {
         hosts.map(|host| std::mem::take(&mut host.links)).collect()
     }
 
-    fn mend(&mut self, links: Vec<BTreeMap<LinkId, (usize, LinkId)>>) {
+    pub(super) fn mend(&mut self, links: Vec<BTreeMap<LinkId, (usize, LinkId)>>) {
         for (host, links) in self.hosts.iter_mut().zip(links) {
             host.links.extend(links);
         }

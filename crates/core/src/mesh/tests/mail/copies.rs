@@ -182,3 +182,163 @@ fn what_was_handed_to_a_connection_and_not_stored_is_posted_again() {
     assert_eq!(verdict, Some(Verdict::Unconfirmed));
     assert_eq!(outbound.take_closed(), [(item, Copy::Collected)]);
 }
+
+/// The receiver's link seems dead, so that it acknowledges by mailbox. Then the
+/// link works again.
+#[test]
+fn what_was_acknowledged_by_mailbox_in_a_doubt_is_acknowledged_on_the_link_after_it() {
+    let mut lab = Lab::linked();
+    let id = lab.send(0, "b", Class::Control, 20);
+    let message = lab.messages(1).first().map(|message| message.3);
+    let cut = lab.cut();
+    lab.links_work = false;
+    lab.send(1, "a", Class::Control, 20);
+    lab.pass(SECOND);
+    let consumed = Command::Consumed {
+        message: message.expect("it arrived"),
+    };
+    // The registry swallows what is posted from here on.
+    lab.command(1, consumed);
+    lab.pass(SECOND / 4);
+    lab.mend(cut);
+    lab.pass(SECOND / 2);
+    assert_eq!(lab.states(0, id).last(), Some(&SendState::Delivered));
+}
+
+#[test]
+fn pieces_of_a_message_do_not_keep_the_whole_out() {
+    use crate::inbound::{Inbound, WINDOW_MAX_BYTES};
+    use waymesh_proto::frame::{Header, Piece};
+    let now = Instant::now();
+    let header = |seq| Header {
+        stream: Stream::Bulk,
+        redelivered: false,
+        seq,
+        previous: seq - 1,
+        lowest: 1,
+        life_ms: 1_000,
+        wait_ms: 1_000,
+    };
+    let mut inbound = Inbound::new(Stream::Bulk);
+    let piece = Piece {
+        total: WINDOW_MAX_BYTES,
+        offset: 0,
+        bytes: b"x",
+    };
+    inbound.handle_chunk(now, &header(1), &piece).expect("room");
+    assert!(inbound.has_room(&header(1), WINDOW_MAX_BYTES as usize));
+    assert!(!inbound.has_room(&header(2), 1));
+}
+
+#[test]
+fn what_was_put_off_comes_when_what_stood_in_its_way_is_given_up() {
+    use waymesh_proto::frame::{FrameWriter, Header, Piece, Section};
+    let mut lab = Lab::linked();
+    lab.mailbox.works = true;
+    let header = Header {
+        stream: Stream::Bulk,
+        redelivered: false,
+        seq: 1,
+        previous: 0,
+        lowest: 1,
+        life_ms: 60_000,
+        wait_ms: 0,
+    };
+    let bytes = vec![0; 100];
+    let mut writer = FrameWriter::default();
+    writer.put(&Section::Chunk(
+        header,
+        Piece {
+            total: 1024 * 1024,
+            offset: 0,
+            bytes: &bytes,
+        },
+    ));
+    let (now, link) = (lab.now, lab.links_in_use(1)[0].0);
+    let frame = LinkEvent::Frame {
+        link,
+        class: Class::Bulk,
+        bytes: writer.into_bytes(),
+    };
+    lab.hosts[1].mesh.handle_link(now, frame);
+    let mut writer = FrameWriter::default();
+    let second = Header {
+        seq: 2,
+        previous: 1,
+        wait_ms: 1,
+        ..header
+    };
+    writer.put(&Section::Message(second, &bytes));
+    let resumed = |lab: &mut Lab| {
+        let mut resumed = false;
+        while let Some(command) = lab.hosts[1].mesh.poll_registry_command() {
+            resumed |= matches!(command, RegistryCommand::Resume);
+        }
+        resumed
+    };
+    let opened = Opened {
+        item: ItemId::from_bytes([9; 16]),
+        from: member(&lab.hosts[0].record),
+        from_incarnation: lab.hosts[0].record.incarnation,
+        to_incarnation: None,
+        dwell: Duration::ZERO,
+        again: false,
+        frame: writer.into_bytes(),
+    };
+    let b = &mut lab.hosts[1].mesh;
+    b.handle_registry(now, RegistryEvent::Item(opened));
+    assert!(b.put_off, "the pieces of the first fill the window");
+    assert!(!resumed(&mut lab));
+    // The life that sent the pieces is over.
+    let mut writer = FrameWriter::default();
+    writer.put(&Section::Echo(1));
+    let opened = Opened {
+        item: ItemId::from_bytes([8; 16]),
+        from: member(&lab.hosts[0].record),
+        from_incarnation: Incarnation::new(2),
+        to_incarnation: None,
+        dwell: Duration::ZERO,
+        again: false,
+        frame: writer.into_bytes(),
+    };
+    let b = &mut lab.hosts[1].mesh;
+    b.handle_registry(now, RegistryEvent::Item(opened));
+    assert!(resumed(&mut lab));
+}
+
+/// The registry hands a call to a life of which its caller did not know, and
+/// whose acknowledgement nobody has; then once more to the life after it.
+#[test]
+fn a_caller_hears_of_the_end_of_a_life_that_it_did_not_know_to_have_the_call() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    lab.send(0, "b", Class::Events, 1);
+    lab.set_online(1, false);
+    let id = lab.call(0, "b", "add", false);
+    let item = lab.mailbox.items.iter().find(|i| !i.pushed);
+    let frame = item.expect("the call").post.frame.clone();
+    lab.mailbox.works = false;
+    push_to_1(&mut lab, None, frame.clone());
+    assert!(lab.called(1).is_some());
+    lab.mailbox.works = true;
+    lab.mailbox.items.clear();
+    lab.revive(1);
+    assert_eq!(lab.answer(0, id), None);
+    push_to_1(&mut lab, None, frame);
+    lab.pass(SECOND);
+    let fault = lab.answer(0, id).expect("an end").expect_err("lost");
+    assert_eq!(fault.code, Code::PeerLost);
+    assert_eq!(fault.executed, Some(Executed::Unknown));
+}
+
+#[test]
+fn an_item_that_nobody_could_open_is_taken_back_even_by_a_sender_that_forgot_it() {
+    let mut lab = Lab::with_mailbox(&["a", "b"]);
+    lab.run();
+    let (now, item) = (lab.now, ItemId::from_bytes([5; 16]));
+    let code = Code::Unreadable;
+    let a = &mut lab.hosts[0].mesh;
+    a.handle_registry(now, RegistryEvent::Returned { item, code });
+    let taken = RegistryCommand::Withdraw { item };
+    assert_eq!(a.poll_registry_command(), Some(taken));
+}
