@@ -71,9 +71,13 @@ impl Host {
 
     /// The links in use or on trial, and whom they are with.
     pub(super) fn used_links(&self) -> impl Iterator<Item = usize> {
-        let dormant = |link: &LinkId| self.ties.get(link).is_some_and(|tie| tie.is_dormant);
-        let used = self.links.iter().filter(move |(link, _)| !dormant(link));
+        let used = self.links.iter().filter(|(link, _)| self.uses(link));
         used.map(|(_, (node, _))| *node)
+    }
+
+    /// Whether a link is in use or on trial: not dormant.
+    pub(super) fn uses(&self, link: &LinkId) -> bool {
+        !self.ties.get(link).is_some_and(|tie| tie.is_dormant)
     }
 
     /// A frame goes out: on a link that is newer than another to the same life

@@ -244,6 +244,11 @@ impl Mails {
 }
 
 impl Mail {
+    /// Whether its receiver could not open it.
+    pub fn was_unreadable(&self) -> bool {
+        self.said.contains(&Outcome::Unreadable)
+    }
+
     /// Whether its sender has taken it back, or its receiver would not have it.
     pub fn is_unwanted(&self) -> bool {
         let refused = |said: &Outcome| matches!(said, Outcome::Unreadable | Outcome::Denied);
