@@ -4,6 +4,26 @@
 use std::fs;
 use std::path::PathBuf;
 
+/// The tests of a crate: `corpus_tests!("module of the fuzz crate", its targets)`.
+macro_rules! corpus_tests {
+    ($module:literal, $targets:expr) => {
+        #[test]
+        fn every_committed_input_passes_its_target() {
+            crate::replay::inputs($targets);
+        }
+
+        #[test]
+        fn every_short_input_cut_off_or_changed_in_one_byte_passes_too() {
+            crate::replay::changed_inputs($targets);
+        }
+
+        #[test]
+        fn every_target_has_an_entry_for_libfuzzer() {
+            crate::replay::entries($module, $targets);
+        }
+    };
+}
+
 /// A target: its name, which is the folder of its corpus, and its body.
 type Target = (&'static str, fn(&[u8]));
 

@@ -1,5 +1,6 @@
 //! The committed corpora of `fuzz/` through the targets of this crate.
 
+#[macro_use]
 #[path = "../../../fuzz/replay.rs"]
 mod replay;
 #[path = "../../../fuzz/src/proto.rs"]
@@ -9,17 +10,4 @@ mod replay;
 )]
 mod targets;
 
-#[test]
-fn every_committed_input_passes_its_target() {
-    replay::inputs(targets::TARGETS);
-}
-
-#[test]
-fn every_short_input_cut_off_or_changed_in_one_byte_passes_too() {
-    replay::changed_inputs(targets::TARGETS);
-}
-
-#[test]
-fn every_target_has_an_entry_for_libfuzzer() {
-    replay::entries("proto", targets::TARGETS);
-}
+corpus_tests!("proto", targets::TARGETS);
