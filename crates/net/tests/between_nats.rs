@@ -187,9 +187,8 @@ async fn servers_that_are_silent_are_asked_ever_more_rarely_and_not_at_all_witho
     const URLS: usize = 45;
     /// Of 15 servers with three URLs each, those that are used.
     const USED: usize = ICE_SERVERS_MAX * 3;
-    /// Six attempts at each URL of a TURN server, which is asked once a minute, and six of
-    /// STUN at each in five minutes.
-    const LATER: usize = 6 * (USED * 2 / 3) + 6 * USED.div_ceil(5);
+    /// Six attempts at each URL of a TURN server, and six of STUN at each, in five minutes.
+    const LATER: usize = 6 * (USED * 2 / 3 + USED).div_ceil(5);
     let mut internet = Internet::new().await;
     let kinds = ["stun", "turn", "turn"].iter().cycle().take(URLS);
     let urls: Vec<_> = kinds

@@ -116,13 +116,14 @@ impl Relays {
         self.note_relayed();
     }
 
-    /// Asks whether the allocations are still there, unless that was asked a moment ago:
-    /// a link is wanted.
+    /// Asks whether the allocations are still there, unless that was asked a moment ago,
+    /// and lets servers that failed be asked sooner: a link is wanted.
     pub(super) fn doubt(&mut self, now: Instant) {
         if self.doubted.is_some_and(|at| now < at + BELIEVED) {
             return;
         }
         self.doubted = Some(now);
+        self.servers.iter_mut().for_each(Server::doubt);
         for leg in self.servers.iter_mut().flat_map(Server::legs_mut) {
             leg.probe(now);
             leg.pass_on(&mut self.to_socket);

@@ -27,8 +27,15 @@ const BESIDE_AFTER: Duration = Duration::from_millis(250);
 /// with each. Chosen.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest such pause. Chosen.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Beyond so many doublings a pause is the longest one: it must not overflow.
+const DOUBLINGS_MAX: u32 = 9;
+
+/// The longest such pause. Chosen: a link that is wanted does not wait for its end.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// The pause after a failure where a link is wanted. Chosen: as long as a server is given
+/// to answer, so that one that is silent is asked no more than half of the time.
+pub(super) const WANTED_PAUSE: Duration = Duration::from_secs(5);
 
 /// An allocation that lived this long was a good one: where it is lost, another is
 /// asked for at once. One that dies sooner counts as a failure. Chosen.
@@ -64,7 +71,7 @@ enum Stage {
     /// One has given this address.
     Allocated { relayed: SocketAddr, since: Instant },
     /// None has; all are asked again at this time.
-    Failed { again_at: Instant },
+    Failed { since: Instant, again_at: Instant },
 }
 
 impl Server {
@@ -105,7 +112,7 @@ impl Server {
                 }
             }
             self.credentials = new;
-            if let Stage::Failed { again_at } = &mut self.stage {
+            if let Stage::Failed { again_at, .. } = &mut self.stage {
                 *again_at = now;
             }
         }
@@ -117,7 +124,7 @@ impl Server {
     pub(super) fn want(&mut self, now: Instant, names: &Names, roads: &Roads, taken: &mut Taken) {
         let is_due = match self.stage {
             Stage::Idle => true,
-            Stage::Failed { again_at } => again_at <= now,
+            Stage::Failed { again_at, .. } => again_at <= now,
             Stage::Ahead { .. } | Stage::Racing | Stage::Allocated { .. } => false,
         };
         if is_due {
@@ -177,6 +184,13 @@ impl Server {
         self.judge(now);
     }
 
+    /// A link is wanted: a server that failed a while ago may be there again.
+    pub(super) fn doubt(&mut self) {
+        if let Stage::Failed { since, again_at } = &mut self.stage {
+            *again_at = (*again_at).min(*since + WANTED_PAUSE);
+        }
+    }
+
     /// A name may have been resolved.
     pub(super) fn handle_resolved(&mut self, now: Instant, names: &Names, taken: &mut Taken) {
         match &mut self.stage {
@@ -185,7 +199,7 @@ impl Server {
                     self.ask_udp(now, names, taken);
                 }
             }
-            Stage::Failed { again_at } => *again_at = now,
+            Stage::Failed { again_at, .. } => *again_at = now,
             Stage::Idle | Stage::Allocated { .. } => {}
         }
     }
@@ -262,7 +276,7 @@ impl Server {
     pub(super) fn poll_timeout(&self, upkeep: Upkeep) -> Option<Instant> {
         let own = match self.stage {
             Stage::Ahead { beside_at } => Some(beside_at),
-            Stage::Failed { again_at } => (upkeep == Upkeep::Kept).then_some(again_at),
+            Stage::Failed { again_at, .. } => (upkeep == Upkeep::Kept).then_some(again_at),
             Stage::Idle | Stage::Racing | Stage::Allocated { .. } => None,
         };
         let legs = self.legs.iter().filter_map(Leg::poll_timeout);
@@ -284,9 +298,10 @@ impl Server {
 
     /// All ways are tried again, later each time.
     fn fail(&mut self, now: Instant) {
-        let pause = FIRST_PAUSE * 2_u32.pow(self.failures.min(6));
+        let pause = FIRST_PAUSE * 2_u32.pow(self.failures.min(DOUBLINGS_MAX));
         self.failures += 1;
         self.stage = Stage::Failed {
+            since: now,
             again_at: now + pause.min(PAUSE_MAX),
         };
     }
@@ -361,7 +376,8 @@ mod tests {
             server.lose(now, 0, "gone".into(), &mut |_| lost += 1);
             server.legs.clear();
             let again_at = now + pause;
-            assert_eq!(server.stage, Stage::Failed { again_at });
+            let since = now;
+            assert_eq!(server.stage, Stage::Failed { since, again_at });
             now = again_at;
         }
         assert_eq!(lost, 4);

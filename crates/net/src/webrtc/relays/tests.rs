@@ -1,7 +1,10 @@
 //! Servers of the test's own words, and what is asked of them.
 
+use std::time::Duration;
+
 use waymesh_proto::ice::ServerOutcome;
 
+use super::server::WANTED_PAUSE;
 use super::*;
 use crate::turn::client::PAYLOAD_MAX_BYTES;
 use crate::turn::message::{Message, Writer, code, kind};
@@ -22,14 +25,19 @@ fn server(address: &str) -> IceServer {
     }
 }
 
-/// What asks these servers, and its questions.
-fn asking(now: Instant, addresses: &[&str]) -> (Relays, Vec<(SocketAddr, Vec<u8>)>) {
-    let servers: Vec<_> = addresses.iter().map(|a| server(a)).collect();
+fn names(now: Instant, servers: &[IceServer]) -> Names {
     let mut names = Names::default();
     for url in servers.iter().flat_map(|server| &server.urls) {
         // An address is known at once.
         assert_eq!(names.question(now, url), None);
     }
+    names
+}
+
+/// What asks these servers, and its questions.
+fn asking(now: Instant, addresses: &[&str]) -> (Relays, Vec<(SocketAddr, Vec<u8>)>) {
+    let servers: Vec<_> = addresses.iter().map(|a| server(a)).collect();
+    let names = names(now, &servers);
     let mut relays = Relays::new(Roads::default());
     relays.set_servers(now, servers.iter());
     relays.want(now, &names);
@@ -113,4 +121,41 @@ fn what_was_dropped_on_the_way_to_a_relay_is_counted_and_stays_so_when_it_is_giv
     assert_eq!(relays.tally().clients.dropped_unsendable, 2);
     relays.set_servers(now, [].iter());
     assert_eq!(relays.tally().clients.dropped_unsendable, 2);
+}
+
+/// Lets a server be silent until it is to be asked again: when it was given up, and when
+/// that is.
+fn stay_silent(relays: &mut Relays, names: &Names) -> (Instant, Instant) {
+    let mut given_up = None;
+    while let Some(due) = relays.poll_timeout(Upkeep::Idle) {
+        relays.handle_timeout(due, names, Upkeep::Idle);
+        given_up = Some(due);
+    }
+    to_socket(relays);
+    let again_at = relays.poll_timeout(Upkeep::Kept).expect("it is wanted");
+    (given_up.expect("it was asked"), again_at)
+}
+
+#[test]
+fn a_silent_server_is_asked_ever_more_rarely_and_sooner_when_a_link_is_wanted() {
+    let address = "192.0.2.1:3478";
+    let start = Instant::now();
+    let (mut relays, _) = asking(start, &[address]);
+    let names = names(start, &[server(address)]);
+    let mut pauses = Vec::new();
+    for _ in 0..12 {
+        let (given_up, again_at) = stay_silent(&mut relays, &names);
+        pauses.push((again_at - given_up).as_secs());
+        relays.handle_timeout(again_at, &names, Upkeep::Kept);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    let (given_up, _) = stay_silent(&mut relays, &names);
+    let early = given_up + Duration::from_secs(1);
+    relays.doubt(early);
+    relays.want(early, &names);
+    assert_eq!(to_socket(&mut relays), []);
+    let wanted = given_up + WANTED_PAUSE;
+    assert_eq!(relays.poll_timeout(Upkeep::Kept), Some(wanted));
+    relays.want(wanted, &names);
+    assert_eq!(to_socket(&mut relays).len(), 1);
 }

@@ -133,7 +133,10 @@ impl Server {
             self.fail(now);
             if now >= since + GOOD_AFTER {
                 self.failures = 0;
-                self.stage = Stage::Failed { again_at: now };
+                self.stage = Stage::Failed {
+                    since: now,
+                    again_at: now,
+                };
             }
         }
         Fate::Ends
