@@ -11,7 +11,8 @@
 //! - what makes it real: [`namespace`], [`router`], [`net`];
 //! - what is done with it: [`proof`] (each kind is what it says, by a test of the lab's
 //!   own: [`probe`]); [`matrix`] (each kind with each, by real processes: [`site`]);
-//!   [`faults`] (what becomes of [`traffic`] when something breaks).
+//!   [`faults`] (what becomes of [`traffic`] when something breaks); [`setup`] (how many
+//!   round trips a link takes).
 //!
 //! It owns the namespaces `wm<pid>-…`; those of dead processes are swept at each start.
 
@@ -31,6 +32,7 @@ mod packet;
 mod probe;
 mod proof;
 mod router;
+mod setup;
 mod site;
 mod spread;
 mod table;
@@ -63,6 +65,8 @@ enum Verb {
     Theory(Families),
     /// Lets faults happen to a pair that exchanges messages without a pause
     Faults(faults::Args),
+    /// Counts the round trips that a link takes, SCTP's handshake in the descriptions or not
+    Setup(setup::Args),
     /// Tries all pairs of kinds with real processes: first answer, path, time to it
     Matrix(matrix::Args),
 }
@@ -88,6 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.verb {
         Verb::Theory(_) => Ok(ExitCode::SUCCESS),
         Verb::Prove(args) => prove(args),
+        Verb::Setup(args) => setup::run(args),
         Verb::Matrix(args) => matrix::run(args),
         Verb::Faults(args) => faults::run(args),
     }

@@ -56,7 +56,7 @@ use waymesh_proto::ice::{IceServers, ServerTried};
 use waymesh_proto::ids::LinkId;
 use waymesh_proto::link::{LinkCommand, LinkEvent};
 
-pub use self::config::{BindError, CandidatePolicy, EndpointConfig};
+pub use self::config::{BindError, CandidatePolicy, EndpointConfig, SctpHandshake};
 pub use self::counters::Counters;
 pub use self::gathering::Notice;
 pub use self::transmit::Flushed;
@@ -121,9 +121,9 @@ impl Endpoint {
             carries_v6: socket.carries_v6(),
         };
         Ok(Self {
+            template: config::template(config.sctp)?,
             socket,
             gathering: Gathering::start(Instant::now(), config, rules),
-            template: config::template()?,
             peers: HashMap::new(),
             demux: Demux::default(),
             timers: Timers::default(),

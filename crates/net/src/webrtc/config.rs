@@ -38,6 +38,17 @@ pub enum CandidatePolicy {
     RelayOnly,
 }
 
+/// Where SCTP's handshake takes place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SctpHandshake {
+    /// In the descriptions (draft-hancke-tsvwg-snap): two round trips less. A
+    /// peer that does not know of it gets the other one.
+    #[default]
+    InDescriptions,
+    /// After DTLS's, over the new link (RFC 9260 §5.1). To measure what the other saves.
+    OnTheWire,
+}
+
 /// How an endpoint opens its socket and finds its candidates.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointConfig {
@@ -49,6 +60,8 @@ pub struct EndpointConfig {
     pub loopback_only: bool,
     /// Which candidates are offered and used.
     pub candidates: CandidatePolicy,
+    /// Where SCTP's handshake takes place.
+    pub sctp: SctpHandshake,
     /// STUN and TURN servers beside those that [`Endpoint::set_servers`](super::Endpoint::set_servers) tells.
     pub servers: Vec<IceServer>,
     /// Whom TLS trusts to vouch for TURN servers.
@@ -74,7 +87,7 @@ pub enum BindError {
 }
 
 /// The configuration that every session starts from, with one certificate for all.
-pub(super) fn template() -> Result<RtcConfig, BindError> {
+pub(super) fn template(sctp: SctpHandshake) -> Result<RtcConfig, BindError> {
     let crypto: Arc<CryptoProvider> = Arc::new(str0m::crypto::from_feature_flags());
     let certificate: DtlsCert = crypto
         .dtls_provider
@@ -85,8 +98,7 @@ pub(super) fn template() -> Result<RtcConfig, BindError> {
         .set_crypto_provider(crypto)
         .set_dtls_cert(certificate)
         .set_dtls_version(DtlsVersion::Dtls12)
-        // SCTP's handshake rides in the descriptions: two round trips less.
-        .set_snap_enabled(true)
+        .set_snap_enabled(sctp == SctpHandshake::InDescriptions)
         .set_mtu(DATAGRAM_MAX_BYTES..=DATAGRAM_MAX_BYTES + 100)
         .set_sctp_max_buffered_amount(window::WINDOW_MAX_BYTES)
         .set_sctp_max_message_size(FRAME_MAX_BYTES as u32);

@@ -46,7 +46,12 @@ fn loopback() -> EndpointConfig {
 
 /// Two endpoints with a link, and the address at which the first sees the second.
 async fn linked(config: EndpointConfig) -> ([Endpoint; 2], SocketAddr) {
-    let mut ends = [0, 1].map(|_| Endpoint::bind(config.clone()).expect("a port"));
+    linked_as([config.clone(), config]).await
+}
+
+/// The same, each with a configuration of its own.
+async fn linked_as(configs: [EndpointConfig; 2]) -> ([Endpoint; 2], SocketAddr) {
+    let mut ends = configs.map(|config| Endpoint::bind(config).expect("a port"));
     let now = Instant::now();
     ends[0].handle_command(now, LinkCommand::Offer { link: LINK });
     let Some(LinkEvent::Offered { sdp, .. }) = ends[0].poll_event() else {
@@ -106,6 +111,31 @@ async fn garbage_that_claims_the_address_of_a_peer_does_not_end_its_link() {
         _ => false,
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_link_comes_up_wherever_each_side_wants_the_handshake_of_sctp() {
+    use SctpHandshake::{InDescriptions, OnTheWire};
+    for ways in [(InDescriptions, OnTheWire), (OnTheWire, InDescriptions)] {
+        let config = |sctp| EndpointConfig { sctp, ..loopback() };
+        linked_as([config(ways.0), config(ways.1)]).await;
+    }
+}
+
+#[tokio::test]
+async fn the_handshake_of_sctp_is_in_the_description_only_where_it_is_meant_to_be() {
+    for (sctp, is_there) in [
+        (SctpHandshake::InDescriptions, true),
+        (SctpHandshake::OnTheWire, false),
+    ] {
+        let config = EndpointConfig { sctp, ..loopback() };
+        let mut end = Endpoint::bind(config).expect("a port");
+        end.handle_command(Instant::now(), LinkCommand::Offer { link: LINK });
+        let Some(LinkEvent::Offered { sdp, .. }) = end.poll_event() else {
+            panic!("no offer");
+        };
+        assert_eq!(sdp.contains("a=sctp-init:"), is_there, "{sdp}");
+    }
 }
 
 #[tokio::test]
