@@ -256,6 +256,7 @@ impl Registry {
     /// Pings who is due, closes who was silent or did not log in, and ends
     /// what is over.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.connections.notice_stall(now);
         self.expire_items(now);
         self.end_requests(now);
         while let Some((conn, due)) = self.connections.pop_due(now) {

@@ -25,6 +25,11 @@ const POST_COST: Duration = share_of_second(POSTS_PER_SECOND);
 /// What a thousand bytes of posts cost.
 const POST_KILOBYTE_COST: Duration = share_of_second(POST_BYTES_PER_SECOND / 1_000);
 
+/// A timer that is late by more than this was not late: the process stood still.
+/// Chosen: more than a busy host is late; with the pause between pings, less
+/// than the silence that ends a connection.
+const STALL_MIN: Duration = Duration::from_secs(3);
+
 /// What the rules are due for; of two things at once, the first here counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Due {
@@ -334,6 +339,31 @@ impl Connections {
             .posts
             .pay(now, POST_COST, POST_COST * POSTS_BURST)
             && connection.post_bytes.pay(now, cost, burst)
+    }
+
+    /// Nobody could be heard while the process stood still, and what was said
+    /// meanwhile is yet to be read: for the connections that time has not passed.
+    /// So none is taken for silent, and not all are pinged at once.
+    pub(super) fn notice_stall(&mut self, now: Instant) {
+        let due = self.next_due().map(|(at, _)| at);
+        let late = due.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if late < STALL_MIN {
+            return;
+        }
+        for connection in self.by_id.values_mut() {
+            let Connection {
+                since,
+                heard,
+                pinged,
+                ..
+            } = connection;
+            for moment in [since, heard, pinged] {
+                *moment = (*moment + late).min(now);
+            }
+        }
+        for conn in self.by_id.keys().copied().collect::<Vec<_>>() {
+            self.requeue(conn);
+        }
     }
 
     pub(super) fn next_due(&self) -> Option<(Instant, Due)> {

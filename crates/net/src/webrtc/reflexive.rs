@@ -392,6 +392,19 @@ mod tests {
     }
 
     #[test]
+    fn after_a_jump_of_ten_minutes_each_server_is_asked_once() {
+        let now = Instant::now();
+        let mut reflexive = asking(now, &[1, 2]);
+        // The other one is still being asked when time jumps.
+        answer(&mut reflexive, now, 50);
+        reflexive.requests.clear();
+        let later = now + Duration::from_secs(600);
+        reflexive.handle_timeout(later, Upkeep::Kept);
+        assert_eq!(reflexive.requests.len(), 2);
+        assert!(reflexive.poll_timeout(Upkeep::Kept) > Some(later));
+    }
+
+    #[test]
     fn when_a_link_is_wanted_an_answer_is_believed_for_a_moment_only() {
         let now = Instant::now();
         let mut reflexive = asking(now, &[1]);

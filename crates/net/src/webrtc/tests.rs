@@ -9,7 +9,16 @@ use super::*;
 const LINK: LinkId = LinkId::new(1);
 
 /// Lets both endpoints run until `done`.
-async fn run_until(ends: &mut [Endpoint; 2], mut done: impl FnMut(&mut [Endpoint; 2]) -> bool) {
+async fn run_until(ends: &mut [Endpoint; 2], done: impl FnMut(&mut [Endpoint; 2]) -> bool) {
+    run_ahead(Duration::ZERO, ends, done).await;
+}
+
+/// The same, with clocks that are ahead.
+async fn run_ahead(
+    ahead: Duration,
+    ends: &mut [Endpoint; 2],
+    mut done: impl FnMut(&mut [Endpoint; 2]) -> bool,
+) {
     let begin = Instant::now();
     while !done(ends) {
         assert!(begin.elapsed() < Duration::from_secs(20), "waited too long");
@@ -24,8 +33,9 @@ async fn run_until(ends: &mut [Endpoint; 2], mut done: impl FnMut(&mut [Endpoint
             () = tokio::time::sleep(pause) => {}
         }
         for end in ends.iter_mut() {
-            while end.receive(Instant::now()).expect("the socket lives") {}
-            end.handle_timeout(Instant::now());
+            let now = Instant::now() + ahead;
+            while end.receive(now).expect("the socket lives") {}
+            end.handle_timeout(now);
         }
     }
 }
@@ -109,6 +119,34 @@ async fn garbage_that_claims_the_address_of_a_peer_does_not_end_its_link() {
         Some(LinkEvent::Frame { bytes, .. }) => bytes == b"alive",
         Some(LinkEvent::Down { reason, .. }) => panic!("garbage ended the link: {reason}"),
         _ => false,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_jump_of_ten_minutes_a_link_asks_once_and_goes_on() {
+    let (mut ends, _) = linked(loopback()).await;
+    let ahead = Duration::from_secs(600);
+    let now = Instant::now() + ahead;
+    for end in &mut ends {
+        end.flush();
+        end.handle_timeout(now);
+        let waiting = end.transmits.bytes();
+        assert!(waiting <= 512, "{waiting} bytes at once");
+        let due = end.poll_timeout().expect("the link has timers");
+        assert!(due > now, "it is due {:?} ago", now - due);
+    }
+    ends[1]
+        .send(now, LINK, Class::Control, b"awake")
+        .expect("the link has room");
+    run_ahead(ahead, &mut ends, |[a, b]| {
+        let down = |event: &LinkEvent| matches!(event, LinkEvent::Down { .. });
+        assert!(!b.poll_event().is_some_and(|event| down(&event)));
+        match a.poll_event() {
+            Some(LinkEvent::Frame { bytes, .. }) => bytes == b"awake",
+            Some(LinkEvent::Down { reason, .. }) => panic!("the jump ended the link: {reason}"),
+            _ => false,
+        }
     })
     .await;
 }

@@ -72,7 +72,21 @@ impl Bench {
         self.effects()
     }
 
+    /// Lets time pass, waking the rules when they ask for it.
     pub(super) fn pass(&mut self, time: Duration) -> Vec<Effect> {
+        let end = self.now + time;
+        let mut effects = Vec::new();
+        while let Some((at, _)) = self.rules.poll_timeout().filter(|(at, _)| *at < end) {
+            self.now = self.now.max(at);
+            self.rules.handle_timeout(self.now);
+            effects.extend(self.effects());
+        }
+        effects.extend(self.stall(end - self.now));
+        effects
+    }
+
+    /// Lets time pass in which the process stands still.
+    pub(super) fn stall(&mut self, time: Duration) -> Vec<Effect> {
         self.now += time;
         self.rules.handle_timeout(self.now);
         self.effects()

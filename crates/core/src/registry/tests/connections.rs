@@ -59,6 +59,39 @@ fn a_connection_that_answers_its_pings_lives_and_a_silent_one_is_seen_to_be_gone
 }
 
 #[test]
+fn while_the_process_stood_still_nobody_was_silent_and_nobody_is_pinged_at_once() {
+    let second = Duration::from_secs(1);
+    let mut bench = Bench::new();
+    for n in 1..=3 {
+        bench.connect(n, login(["a", "b", "c"][n as usize - 1], n as u8, 1));
+        bench.pass(second);
+    }
+    // The pings go on as far apart as they were.
+    let ping = |n| Effect::Ping { conn: ConnId(n) };
+    assert_eq!(bench.stall(600 * second), [ping(1)]);
+    assert_eq!(bench.pass(second), [ping(2)]);
+    assert_eq!(bench.pass(second), [ping(3)]);
+    let log = bench.pass(10 * second);
+    for n in 1..=3 {
+        assert_eq!(close_of(&log, n), Some(CloseReason::Silent));
+    }
+}
+
+#[test]
+fn whoever_was_heard_after_a_stall_and_is_silent_then_is_given_up_in_the_usual_time() {
+    let second = Duration::from_secs(1);
+    let mut bench = Bench::new();
+    bench.connect(1, login("a", 1, 1));
+    bench.now += 600 * second;
+    bench.rules.handle_heard(bench.now, ConnId(1));
+    bench.rules.handle_timeout(bench.now);
+    bench.effects();
+    assert_eq!(close_of(&bench.pass(9 * second), 1), None);
+    let log = bench.pass(second);
+    assert_eq!(close_of(&log, 1), Some(CloseReason::Silent));
+}
+
+#[test]
 fn as_many_refused_messages_as_the_limit_are_forgiven_and_one_more_is_not() {
     let mut bench = Bench::new();
     bench.connect(1, login("a", 1, 1));

@@ -308,6 +308,22 @@ fn an_allocation_that_slept_past_its_end_is_lost() {
 }
 
 #[test]
+fn an_allocation_that_slept_not_past_its_end_is_asked_about_once() {
+    let most = Duration::from_secs(570);
+    for asleep_in_question in [Duration::ZERO, REFRESH_EVERY] {
+        let mut rig = Rig::allocated();
+        rig.wait(asleep_in_question);
+        while rig.client.poll_transmit().is_some() {}
+        rig.wait(most - asleep_in_question);
+        let refresh = rig.take();
+        assert!(rig.client.poll_timeout() > Some(rig.now));
+        rig.answer(refreshed(&refresh));
+        assert_eq!(rig.event(), None);
+        rig.nothing();
+    }
+}
+
+#[test]
 fn a_closed_client_gives_its_allocation_back() {
     let mut rig = Rig::allocated();
     rig.client.close(rig.now);
