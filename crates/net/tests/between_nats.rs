@@ -3,12 +3,15 @@
 
 #[path = "support/internet.rs"]
 mod internet;
+#[path = "support/nat.rs"]
+mod nat;
 mod support;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use internet::{BINDING_LASTS, Internet, Nat, ONE_WAY};
+use internet::{Internet, ONE_WAY};
+use nat::{BINDING_LASTS, Nat};
 use waymesh_net::webrtc::{CandidatePolicy, EndpointConfig};
 use waymesh_proto::class::Class;
 use waymesh_proto::ice::{Credential, ICE_SERVERS_MAX, IceServer};

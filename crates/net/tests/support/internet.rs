@@ -20,13 +20,11 @@ use waymesh_proto::ice::IceServer;
 use waymesh_proto::ids::LinkId;
 use waymesh_proto::link::{LinkCommand, LinkEvent};
 
+use super::nat::{Edge, Nat};
 use super::support::{answered, offered};
 
 /// From one host to another.
 pub(crate) const ONE_WAY: Duration = Duration::from_millis(20);
-
-/// How long a NAT remembers what it let out: the least that is met.
-pub(crate) const BINDING_LASTS: Duration = Duration::from_secs(30);
 
 /// Longest time, of this world, until anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,17 +35,6 @@ const CREDENTIALS_LAST: Duration = Duration::from_secs(7_200);
 /// Seconds since 1970 when this world begins.
 const BEGIN: Duration = Duration::from_secs(1_800_000_000);
 
-/// What is between a host and the internet. What filters, filters by address and port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nat {
-    /// Nothing.
-    None,
-    /// One outside address for all remotes.
-    PortRestricted,
-    /// Another outside address for each remote.
-    Symmetric,
-}
-
 /// A packet that a host has sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
@@ -57,21 +44,10 @@ pub(crate) struct Sent {
     pub(crate) to: SocketAddr,
 }
 
-/// What a NAT remembers.
-#[derive(Debug)]
-struct Binding {
-    outside: SocketAddr,
-    remote: SocketAddr,
-    last_out: Instant,
-}
-
 struct Host {
     endpoint: Endpoint,
     real: SocketAddr,
-    nat: Nat,
-    /// Its address without a NAT.
-    face: SocketAddr,
-    bindings: Vec<Binding>,
+    edge: Edge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,12 +168,11 @@ impl Internet {
         let endpoint = Endpoint::bind(config).expect("loopback has a free port");
         let real = endpoint.addresses()[0];
         let face = self.address();
+        let edge = Edge::new(nat, face);
         self.hosts.push(Host {
             endpoint,
             real,
-            nat,
-            face,
-            bindings: Vec::new(),
+            edge,
         });
         self.events.push(Vec::new());
         self.hosts.len() - 1
@@ -316,44 +291,16 @@ impl Internet {
                 host,
                 to,
             });
-            let from = self.translate(host, to);
+            let sockets = &mut self.sockets;
+            let new = || {
+                let (address, socket) = socket();
+                sockets.insert(address, socket);
+                address
+            };
+            let from = self.hosts[host].edge.translate(self.now, to, new);
             self.post(Parcel { from, to, bytes });
         }
         has_taken
-    }
-
-    /// The outside address of what a host sends there.
-    fn translate(&mut self, host: usize, remote: SocketAddr) -> SocketAddr {
-        let now = self.now;
-        let Host {
-            nat,
-            bindings,
-            face,
-            ..
-        } = &mut self.hosts[host];
-        if *nat == Nat::None {
-            return *face;
-        }
-        bindings.retain(|binding| now < binding.last_out + BINDING_LASTS);
-        if let Some(known) = bindings.iter_mut().find(|b| b.remote == remote) {
-            known.last_out = now;
-            return known.outside;
-        }
-        let same = match nat {
-            Nat::Symmetric => None,
-            _ => bindings.first().map(|binding| binding.outside),
-        };
-        let outside = same.unwrap_or_else(|| {
-            let (address, socket) = socket();
-            self.sockets.insert(address, socket);
-            address
-        });
-        bindings.push(Binding {
-            outside,
-            remote,
-            last_out: now,
-        });
-        outside
     }
 
     fn post(&mut self, parcel: Parcel) {
@@ -382,14 +329,8 @@ impl Internet {
     /// Gives a packet to the host that has this address, if its NAT lets it in.
     fn hand_over(&mut self, parcel: &Parcel) {
         let now = self.now;
-        let lets_in = |host: &Host| match host.nat {
-            Nat::None => host.face == parcel.to,
-            _ => host.bindings.iter().any(|b| {
-                let is_open = now < b.last_out + BINDING_LASTS;
-                is_open && b.outside == parcel.to && b.remote == parcel.from
-            }),
-        };
-        match self.hosts.iter().find(|host| lets_in(host)) {
+        let lets_in = |host: &&Host| host.edge.lets_in(now, parcel.from, parcel.to);
+        match self.hosts.iter().find(lets_in) {
             Some(host) => {
                 let sent = self.sockets[&parcel.from].send_to(&parcel.bytes, host.real);
                 sent.expect("loopback takes it");
@@ -454,15 +395,13 @@ impl Internet {
     /// What a peer learns of a candidate of this host: an address of the internet; a
     /// host's own address behind a NAT means nothing there.
     fn translated(&self, host: usize, line: &str) -> Option<String> {
-        let Host {
-            real, face, nat, ..
-        } = &self.hosts[host];
+        let Host { real, edge, .. } = &self.hosts[host];
         if !line.contains("typ host") {
             return Some(line.to_owned());
         }
         let own = format!(" 127.0.0.1 {} ", real.port());
-        let public = format!(" 127.0.0.1 {} ", face.port());
-        (*nat == Nat::None).then(|| line.replace(&own, &public))
+        let public = format!(" 127.0.0.1 {} ", edge.public()?.port());
+        Some(line.replace(&own, &public))
     }
 
     fn translated_sdp(&self, host: usize, sdp: &str) -> String {
