@@ -25,6 +25,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Well below the least pause after which DTLS repeats what was lost: a second.
 const WITHOUT_A_LOSS: Duration = Duration::from_millis(600);
 
+/// The longest pause of SCTP that begins within the quarter of a minute between two checks
+/// (RFC 9260 §6.3: doubled from a second).
+const SCTP_SENDS_AGAIN: Duration = Duration::from_secs(8);
+
 /// Two hosts behind these NATs, with the servers that are `wanted`.
 async fn two(nats: [Nat; 2], policy: CandidatePolicy, wanted: Servers) -> Internet {
     let mut internet = Internet::new().await;
@@ -61,19 +65,21 @@ fn pair_of(internet: &Internet, host: usize) -> CandidatePair {
     pair.expect("the link is up")
 }
 
+/// Sends a frame and says how long it took.
+async fn send(internet: &mut Internet, from: usize, to: usize) -> Duration {
+    let (now, began) = (internet.now, internet.elapsed());
+    let sent = internet
+        .endpoint(from)
+        .send(now, LINK, Class::Tasks, b"frame");
+    sent.expect("an idle link has room");
+    let is_frame = |event: &LinkEvent| matches!(event, LinkEvent::Frame { .. }).then_some(());
+    internet.event(to, is_frame).await;
+    internet.elapsed() - began
+}
+
 /// Sends a frame each way and says how long they took.
 async fn exchange(internet: &mut Internet) -> Duration {
-    let began = internet.elapsed();
-    for (from, to) in [(0, 1), (1, 0)] {
-        let now = internet.now;
-        let sent = internet
-            .endpoint(from)
-            .send(now, LINK, Class::Tasks, b"frame");
-        sent.expect("an idle link has room");
-        let is_frame = |event: &LinkEvent| matches!(event, LinkEvent::Frame { .. }).then_some(());
-        internet.event(to, is_frame).await;
-    }
-    internet.elapsed() - began
+    send(internet, 0, 1).await + send(internet, 1, 0).await
 }
 
 async fn connects_without_a_loss(nats: [Nat; 2], servers: Servers) -> Internet {
@@ -107,6 +113,20 @@ async fn so_is_a_peer_whose_address_nobody_has_told() {
             assert_eq!(pair.remote, CandidateKind::Prflx, "{nats:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_peer_whose_nat_was_started_anew_is_heard_again_with_the_next_check() {
+    let nats = [Nat::PortRestricted, Nat::None];
+    let mut internet = two(nats, CandidatePolicy::All, Servers::None).await;
+    internet.connect(LINK).await;
+    exchange(&mut internet).await;
+    internet.flush_nat(0);
+    // What comes before the check is counted, and SCTP sends it again. The way back stays
+    // the old one: core, which hears nothing, makes a new session.
+    let took = send(&mut internet, 0, 1).await;
+    assert!(took < BINDING_LASTS / 2 + SCTP_SENDS_AGAIN, "{took:?}");
+    assert!(internet.endpoint(1).counters().unknown_source > 0);
 }
 
 /// The longest time without a packet from a host to there, and how many there were.

@@ -182,6 +182,11 @@ impl Internet {
         &mut self.hosts[host].endpoint
     }
 
+    /// Has a host's NAT lose all that it remembers.
+    pub(crate) fn flush_nat(&mut self, host: usize) {
+        self.hosts[host].edge.forget();
+    }
+
     pub(crate) fn command(&mut self, host: usize, command: LinkCommand) {
         let now = self.now;
         self.endpoint(host).handle_command(now, command);

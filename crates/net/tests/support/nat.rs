@@ -78,6 +78,11 @@ impl Edge {
         outside
     }
 
+    /// Loses all that it remembers, as when it is started anew.
+    pub(crate) fn forget(&mut self) {
+        self.bindings.clear();
+    }
+
     /// Whether a packet from there to this outside address reaches the host.
     pub(crate) fn lets_in(&self, now: Instant, from: SocketAddr, to: SocketAddr) -> bool {
         match self.nat {
