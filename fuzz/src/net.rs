@@ -84,7 +84,7 @@ fn client(now: Instant) -> Client {
     };
     let config = ClientConfig {
         via: Via::Datagrams { server },
-        family: RelayFamily::V4,
+        family: RelayFamily::Common,
         credentials: Some(credentials),
         earlier: None,
         remembered: None,
@@ -92,9 +92,13 @@ fn client(now: Instant) -> Client {
     Client::new(config, now, [7; 32])
 }
 
+/// A peer of IPv4, or where the second byte is 6, of IPv6.
 fn peer(part: &[u8]) -> SocketAddr {
     let last = part.first().copied().unwrap_or_default();
-    SocketAddr::from(([203, 0, 113, last], 9))
+    match part.get(1) {
+        Some(6) => SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()], 9)),
+        _ => SocketAddr::from(([203, 0, 113, last], 9)),
+    }
 }
 
 /// Takes everything from the client; the latest request is given back.
@@ -154,9 +158,9 @@ pub fn stun_answer(data: &[u8]) {
 /// A TURN server between clients and peers that say anything.
 ///
 /// The input is a run of parts: a byte that says what it is, two bytes of
-/// length, and so many bytes. Requests of kind 1 are made of attributes (type in
-/// two bytes, length in one, value) and signed by a member: without that no
-/// attribute would be looked at.
+/// length, and so many bytes. Requests of kinds 1 and 2 are made of attributes (type
+/// in two bytes, length in one, value) and signed by a member, in kind 2 by one that
+/// was removed and came back: without that no attribute would be looked at.
 pub fn turn_server(data: &[u8]) {
     let start = Instant::now();
     let mut now = Now {
@@ -186,8 +190,12 @@ pub fn turn_server(data: &[u8]) {
             0 => {
                 server.handle_client(now, client, part);
             }
-            1 | 2 => {
-                let request = signed_request(now, part, &nonce);
+            1 => {
+                let request = signed_request(now, part, &nonce, Since::Always);
+                server.handle_client(now, client, &request);
+            }
+            2 => {
+                let request = signed_request(now, part, &nonce, Since::Removal);
                 server.handle_client(now, client, &request);
             }
             3 => {
@@ -231,7 +239,14 @@ fn attend(server: &mut Server, now: Now, relays: &mut Vec<AllocationId>) -> Opti
     nonce
 }
 
-fn signed_request(now: Now, part: &[u8], nonce: &[u8]) -> Vec<u8> {
+/// Since when somebody is a member.
+#[derive(Clone, Copy)]
+enum Since {
+    Always,
+    Removal,
+}
+
+fn signed_request(now: Now, part: &[u8], nonce: &[u8], since: Since) -> Vec<u8> {
     let methods = [
         Method::Allocate,
         Method::Refresh,
@@ -246,9 +261,16 @@ fn signed_request(now: Now, part: &[u8], nonce: &[u8]) -> Vec<u8> {
         writer.put(u16::from_be_bytes([high, low]), value);
         rest = after;
     }
-    let member = AgentId::from_bytes([method / 4; 32]);
-    let (user, password) =
-        RelaySecret::new(b"fuzz").issue(&member, now.unix + Duration::from_secs(60));
+    let number = method / 4;
+    let member = AgentId::from_bytes([number; 32]);
+    let (secret, until) = (
+        RelaySecret::new(b"fuzz"),
+        now.unix + Duration::from_secs(60),
+    );
+    let (user, password) = match since {
+        Since::Always => secret.issue(&member, until),
+        Since::Removal => secret.issue_marked(&member, Mark::new(number.into()), until),
+    };
     writer
         .put(kind::USERNAME, user.as_bytes())
         .put(kind::REALM, b"waymesh")
