@@ -217,7 +217,7 @@ impl Driver {
     fn hear_change(&mut self, change: Option<Change>) {
         match change {
             Some(Change::Came(id, events)) => {
-                self.mesh.add_client(id);
+                self.mesh.add_client(Instant::now(), id);
                 self.clients.insert(id, events);
             }
             Some(Change::Went(id)) => self.forget(id),

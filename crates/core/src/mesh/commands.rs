@@ -44,9 +44,13 @@ fn encoded(envelope: &Envelope, class: Class) -> Result<Vec<u8>, Fault> {
 }
 
 impl Mesh {
-    /// A client came.
-    pub fn add_client(&mut self, client: ClientId) {
+    /// A client came. One that missed the announcement that the own certificate
+    /// ends soon is told now.
+    pub fn add_client(&mut self, now: Instant, client: ClientId) {
         self.clients.insert(client);
+        if let Some(remaining) = self.announced_end(now) {
+            self.tell(client, Event::CertificateExpiring { remaining });
+        }
     }
 
     /// A client is gone: its calls are withdrawn, its skills and inbox are free.

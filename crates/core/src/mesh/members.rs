@@ -219,6 +219,12 @@ impl Mesh {
         }
     }
 
+    /// What is left of the own certificate, when its end was announced and is to come.
+    pub(super) fn announced_end(&self, now: Instant) -> Option<Duration> {
+        let ends = self.membership_ends.filter(|ends| *ends > now)?;
+        self.expiry_told.then_some(ends - now)
+    }
+
     /// Announces the end of the own certificate, and acts on it.
     pub(super) fn check_membership(&mut self, now: Instant) {
         let Some(ends) = self.membership_ends else {

@@ -105,7 +105,7 @@ fn host(record: AgentRecord, seed: u64) -> Host {
         revocations: Vec::new(),
     };
     let mut mesh = Mesh::new(config, seed);
-    mesh.add_client(CLIENT);
+    mesh.add_client(Instant::now(), CLIENT);
     Host {
         mesh,
         record,
@@ -624,7 +624,7 @@ fn a_name_that_answers_with_another_key_is_refused() {
 fn a_skill_and_the_inbox_have_one_owner() {
     let mut lab = Lab::new(&["a"]);
     let other = ClientId(2);
-    lab.hosts[0].mesh.add_client(other);
+    lab.hosts[0].mesh.add_client(lab.now, other);
     lab.offer_skill(0, "add");
     let claim = lab.id();
     lab.command(0, Command::ClaimInbox { id: claim });

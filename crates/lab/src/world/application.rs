@@ -192,8 +192,16 @@ impl World {
                 self.counts.rose_to_link += u64::from(moved);
                 Ok(())
             }
-            Event::CertificateExpiring { .. } => {
+            Event::CertificateExpiring { remaining } => {
                 self.counts.expiries_announced += 1;
+                let host = &mut self.hosts[at];
+                host.owed_notices.remove(&client);
+                hold!(
+                    host.ends_soon(now) && host.ends == Some(now + remaining),
+                    ExpiryIsTold,
+                    "host {at} is told that {remaining:?} are left, and its certificate ends at {:?}",
+                    host.ends.map(|ends| ends - self.start)
+                );
                 Ok(())
             }
             Event::Message { inbound: None, .. } => Ok(()),

@@ -216,11 +216,25 @@ impl World {
         Ok(())
     }
 
+    /// Nobody waits to be told that a certificate ends.
+    fn check_notices(&self) -> Checked {
+        for (at, host) in self.hosts.iter().enumerate() {
+            hold!(
+                host.owed_notices.is_empty(),
+                ExpiryIsTold,
+                "clients of host {at} were not told that its certificate ends: {:?}",
+                host.owed_notices
+            );
+        }
+        Ok(())
+    }
+
     /// Everything must have settled by now.
     pub(super) fn check_settled(&mut self) -> Checked {
         self.check_accounts()?;
         self.check_presence()?;
         self.check_papers()?;
+        self.check_notices()?;
         self.check_mailboxes()?;
         self.check_links()
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use waymesh_core::app::{ClientId, InboundId};
+use waymesh_core::mesh::EXPIRY_NOTICE;
 use waymesh_core::{Mesh, MeshConfig};
 use waymesh_net::webrtc::SendError;
 use waymesh_proto::api::PeerStatus;
@@ -83,6 +84,10 @@ pub struct Host {
     /// It does not come back.
     pub(super) gone: bool,
     pub(super) told: AgentsAndPeers,
+    /// When its certificate ends, as far as its node was told.
+    pub(super) ends: Option<Instant>,
+    /// Clients that must hear that it ends soon.
+    pub(super) owed_notices: BTreeSet<ClientId>,
     /// Its own papers, as they were extended last.
     pub(super) certificate: Certificate,
     /// Which of its sealing keys is the newest, and those that it can still open with.
@@ -100,6 +105,9 @@ pub struct Host {
     pub(super) on_mail: BTreeSet<Name>,
     woken: (Option<Instant>, u32),
 }
+
+/// No client has this number.
+const NOBODY: ClientId = ClientId(0);
 
 pub(super) fn name_of(host: usize) -> Name {
     format!("n{host}")
@@ -151,7 +159,7 @@ impl Host {
             mesh: None,
             life: 0,
             pins: Vec::new(),
-            worker: ClientId(0),
+            worker: NOBODY,
             reader: None,
             server: None,
             in_hand: BTreeMap::new(),
@@ -166,6 +174,8 @@ impl Host {
             gone: false,
             told: AgentsAndPeers::default(),
             certificate,
+            ends: None,
+            owed_notices: BTreeSet::new(),
             key_generation: 0,
             keys: Vec::new(),
             known_revoked: BTreeSet::new(),
@@ -255,6 +265,9 @@ impl World {
         host.ties.clear();
         host.in_hand.clear();
         (host.reader, host.server) = (None, None);
+        host.worker = NOBODY;
+        host.ends = None;
+        host.owed_notices.clear();
         Some(life)
     }
 
@@ -490,6 +503,19 @@ impl Host {
         self.known_keys.clear();
         self.known_lives.clear();
         self.on_mail.clear();
+    }
+
+    /// Whether its certificate ends within the time in which that is announced.
+    pub(super) fn ends_soon(&self, now: Instant) -> bool {
+        self.ends.is_some_and(|ends| ends <= now + EXPIRY_NOTICE)
+    }
+
+    /// Who is attached to its node.
+    pub(super) fn clients(&self) -> impl Iterator<Item = ClientId> {
+        let others = self.reader.into_iter().chain(self.server);
+        std::iter::once(self.worker)
+            .filter(|worker| *worker != NOBODY)
+            .chain(others)
     }
 
     fn note_link_ended(&mut self, now: Instant, link: LinkId) {

@@ -110,6 +110,8 @@ invariants! {
     RevokedIsOut,
     /// No link outlives the certificate of either end.
     ExpiredIsOut,
+    /// Every client hears in time that the certificate of its node ends, and when.
+    ExpiryIsTold,
 }
 
 /// An invariant that did not hold.

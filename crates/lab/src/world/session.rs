@@ -342,6 +342,12 @@ impl World {
         let certificate = &self.hosts[life.host].certificate;
         if let Ok(claims) = self.papers.read(certificate) {
             let expires = self.papers.ends(self.now, &claims, clock_ms);
+            let (now, host) = (self.now, &mut self.hosts[life.host]);
+            host.ends = Some(expires);
+            host.owed_notices.clear();
+            if host.ends_soon(now) && expires > now {
+                host.owed_notices = host.clients().collect();
+            }
             self.tell_node(life, RegistryEvent::Membership { expires });
         }
     }

@@ -339,7 +339,11 @@ impl World {
     fn new_client(&mut self, at: usize) -> Option<ClientId> {
         self.next_client += 1;
         let client = ClientId(self.next_client);
-        self.hosts[at].mesh.as_mut()?.add_client(client);
+        let (now, host) = (self.now, &mut self.hosts[at]);
+        host.mesh.as_mut()?.add_client(now, client);
+        if host.ends_soon(now) && host.ends > Some(now) {
+            host.owed_notices.insert(client);
+        }
         Some(client)
     }
 
@@ -348,6 +352,7 @@ impl World {
         self.model.letters.handle_client_gone(client);
         self.model.calls.handle_client_gone(client);
         self.model.waits.handle_client_gone(client);
+        self.hosts[at].owed_notices.remove(&client);
         if let Some(mesh) = &mut self.hosts[at].mesh {
             mesh.remove_client(now, client);
         }

@@ -208,7 +208,7 @@ fn host_with(record: AgentRecord, marks: Vec<Mark>) -> Host {
     let mut config = host.mesh.config.clone();
     config.marks = marks;
     host.mesh = Mesh::new(config, 78);
-    host.mesh.add_client(CLIENT);
+    host.mesh.add_client(Instant::now(), CLIENT);
     host
 }
 
