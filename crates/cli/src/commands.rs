@@ -8,6 +8,7 @@ pub(crate) mod bench_role;
 pub(crate) mod call;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+mod ice_args;
 pub(crate) mod identity;
 pub(crate) mod invite;
 pub(crate) mod node;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use waymesh_node::ipc::{IpcClient, SOCKET_NAME};
-use waymesh_proto::api::{AgentRecord, Detail, PeerState, PeerStatus, SendState, Via};
+use waymesh_proto::api::{
+    AgentRecord, Detail, NetworkStatus, PeerState, PeerStatus, SendState, Via,
+};
 use waymesh_proto::envelope::Payload;
 use waymesh_proto::ids::{Name, SkillName};
 use waymesh_proto::ipc::{Agents, Attach, Event, Hello, Outcome, Pong, RequestId, Route, Verb};
@@ -95,6 +97,16 @@ impl Sidecar {
     ) -> Result<Vec<AgentRecord>, Fault> {
         let found: Agents = self.result(Verb::FindAgents { name, skill }, limit).await?;
         Ok(found.agents)
+    }
+
+    /// Asks what the network gives: servers that have not answered after `servers` are not
+    /// waited for.
+    pub(crate) async fn network(
+        &mut self,
+        servers: Duration,
+        limit: Duration,
+    ) -> Result<NetworkStatus, Fault> {
+        self.result(Verb::Network { timeout: servers }, limit).await
     }
 
     /// Makes a link now.

@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::{AgentRecord, Detail, PeerStatus, SendState, SkillSpec, Via};
+use waymesh_proto::api::{
+    AgentRecord, Detail, NetworkStatus, PeerStatus, SendState, SkillSpec, Via,
+};
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::control::Outcome;
 use waymesh_proto::envelope::{Payload, Priority};
@@ -129,6 +131,14 @@ pub enum Command {
         /// Whether with the last attempts to make links.
         attempts: Detail,
     },
+    /// Ask what the network gives, as STUN and TURN servers tell it; answered by
+    /// [`Event::Network`]. Core knows no servers: its driver answers.
+    Network {
+        /// The command's id.
+        id: MessageId,
+        /// How long servers that have not answered are waited for.
+        timeout: Duration,
+    },
     /// Ask the registry for agents; answered by [`Event::Agents`].
     FindAgents {
         /// The command's id.
@@ -250,6 +260,13 @@ pub enum Event {
         id: MessageId,
         /// The agents, or what went wrong.
         outcome: Result<Vec<AgentRecord>, Fault>,
+    },
+    /// What the network gives.
+    Network {
+        /// The command.
+        id: MessageId,
+        /// What STUN and TURN servers gave up to now.
+        status: NetworkStatus,
     },
     /// A link to a peer is up. Told to every client.
     PeerConnected {

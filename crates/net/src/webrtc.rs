@@ -51,6 +51,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use str0m::RtcConfig;
+use waymesh_proto::api::NetworkStatus;
 use waymesh_proto::class::Class;
 use waymesh_proto::ice::{IceServers, ServerTried};
 use waymesh_proto::ids::LinkId;
@@ -62,7 +63,7 @@ pub use self::gathering::Notice;
 pub use self::transmit::Flushed;
 
 use self::arrivals::Arrival;
-use self::candidates::HostRules;
+use self::candidates::{HostRules, LocalCandidate};
 use self::demand::Links;
 use self::demux::{Demux, Origin};
 use self::gathering::{Gathering, News};
@@ -144,6 +145,23 @@ impl Endpoint {
     /// What the STUN and TURN servers gave up to now.
     pub fn servers(&self) -> Vec<ServerTried> {
         self.gathering.servers(Instant::now())
+    }
+
+    /// Has the servers asked as for a link that begins now; what they give is kept for links
+    /// and told by [`Endpoint::network`].
+    pub fn ask_servers(&mut self, now: Instant) {
+        self.gathering.want(now);
+        self.hear_gathering(now);
+    }
+
+    /// What the network gives: candidates, what servers gave, and the servers themselves.
+    pub fn network(&self) -> NetworkStatus {
+        let candidates = self.gathering.candidates();
+        NetworkStatus {
+            candidates: candidates.iter().map(LocalCandidate::tried).collect(),
+            tried: self.servers(),
+            servers: self.gathering.known_servers(),
+        }
     }
 
     /// The addresses of this host that this endpoint offers to peers, best first.

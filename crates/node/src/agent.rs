@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use waymesh_core::app::{Command, Event};
-use waymesh_proto::api::{AgentRecord, Detail, PeerStatus, SkillSpec, Via};
+use waymesh_proto::api::{AgentRecord, Detail, NetworkStatus, PeerStatus, SkillSpec, Via};
 use waymesh_proto::envelope::{Payload, Priority};
 use waymesh_proto::error::{Code, Fault};
 use waymesh_proto::ids::{MessageId, Name, SkillName};
@@ -201,6 +201,20 @@ impl Agent {
         let id = new_id();
         match self.ask(id, Command::ListPeers { id, attempts }).await? {
             Event::Peers { peers, .. } => Ok(peers),
+            _ => Err(gone()),
+        }
+    }
+
+    /// What the network gives, as STUN and TURN servers tell it. They are asked as for a
+    /// link, and `timeout` is how long those are waited for that do not answer.
+    ///
+    /// # Errors
+    ///
+    /// `shutting_down` when the node is gone.
+    pub async fn network(&self, timeout: Duration) -> Result<NetworkStatus, Fault> {
+        let id = new_id();
+        match self.ask(id, Command::Network { id, timeout }).await? {
+            Event::Network { status, .. } => Ok(status),
             _ => Err(gone()),
         }
     }

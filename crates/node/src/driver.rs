@@ -25,6 +25,7 @@ use waymesh_proto::ipc::Hello;
 
 use crate::book::Book;
 use crate::client::{CLIENTS_TO_CORE_CAP, Change, Hall};
+use crate::examinations::{Examinations, Servers};
 use crate::linger::{Linger, stay_awake};
 use crate::marks::MarkBook;
 use crate::members::Members;
@@ -92,6 +93,8 @@ pub(crate) struct Driver {
     pub(crate) hello: watch::Sender<Hello>,
     pub(crate) metrics: watch::Sender<Metrics>,
     pub(crate) stop: oneshot::Receiver<()>,
+    /// Clients that wait for what the network gives.
+    pub(crate) examinations: Examinations,
     pub(crate) alarm: Pin<Box<Sleep>>,
     pub(crate) linger: Linger,
 }
@@ -161,6 +164,7 @@ impl Driver {
         let deadlines = [
             self.mesh.poll_timeout().map(|(at, _)| at),
             self.endpoint.poll_timeout(),
+            self.examinations.poll_timeout(),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let deadline =
@@ -228,6 +232,7 @@ impl Driver {
     fn forget(&mut self, id: ClientId) {
         if self.clients.remove(&id).is_some() {
             self.mesh.remove_client(Instant::now(), id);
+            self.examinations.forget(id);
         }
     }
 
@@ -244,6 +249,10 @@ impl Driver {
         }
         match command {
             Command::OfferSkill { id, spec } => self.offer_skill(now, client, id, spec),
+            Command::Network { id, timeout } => {
+                self.endpoint.ask_servers(now);
+                self.examinations.add(now, client, id, timeout);
+            }
             other => self.mesh.handle_command(now, client, other),
         }
     }
@@ -370,6 +379,7 @@ impl Driver {
                 break;
             }
         }
+        told |= self.tell_network(now);
         self.tell_registry();
         while let Some(pin) = self.mesh.poll_pin() {
             self.pins.change(|pins| {
@@ -388,6 +398,24 @@ impl Driver {
             false
         });
         told
+    }
+
+    /// Answers those who wait for what the network gives. Gives whether there were any.
+    fn tell_network(&mut self, now: Instant) -> bool {
+        if self.examinations.is_empty() {
+            return false;
+        }
+        let status = self.endpoint.network();
+        let servers = match status.is_settled() {
+            true => Servers::Settled,
+            false => Servers::Waited,
+        };
+        let over = self.examinations.take_over(now, servers);
+        for examination in &over {
+            let (id, status) = (examination.id, status.clone());
+            self.deliver(now, examination.client, Event::Network { id, status });
+        }
+        !over.is_empty()
     }
 
     fn tell_registry(&mut self) {

@@ -21,6 +21,7 @@ use crate::agent::Agent;
 use crate::book::Book;
 use crate::client::{Client, Door, entrance, unix_ms};
 use crate::driver::{Condition, Driver, NOTHING_DUE};
+use crate::examinations::Examinations;
 use crate::home::{Home, HomeError};
 use crate::ipc::{self, IpcServer};
 use crate::linger::Linger;
@@ -244,6 +245,7 @@ impl Node {
             hello: hello_in,
             metrics: metrics_in,
             stop: stopped,
+            examinations: Examinations::default(),
             linger: Linger::default(),
             alarm: Box::pin(tokio::time::sleep(NOTHING_DUE)),
         };
@@ -395,7 +397,7 @@ fn authorities(ca: Option<&Path>) -> Result<TlsTrust, StartError> {
 }
 
 /// Where the registry is, and whom to believe that it is there.
-fn target(
+pub(crate) fn target(
     standing: &Standing,
     authorities: &TlsTrust,
     proxies: &ProxyEnvironment,

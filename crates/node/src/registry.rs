@@ -28,6 +28,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod visit;
 mod writer;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub use join::PendingJoin;
 pub(crate) use own::tests::example_member;
 pub(crate) use state::Counters;
 pub use state::CountersSnapshot;
+pub use visit::Visit;
 
 /// Commands that wait for the task; when it is full, core keeps the rest.
 const DRIVER_TO_LINK_CAP: usize = 256;

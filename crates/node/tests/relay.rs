@@ -5,7 +5,8 @@ mod support;
 use support::{Host, PATIENCE, any_port, config, echo, name, registry_with};
 use waymesh_net::webrtc::{CandidatePolicy, EndpointConfig};
 use waymesh_node::Node;
-use waymesh_proto::link::Path;
+use waymesh_proto::ice::{ServerOutcome, ServerTried};
+use waymesh_proto::link::{CandidateKind, Path};
 use waymesh_registry::{IceConfig, Registry, TurnConfig};
 
 /// A relay on loopback that relays on loopback.
@@ -29,6 +30,41 @@ async fn relayed_host(who: &str, registry: &Registry) -> Host {
     let node = Node::start(config).await.expect("a node");
     let agent = node.agent();
     Host { node, agent, dir }
+}
+
+#[tokio::test]
+async fn a_program_learns_what_servers_gave_and_logs_in_to_them_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let registry = registry_with(&dir, any_port(), on_loopback()).await;
+    let alice = relayed_host("alice", &registry).await;
+    // The servers are told behind the login: until then there is none to wait for.
+    let status = loop {
+        let status = alice.agent.network(PATIENCE).await.expect("an answer");
+        if !status.servers.is_empty() {
+            break status;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(status.is_settled(), "{status:?}");
+    let relayed: Vec<_> = status.tried.iter().filter_map(gave).collect();
+    assert_eq!(relayed.len(), 1, "one transport is enough: {status:?}");
+    let [candidate] = status.candidates[..] else {
+        panic!("relays alone count: {status:?}");
+    };
+    assert_eq!(candidate.kind, CandidateKind::Relay);
+    assert_eq!(candidate.address, relayed[0]);
+    let turn = status
+        .servers
+        .iter()
+        .find(|server| server.username.is_some());
+    assert!(turn.is_some_and(|server| server.credential.is_some()));
+}
+
+fn gave(tried: &ServerTried) -> Option<std::net::SocketAddr> {
+    match tried.outcome {
+        ServerOutcome::Gave { address } => Some(address),
+        _ => None,
+    }
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::ice::{IceServer, ServerTried};
 use crate::ids::{AgentId, Incarnation, Name, Role, SkillName};
-use crate::link::{CandidateKind, LinkProtocol, Path, Tried};
+use crate::link::{CandidateKind, LinkProtocol, Path, Tried, TriedCandidate};
 
 /// A skill as its owner describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,6 +83,24 @@ pub struct PeerStatus {
     pub reason: String,
     /// The last attempts to make a link, newest first; `None` unless asked for.
     pub attempts: Option<Vec<Attempt>>,
+}
+
+/// What the network gives a node, as its STUN and TURN servers tell it. No key is ever absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// The addresses that peers are told, best first.
+    pub candidates: Vec<TriedCandidate>,
+    /// What came of asking each server.
+    pub tried: Vec<ServerTried>,
+    /// The servers that the node knows, with its credentials: for its own programs, not for others.
+    pub servers: Vec<IceServer>,
+}
+
+impl NetworkStatus {
+    /// Whether no server is waited for any more.
+    pub fn is_settled(&self) -> bool {
+        !self.tried.iter().any(ServerTried::is_waiting)
+    }
 }
 
 /// One attempt to make a link, as `waymesh peers -v` shows it. No key is ever absent; unknown is null.

@@ -281,6 +281,13 @@ pub struct ServerTried {
     pub took_ms: f64,
 }
 
+impl ServerTried {
+    /// Whether it has neither answered nor been given up.
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.outcome, ServerOutcome::Waiting)
+    }
+}
+
 /// What came of asking a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

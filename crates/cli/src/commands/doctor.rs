@@ -5,6 +5,7 @@ mod checks;
 mod diagnosis;
 mod servers;
 mod subject;
+mod told;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use waymesh_proto::Fault;
 use waymesh_proto::control::Origin;
 
 use self::diagnosis::Diagnosis;
-pub(super) use self::servers::ServerArgs;
 use self::subject::Subject;
 use super::Context;
+use super::ice_args::ServerArgs;
 use crate::Outcome;
 
 /// How long one check may take, unless --timeout is shorter. Chosen: TCP sends its third

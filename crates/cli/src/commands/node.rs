@@ -13,7 +13,7 @@ use waymesh_proto::ids::{AgentId, Incarnation, Name, RequestId};
 use waymesh_proto::{Code, Fault};
 
 use super::Context;
-use super::doctor::ServerArgs;
+use super::ice_args::ServerArgs;
 use crate::Outcome;
 use crate::clock::{iso, spoken, unix_ms};
 use crate::invitation::InviteSource;

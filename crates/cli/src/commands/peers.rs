@@ -1,6 +1,6 @@
 //! `waymesh peers`: how this node reaches its peers now, and why so.
 
-mod attempts;
+pub(super) mod attempts;
 
 use serde::Serialize;
 use waymesh_proto::api::PeerStatus;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::api::{Detail, PeerStatus, SendState};
+use waymesh_proto::api::{Detail, NetworkStatus, PeerStatus, SendState};
 use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::envelope::{Envelope, Kind, Payload, Priority};
 use waymesh_proto::error::{Code, Executed, Fault, Retry};
@@ -168,6 +168,11 @@ impl Mesh {
                 };
                 let peers = named.map(told).collect();
                 self.tell(client, Event::Peers { id, peers });
+            }
+            // It comes here only where there is no network to ask about.
+            Command::Network { id, .. } => {
+                let status = NetworkStatus::default();
+                self.tell(client, Event::Network { id, status });
             }
             Command::FindAgents { id, name, skill } => self.find(client, id, name, skill),
         }

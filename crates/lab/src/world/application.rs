@@ -204,7 +204,8 @@ impl World {
                 );
                 Ok(())
             }
-            Event::Message { inbound: None, .. } => Ok(()),
+            // Nobody asks for it here.
+            Event::Message { inbound: None, .. } | Event::Network { .. } => Ok(()),
         }
     }
 

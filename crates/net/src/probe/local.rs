@@ -1,9 +1,13 @@
-//! What this host has itself: its addresses, and whether it has a way out by IPv6.
+//! What this host has itself: its addresses, and whether it has a way out.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-/// An address that nobody has (RFC 3849): a route to it is a way out.
-const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// Addresses that nobody has (RFC 5737, RFC 3849): a route to them is a way out.
+const FAR_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const FAR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
+/// A port that a route is asked for with; nothing goes there (RFC 863).
+const DISCARD: u16 = 9;
 
 /// This host's addresses, without loopback and link-local ones.
 pub fn addresses() -> Vec<IpAddr> {
@@ -46,10 +50,19 @@ pub fn is_global(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether this host has a route for IPv4 to the world; nothing is sent.
+pub fn has_ipv4_route() -> bool {
+    has_route(Ipv4Addr::UNSPECIFIED.into(), FAR_V4.into())
+}
+
 /// Whether this host has a route for IPv6 to the world; nothing is sent.
 pub fn has_ipv6_route() -> bool {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0));
-    socket.is_ok_and(|socket| socket.connect(SocketAddr::from((FAR, 9))).is_ok())
+    has_route(Ipv6Addr::UNSPECIFIED.into(), FAR_V6.into())
+}
+
+fn has_route(any: IpAddr, far: IpAddr) -> bool {
+    let socket = UdpSocket::bind((any, 0));
+    socket.is_ok_and(|socket| socket.connect((far, DISCARD)).is_ok())
 }
 
 #[cfg(test)]

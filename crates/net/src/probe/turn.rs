@@ -9,6 +9,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 use waymesh_proto::ice::{IceTransport, IceUrl};
+use waymesh_proto::{Code, Fault};
 
 use super::stream::resolve;
 use super::udp::seed;
@@ -59,6 +60,79 @@ pub enum NotReached {
     /// The server answered and gave nothing.
     #[error("{0}")]
     Server(TurnError),
+}
+
+impl NotReached {
+    /// The error as users are told who asked this URL.
+    pub fn fault(&self, url: &IceUrl) -> Fault {
+        let there = format!("{}:{}", url.host(), url.port());
+        let (code, hint) = match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+                (Code::Timeout, let_out(url))
+            }
+            Self::Io(_) => (
+                Code::PathUnavailable,
+                format!(
+                    "check the name {} and this host's DNS and routes",
+                    url.host()
+                ),
+            ),
+            Self::Timeout(_) | Self::Stream(StreamError::Timeout(_)) => {
+                (Code::Timeout, let_out(url))
+            }
+            Self::Stream(StreamError::Proxy { .. }) => (
+                Code::PathUnavailable,
+                format!(
+                    "let the proxy connect to {there} (CONNECT), or name {} in NO_PROXY",
+                    url.host()
+                ),
+            ),
+            Self::Stream(StreamError::UntrustedTls(_)) => (
+                Code::UntrustedTls,
+                "TLS is opened on the way, or it is another server: if its authority is to be \
+                 trusted, give its certificate with --ca FILE"
+                    .to_owned(),
+            ),
+            Self::Stream(StreamError::Settings(_)) => (
+                Code::Usage,
+                "correct the server's URL, or the proxy's".to_owned(),
+            ),
+            Self::Stream(StreamError::Refused(_)) => (
+                Code::PathUnavailable,
+                format!("check that a TURN server listens at {there}, and let TCP out to it"),
+            ),
+            Self::Stream(_) => (
+                Code::PathUnavailable,
+                format!(
+                    "what answers at {there} is no TURN server, or something on the way lets no TURN pass"
+                ),
+            ),
+            Self::Server(TurnError::CredentialsRefused { .. }) => (
+                Code::Unauthorized,
+                "the server does not know these credentials: it must have the same secret as \
+                 the registry (--turn-secret-file), and a clock that is right"
+                    .to_owned(),
+            ),
+            Self::Server(TurnError::Timeout(_)) => (Code::Timeout, let_out(url)),
+            Self::Server(TurnError::NoRoom { .. }) => (
+                Code::RateLimited,
+                "it has no allocation left, for anybody or for this member: try later".to_owned(),
+            ),
+            Self::Server(_) => (
+                Code::PathUnavailable,
+                "see the TURN server's configuration and its log".to_owned(),
+            ),
+        };
+        Fault::new(code, self.to_string()).with_hint(hint)
+    }
+}
+
+fn let_out(url: &IceUrl) -> String {
+    let transport = match url.transport() {
+        IceTransport::Udp => "UDP",
+        IceTransport::Tcp => "TCP",
+    };
+    format!("let {transport} out to {}:{}", url.host(), url.port())
 }
 
 /// Asks for an allocation and gives it back at once.

@@ -20,7 +20,8 @@ pub struct Facts {
     pub mapping: Option<Mapping>,
     /// Whom the NAT or a firewall lets in.
     pub filtering: Option<Filtering>,
-    /// Whether a TURN server is reached, by any transport.
+    /// Whether a TURN server relays for this host, by any transport. One that answered and
+    /// was not logged in to leaves it unknown.
     pub relay: Option<bool>,
 }
 
@@ -43,7 +44,8 @@ pub struct Prospect {
     pub peer: PeerKind,
     /// The path; `None` where it cannot be known, or there is none.
     pub path: Option<Path>,
-    /// What there is at least, when the path is not known or does not come about.
+    /// What there is otherwise: at least, when the path is not known; else when it does not
+    /// come about.
     pub otherwise: Option<Path>,
     /// Why.
     pub reason: &'static str,
@@ -59,11 +61,16 @@ fn prospect(facts: Facts, peer: PeerKind) -> Prospect {
         let reason = "without the registry nobody is introduced and no mailbox is there";
         (None, None, reason)
     } else {
-        let below = below_direct(facts);
+        let mailbox = facts.registry.and(Some(Path::Mailbox));
+        let (relayed, least) = match facts.relay {
+            Some(true) => (Some(Path::Relay), mailbox),
+            Some(false) => (mailbox, None),
+            None => (None, mailbox),
+        };
         match direct(facts, peer) {
-            (Some(true), reason) => (Some(Path::Direct), below, reason),
-            (Some(false), reason) => (below, None, reason),
-            (None, reason) => (None, below, reason),
+            (Some(true), reason) => (Some(Path::Direct), relayed.or(least), reason),
+            (Some(false), reason) => (relayed, least, reason),
+            (None, reason) => (None, relayed.or(least), reason),
         }
     };
     Prospect {
@@ -71,15 +78,6 @@ fn prospect(facts: Facts, peer: PeerKind) -> Prospect {
         path,
         otherwise,
         reason,
-    }
-}
-
-/// The best path that is known to work apart from a direct one.
-fn below_direct(facts: Facts) -> Option<Path> {
-    match (facts.registry, facts.relay) {
-        (_, Some(true)) => Some(Path::Relay),
-        (Some(true), _) => Some(Path::Mailbox),
-        _ => None,
     }
 }
 

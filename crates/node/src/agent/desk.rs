@@ -96,6 +96,7 @@ pub(super) async fn read(
             | Event::Done { id, .. }
             | Event::Pong { id, .. }
             | Event::Peers { id, .. }
+            | Event::Network { id, .. }
             | Event::Agents { id, .. } => {
                 if let Some(answer) = waiting.with(|desk| desk.answers.remove(&id)) {
                     let _ = answer.send(event);

@@ -310,6 +310,7 @@ fn single(verb: Verb, id: MessageId) -> Command {
             timeout,
             via,
         },
+        Verb::Network { timeout } => Command::Network { id, timeout },
         Verb::ListPeers { attempts } => Command::ListPeers { id, attempts },
         _ => Command::ListPeers {
             id,

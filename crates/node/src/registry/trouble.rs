@@ -31,6 +31,14 @@ impl Trouble {
         Self::Final(Ended::Fatal(fault))
     }
 
+    /// What to tell who asked for one connection alone.
+    pub(super) fn into_fault(self) -> Fault {
+        match self {
+            Self::Passing(fault) | Self::Final(Ended::Fatal(fault)) => fault,
+            Self::Final(Ended::ByDriver) => Fault::new(Code::ShuttingDown, "the node has stopped"),
+        }
+    }
+
     /// What an error means that is known to be the registry's own, or that
     /// comes before there is a registry to lose.
     pub(super) fn from_fault(fault: Fault) -> Self {

@@ -164,6 +164,12 @@ pub enum Verb {
         /// Which way it takes.
         via: Via,
     },
+    /// Ask STUN and TURN servers what the network gives, as for a link, and for what they
+    /// gave; answered by [`super::Event::Result`] with [`crate::api::NetworkStatus`].
+    Network {
+        /// How long servers that have not answered are waited for.
+        timeout: Duration,
+    },
     /// Ask for what `hello` told; answered by [`super::Event::Result`] with [`super::Hello`].
     Info,
 }

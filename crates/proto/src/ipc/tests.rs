@@ -131,6 +131,7 @@ fn verb() -> impl Strategy<Value = Verb> {
             attempts: if with { Detail::Attempts } else { Detail::Now },
         }),
         Just(Verb::Info),
+        time().prop_map(|timeout| Verb::Network { timeout }),
         (name(), time()).prop_map(|(to, timeout)| Verb::Connect { to, timeout }),
         (name(), time(), via()).prop_map(|(to, timeout, via)| Verb::Ping { to, timeout, via }),
         request_id().prop_map(|call| Verb::Cancel { call }),

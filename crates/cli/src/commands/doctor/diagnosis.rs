@@ -3,10 +3,14 @@
 use serde::Serialize;
 use waymesh_net::probe::verdict::{Facts, PeerKind, Prospect, prospects};
 use waymesh_proto::control::Origin;
+use waymesh_proto::ice::IceTransport;
 
 use super::advice::advice;
-use super::checks::{Check, Findings, State};
+use super::checks::{Check, Findings, Reach, State};
+use super::servers::Owner;
 use super::subject::Subject;
+use super::told::Source;
+use crate::commands::peers::attempts;
 use crate::output::{Look, Tell, or_dash, table, word};
 
 /// The whole answer. No key is ever absent.
@@ -22,7 +26,7 @@ pub(super) struct Diagnosis {
 
 impl Diagnosis {
     pub(super) fn new(subject: &Subject, checks: Findings) -> Self {
-        let facts = facts(subject, &checks);
+        let facts = facts(&checks, subject.registry.is_some());
         let paths = prospects(facts);
         Self {
             ok: paths
@@ -37,35 +41,60 @@ impl Diagnosis {
 }
 
 /// What the checks say for certain.
-fn facts(subject: &Subject, checks: &Findings) -> Facts {
-    let relays = checks.turn.iter().any(|turn| turn.check.is_passed());
+fn facts(checks: &Findings, has_registry: bool) -> Facts {
     let nat = checks.nat.found.as_ref();
+    let registry =
+        has_registry.then_some(checks.websocket.is_passed() || checks.long_poll.is_passed());
     Facts {
-        registry: subject
-            .registry
-            .as_ref()
-            .map(|_| checks.websocket.is_passed() || checks.long_poll.is_passed()),
-        udp: match checks.udp.state {
-            State::Passed => Some(true),
-            // One silent server may be none at all: that it relays by TCP, or the silence of
-            // another one, says that UDP is what is missing.
-            State::Failed if relays || checks.stun_silent > 1 => Some(false),
-            _ => None,
-        },
+        registry,
+        udp: udp(checks, registry),
         mapping: nat.and_then(|nat| nat.mapping),
         filtering: nat.and_then(|nat| nat.filtering),
-        relay: checks
-            .turn
-            .iter()
-            .any(|turn| turn.check.state != State::Skipped)
-            .then_some(relays),
+        relay: relay(checks),
     }
+}
+
+/// Whether UDP passes. One silent server may be none at all; that it answers TCP, that the
+/// registry which names it is reached, or another one's silence say that UDP is what is missing.
+fn udp(checks: &Findings, registry: Option<bool>) -> Option<bool> {
+    let by_ipv6 = checks
+        .ipv6
+        .found
+        .is_some_and(|found| found.mapped.is_some());
+    if checks.udp.is_passed() || by_ipv6 {
+        return Some(true);
+    }
+    let answers_tcp = checks
+        .turn
+        .iter()
+        .any(|turn| turn.reach != Reach::Nothing && turn.url.transport() == IceTransport::Tcp);
+    let is_named = registry == Some(true)
+        && checks
+            .examined
+            .stun
+            .iter()
+            .any(|server| server.owner == Owner::Registry);
+    let is_certain = answers_tcp || is_named || checks.stun_silent > 1;
+    (checks.udp.state == State::Failed && checks.stun_silent > 0 && is_certain).then_some(false)
+}
+
+/// Whether a relay is there, as far as it was tried.
+fn relay(checks: &Findings) -> Option<bool> {
+    let any = |reach| checks.turn.iter().any(|turn| turn.reach == reach);
+    if any(Reach::Allocated) {
+        return Some(true);
+    }
+    let is_told = matches!(&checks.servers.found, Some(found) if found.source != Source::Nobody);
+    let is_assumed = checks.turn.iter().any(|turn| turn.owner.is_assumed());
+    let is_known = is_told || !(checks.turn.is_empty() || is_assumed);
+    (is_known && !any(Reach::Answered)).then_some(false)
 }
 
 impl Tell for Diagnosis {
     fn text(&self, look: Look) -> String {
         let checks = &self.checks;
         let mut rows = vec![
+            row("route", &checks.route),
             row("name", &checks.dns),
             row("TCP", &checks.tcp),
             row("TCP 443", &checks.tcp_443),
@@ -73,6 +102,7 @@ impl Tell for Diagnosis {
             row("TLS", &checks.tls),
             row("WebSocket", &checks.websocket),
             row("long-poll", &checks.long_poll),
+            row("servers", &checks.servers),
             row("UDP", &checks.udp),
             row("NAT", &checks.nat),
             row("MTU", &checks.mtu),
@@ -95,6 +125,18 @@ impl Tell for Diagnosis {
             }
         );
         text.push_str(&table(look, &["check", "result", "what was found"], rows));
+        if let Some(found) = &checks.servers.found
+            && found.source == Source::Node
+        {
+            text.push_str("\n\nWhat the node here offers to peers, and what it was given:");
+            text.push_str(&format!(
+                "\n  offers  {}",
+                attempts::candidates(&found.candidates)
+            ));
+            for server in &found.tried {
+                text.push_str(&format!("\n  asked   {}", attempts::of_server(server)));
+            }
+        }
         text.push_str("\n\n");
         let header = ["to a peer that is", "path", "because"];
         text.push_str(&table(look, &header, self.paths.iter().map(path).collect()));

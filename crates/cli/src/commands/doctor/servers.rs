@@ -1,101 +1,136 @@
-//! STUN and TURN servers that the user names, beside the registry's.
+//! The STUN and TURN servers to examine, and whose word it is that they are there.
 
-use std::path::PathBuf;
+use waymesh_net::turn::client::Credentials;
+use waymesh_proto::ice::{IceScheme, IceServer, IceTransport, IceUrl};
 
-use waymesh_proto::ice::{Credential, IceServer, IceUrl};
-use waymesh_proto::{Code, Fault};
+use super::subject::Registry;
 
-/// The flags that name servers.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "STUN and TURN servers beside the registry's")]
-pub(crate) struct ServerArgs {
-    /// A STUN server; may be given several times
-    #[arg(
-        long = "stun-url",
-        env = "WAYMESH_STUN_URL",
-        value_name = "URL",
-        value_delimiter = ','
-    )]
-    stun_urls: Vec<IceUrl>,
-    /// A TURN server, as in turn:HOST:3478?transport=udp or turns:HOST; may be given several times
-    #[arg(
-        long = "turn-url",
-        env = "WAYMESH_TURN_URL",
-        value_name = "URL",
-        value_delimiter = ','
-    )]
-    turn_urls: Vec<IceUrl>,
-    /// The user name at --turn-url
-    #[arg(
-        long,
-        env = "WAYMESH_TURN_USERNAME",
-        value_name = "NAME",
-        requires = "turn_password_file"
-    )]
-    turn_username: Option<String>,
-    /// The password to --turn-username
-    #[arg(
-        long,
-        env = "WAYMESH_TURN_PASSWORD_FILE",
-        value_name = "FILE",
-        requires = "turn_username"
-    )]
-    turn_password_file: Option<PathBuf>,
+/// Whose word it is that a server is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The user has named it: it is to answer.
+    User,
+    /// The registry has told a member of it: it is to answer.
+    Registry,
+    /// Nobody's: a registry usually has one on its own port.
+    Nobody,
+    /// Nobody's, and a registry on this machine has one only if it was told to.
+    NobodyHere,
 }
 
-impl ServerArgs {
-    /// The servers, with what they are used with.
-    ///
-    /// # Errors
-    ///
-    /// `usage` where a flag names the other kind of server, `storage` where the password
-    /// cannot be read.
-    pub(crate) fn servers(&self) -> Result<Vec<IceServer>, Fault> {
-        for (flag, urls, relays) in [
-            ("--stun-url", &self.stun_urls, false),
-            ("--turn-url", &self.turn_urls, true),
-        ] {
-            if let Some(url) = urls.iter().find(|url| url.scheme().relays() != relays) {
-                return Err(Fault::new(
-                    Code::Usage,
-                    format!("{flag} names {url}, which is the other kind of server"),
-                )
-                .with_hint(
-                    "stun: and stuns: go with --stun-url, turn: and turns: with --turn-url",
-                ));
+impl Owner {
+    /// Whether there may be no such server at all.
+    pub(super) const fn is_assumed(self) -> bool {
+        matches!(self, Self::Nobody | Self::NobodyHere)
+    }
+}
+
+/// A STUN server to ask.
+#[derive(Debug, Clone)]
+pub(super) struct StunServer {
+    pub(super) url: IceUrl,
+    pub(super) owner: Owner,
+}
+
+/// A TURN server to ask, and with what.
+#[derive(Debug, Clone)]
+pub(super) struct TurnServer {
+    pub(super) url: IceUrl,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) owner: Owner,
+}
+
+/// All servers to examine.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Servers {
+    pub(super) stun: Vec<StunServer>,
+    pub(super) turn: Vec<TurnServer>,
+}
+
+impl Servers {
+    /// Adds servers of whoever has named them; a URL that is there already stays as it is.
+    pub(super) fn add(&mut self, servers: &[IceServer], owner: Owner) {
+        for server in servers {
+            let credentials = match (&server.username, &server.credential) {
+                (Some(username), Some(credential)) => Some(Credentials {
+                    username: username.clone(),
+                    credential: credential.clone(),
+                }),
+                _ => None,
+            };
+            for url in &server.urls {
+                self.add_url(url.clone(), credentials.clone(), owner);
             }
         }
-        let mut servers = Vec::new();
-        if !self.stun_urls.is_empty() {
-            servers.push(IceServer {
-                urls: self.stun_urls.clone(),
-                username: None,
-                credential: None,
-            });
+    }
+
+    /// Adds those that a registry has on the port that it listens on, unless it was told
+    /// otherwise.
+    pub(super) fn assume(&mut self, registry: &Registry) {
+        let owner = match registry.origin.is_loopback() {
+            true => Owner::NobodyHere,
+            false => Owner::Nobody,
+        };
+        let mut kinds = vec![
+            (IceScheme::Stun, IceTransport::Udp),
+            (IceScheme::Turn, IceTransport::Udp),
+            (IceScheme::Turn, IceTransport::Tcp),
+        ];
+        if registry.origin.is_tls() {
+            kinds.push((IceScheme::Turns, IceTransport::Tcp));
         }
-        if !self.turn_urls.is_empty() {
-            let file = self.turn_password_file.as_ref();
-            servers.push(IceServer {
-                urls: self.turn_urls.clone(),
-                username: self.turn_username.clone(),
-                credential: file.map(password).transpose()?,
-            });
+        for (scheme, transport) in kinds {
+            if let Ok(url) = IceUrl::new(scheme, &registry.host, registry.port, transport) {
+                self.add_url(url, None, owner);
+            }
         }
-        Ok(servers)
+    }
+
+    fn add_url(&mut self, url: IceUrl, credentials: Option<Credentials>, owner: Owner) {
+        let is_known = self.turn.iter().any(|known| known.url == url)
+            || self.stun.iter().any(|known| known.url == url);
+        if is_known {
+            return;
+        }
+        if url.scheme().relays() {
+            self.turn.push(TurnServer {
+                url,
+                credentials,
+                owner,
+            });
+        } else {
+            self.stun.push(StunServer { url, owner });
+        }
     }
 }
 
-/// The password in a file: its first line.
-fn password(file: &PathBuf) -> Result<Credential, Fault> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let message = format!("{} cannot be read: {error}", file.display());
-        Fault::new(Code::Storage, message)
-    })?;
-    let line = text.lines().next().unwrap_or_default();
-    if line.is_empty() {
-        let message = format!("there is no password in {}", file.display());
-        return Err(Fault::new(Code::Usage, message)
-            .with_hint("put the password on the first line of the file"));
+#[cfg(test)]
+mod tests {
+    use waymesh_proto::ice::Credential;
+
+    use super::*;
+
+    #[test]
+    fn what_was_named_first_keeps_its_owner_and_credentials() {
+        let url = |text: &str| text.parse::<IceUrl>().expect("a URL");
+        let told = IceServer {
+            urls: vec![url("turn:h:9"), url("stun:h:9")],
+            username: Some("alice".into()),
+            credential: Some(Credential::new("secret".into())),
+        };
+        let bare = IceServer {
+            urls: vec![url("turn:h:9"), url("turns:other")],
+            ..IceServer::default()
+        };
+        let mut servers = Servers::default();
+        servers.add(&[told], Owner::Registry);
+        servers.add(&[bare], Owner::User);
+        let turn: Vec<_> = servers
+            .turn
+            .iter()
+            .map(|server| (server.owner, server.credentials.is_some()))
+            .collect();
+        assert_eq!(turn, [(Owner::Registry, true), (Owner::User, false)]);
+        assert_eq!(servers.stun.len(), 1);
     }
-    Ok(Credential::new(line.to_owned()))
 }

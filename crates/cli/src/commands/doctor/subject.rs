@@ -1,12 +1,12 @@
-//! What is examined: the registry, whom its TLS is to be, and the servers to ask.
+//! What is examined: the registry, whose its TLS is to be, and what the user names.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use waymesh_net::control::{ProofRequest, ProxyEnvironment, Target, TlsTrust};
-use waymesh_net::turn::client::Credentials;
 use waymesh_node::{Home as NodeHome, Membership};
 use waymesh_proto::control::Origin;
-use waymesh_proto::ice::{IceScheme, IceTransport, IceUrl};
+use waymesh_proto::ice::IceServer;
 use waymesh_proto::{Code, Fault};
 use waymesh_trust::{Keypair, dpop};
 
@@ -14,32 +14,6 @@ use super::Args;
 use crate::clock::unix_ms;
 use crate::commands::Context;
 use crate::settings::Home;
-
-/// A STUN server to ask.
-#[derive(Debug, Clone)]
-pub(super) struct StunServer {
-    pub(super) url: IceUrl,
-    pub(super) owner: Owner,
-}
-
-/// A TURN server to ask, and with what.
-#[derive(Debug, Clone)]
-pub(super) struct TurnServer {
-    pub(super) url: IceUrl,
-    pub(super) credentials: Option<Credentials>,
-    pub(super) owner: Owner,
-}
-
-/// Whose a server is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// The user has named it: it is to answer.
-    User,
-    /// The registry's own, which is to answer unless it was told not to be there.
-    Registry,
-    /// Of a registry on this machine, which has one only if it was told to.
-    LocalRegistry,
-}
 
 /// A registry to reach.
 #[derive(Debug)]
@@ -57,28 +31,37 @@ pub(super) struct Registry {
 /// All that is examined.
 #[derive(Debug)]
 pub(super) struct Subject {
+    pub(super) data_dir: PathBuf,
+    /// The membership in it.
+    pub(super) member: Option<Membership>,
     pub(super) registry: Option<Registry>,
-    /// STUN servers, the registry's first.
-    pub(super) stun: Vec<StunServer>,
-    pub(super) turn: Vec<TurnServer>,
+    /// The servers that the user names.
+    pub(super) named: Vec<IceServer>,
+    /// Whom the user trusts beside the system's authorities.
+    pub(super) authorities: TlsTrust,
+    /// The same with the registry's key, where it is pinned.
     pub(super) trust: TlsTrust,
     pub(super) proxies: ProxyEnvironment,
 }
 
 impl Subject {
     pub(super) fn new(args: Args, context: &Context) -> Result<Self, Fault> {
-        let member = NodeHome::peek_membership(&context.data_dir(Home::Node)?)?;
+        let data_dir = context.data_dir(Home::Node)?;
+        let member = NodeHome::peek_membership(&data_dir)?;
         let named = args.servers.servers()?;
-        let mut trust = TlsTrust::default();
+        let mut authorities = TlsTrust::default();
         if let Some(path) = &args.ca {
             let pem = std::fs::read(path).map_err(|error| {
                 let message = format!("{} cannot be read: {error}", path.display());
                 Fault::new(Code::Storage, message)
+                    .with_hint("--ca names a file of certificates in PEM form")
             })?;
-            trust = trust.with_ca_pem(&pem).map_err(|error| error.fault())?;
+            authorities = authorities
+                .with_ca_pem(&pem)
+                .map_err(|error| error.fault())?;
         }
         let proxies = ProxyEnvironment::new(|variable| std::env::var(variable).ok());
-        let registry = registry(args.registry, member.as_ref(), &trust, &proxies)?;
+        let registry = registry(args.registry, member.as_ref(), &authorities, &proxies)?;
         if registry.is_none() && named.is_empty() {
             return Err(
                 Fault::new(Code::Usage, "there is nothing to reach").with_hint(
@@ -86,67 +69,18 @@ impl Subject {
                 ),
             );
         }
-        let mut subject = Self {
-            stun: Vec::new(),
-            turn: Vec::new(),
+        Ok(Self {
+            data_dir,
+            member,
+            named,
             trust: match registry.as_ref().and_then(|registry| registry.pin) {
-                Some(pin) => trust.with_pin(pin),
-                None => trust,
+                Some(pin) => authorities.clone().with_pin(pin),
+                None => authorities.clone(),
             },
+            authorities,
             proxies,
             registry,
-        };
-        subject.add_registrys_own();
-        for server in named {
-            let credentials = match (server.username, server.credential) {
-                (Some(username), Some(credential)) => Some(Credentials {
-                    username,
-                    credential,
-                }),
-                _ => None,
-            };
-            for url in server.urls {
-                subject.add(url, credentials.clone(), Owner::User);
-            }
-        }
-        Ok(subject)
-    }
-
-    /// A registry has its own STUN and TURN server on the port that it listens on.
-    fn add_registrys_own(&mut self) {
-        let Some(registry) = &self.registry else {
-            return;
-        };
-        let (host, port) = (registry.host.clone(), registry.port);
-        let owner = match registry.origin.is_loopback() {
-            true => Owner::LocalRegistry,
-            false => Owner::Registry,
-        };
-        let mut kinds = vec![
-            (IceScheme::Stun, IceTransport::Udp),
-            (IceScheme::Turn, IceTransport::Udp),
-            (IceScheme::Turn, IceTransport::Tcp),
-        ];
-        if registry.origin.is_tls() {
-            kinds.push((IceScheme::Turns, IceTransport::Tcp));
-        }
-        for (scheme, transport) in kinds {
-            if let Ok(url) = IceUrl::new(scheme, &host, port, transport) {
-                self.add(url, None, owner);
-            }
-        }
-    }
-
-    fn add(&mut self, url: IceUrl, credentials: Option<Credentials>, owner: Owner) {
-        if url.scheme().relays() {
-            self.turn.push(TurnServer {
-                url,
-                credentials,
-                owner,
-            });
-        } else {
-            self.stun.push(StunServer { url, owner });
-        }
+        })
     }
 }
 

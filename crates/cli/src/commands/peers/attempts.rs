@@ -92,7 +92,8 @@ fn of_tried(look: Look, tried: &Tried, outcome: AttemptOutcome) -> String {
     text
 }
 
-fn candidates(candidates: &[TriedCandidate]) -> String {
+/// Candidates in one line.
+pub(in crate::commands) fn candidates(candidates: &[TriedCandidate]) -> String {
     if candidates.is_empty() {
         return "no address known".to_owned();
     }
@@ -104,7 +105,8 @@ fn candidate(candidate: &TriedCandidate) -> String {
     format!("{} {}", word(&candidate.kind), candidate.address)
 }
 
-fn of_server(server: &ServerTried) -> String {
+/// What came of a server, in one line.
+pub(in crate::commands) fn of_server(server: &ServerTried) -> String {
     let took = server.took_ms;
     let outcome = match &server.outcome {
         ServerOutcome::Waiting => format!("no answer in {took:.0} ms so far"),

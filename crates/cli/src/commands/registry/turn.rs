@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use waymesh_registry::{IceConfig, TurnAuth, TurnConfig};
 
+use crate::commands::ice_args::TurnLogin;
 use crate::settings;
 
 /// The variable that other programs name TURN servers by. `WAYMESH_TURN_URL` goes
@@ -93,22 +94,8 @@ pub(super) struct TurnArgs {
         conflicts_with_all = ["turn_username", "turn_password_file"]
     )]
     turn_secret_file: Option<PathBuf>,
-    /// The username of all members at --turn-url
-    #[arg(
-        long,
-        env = "WAYMESH_TURN_USERNAME",
-        value_name = "NAME",
-        requires = "turn_password_file"
-    )]
-    turn_username: Option<String>,
-    /// The password to --turn-username
-    #[arg(
-        long,
-        env = "WAYMESH_TURN_PASSWORD_FILE",
-        value_name = "FILE",
-        requires = "turn_username"
-    )]
-    turn_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    login: TurnLogin,
     /// How long a member's TURN credentials are good; new ones are told at half of it
     #[arg(
         long,
@@ -130,17 +117,13 @@ impl TurnArgs {
             relay_allow: self.relay_allow,
             relay_rate: self.relay_rate,
         };
-        let turn_auth = match (
-            self.turn_secret_file,
-            self.turn_username,
-            self.turn_password_file,
-        ) {
-            (Some(file), ..) => Some(TurnAuth::Secret { file }),
-            (None, Some(username), Some(password_file)) => Some(TurnAuth::Static {
+        let turn_auth = match (self.turn_secret_file, self.login.pair()) {
+            (Some(file), _) => Some(TurnAuth::Secret { file }),
+            (None, Some((username, password_file))) => Some(TurnAuth::Static {
                 username,
                 password_file,
             }),
-            _ => None,
+            (None, None) => None,
         };
         IceConfig {
             turn: (!self.no_turn).then_some(turn),

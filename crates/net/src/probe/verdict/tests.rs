@@ -60,6 +60,22 @@ fn without_udp_there_is_the_relay_and_without_that_the_mailbox() {
 }
 
 #[test]
+fn a_relay_that_was_reached_but_not_tried_is_no_path_yet_and_the_mailbox_is_the_least() {
+    let untried = Facts {
+        udp: Some(false),
+        relay: None,
+        ..OPEN
+    };
+    assert_eq!(paths(untried), [None; 3]);
+    assert_eq!(prospects(untried).map(|p| p.otherwise), [MAILBOX; 3]);
+    let open = Facts {
+        relay: None,
+        ..OPEN
+    };
+    assert_eq!(prospects(open).map(|p| p.otherwise), [MAILBOX; 3]);
+}
+
+#[test]
 fn without_the_registry_there_is_nothing() {
     let registry = Some(false);
     let without = prospects(Facts { registry, ..OPEN });

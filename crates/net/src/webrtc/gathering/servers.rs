@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use waymesh_proto::ice::{
-    ICE_SERVERS_MAX, ICE_URLS_MAX, IceServers, IceTransport, IceUrl, ServerOutcome, ServerTried,
+    ICE_SERVERS_MAX, ICE_URLS_MAX, IceServer, IceServers, IceTransport, IceUrl, ServerOutcome, ServerTried,
 };
 
 use super::Gathering;
@@ -20,13 +20,16 @@ impl Gathering {
 
     /// What the servers gave up to now.
     pub(in crate::webrtc) fn servers(&self, now: Instant) -> Vec<ServerTried> {
-        let unresolved = self.urls().filter_map(|url| {
-            let Resolved::Failed(why) = self.names.resolved(url) else {
-                return None;
+        let stun = |url: &&IceUrl| is_udp(url) && !url.scheme().relays();
+        let unresolved = self.urls().filter(stun).filter_map(|url| {
+            let outcome = match self.names.resolved(url) {
+                Resolved::Addresses(_) => return None,
+                Resolved::Waiting => ServerOutcome::Waiting,
+                Resolved::Failed(why) => ServerOutcome::Failed { why: why.into() },
             };
-            (!url.scheme().relays()).then(|| ServerTried {
+            Some(ServerTried {
                 url: url.clone(),
-                outcome: ServerOutcome::Failed { why: why.into() },
+                outcome,
                 took_ms: 0.0,
             })
         });
@@ -35,6 +38,12 @@ impl Gathering {
             .chain(unresolved)
             .take(ICE_SERVERS_MAX * ICE_URLS_MAX)
             .collect()
+    }
+
+    /// The servers of the configuration and those that were told.
+    pub(in crate::webrtc) fn known_servers(&self) -> Vec<IceServer> {
+        let servers = self.configured.iter().chain(&self.told.servers);
+        servers.take(ICE_SERVERS_MAX).cloned().collect()
     }
 
     pub(super) fn meet_servers(&mut self, now: Instant) {

@@ -142,6 +142,10 @@ impl Session {
                     Err(fault) => ipc::Event::Error { id: request, fault },
                 })
             }
+            Event::Network { id, status } => {
+                let request = self.end(id)?;
+                Some(ipc::Event::result(request, &status))
+            }
             Event::PeerConnected { peer } => changed(PeerChange::PeerConnected, peer),
             Event::PeerDisconnected { peer } => changed(PeerChange::PeerDisconnected, peer),
             Event::PathChanged { peer } => changed(PeerChange::PathChanged, peer),

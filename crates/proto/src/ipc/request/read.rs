@@ -142,6 +142,9 @@ impl Header<'_> {
                 timeout: self.timeout()?,
                 via: self.via.unwrap_or_default(),
             }),
+            "network" => Ok(Verb::Network {
+                timeout: self.timeout()?,
+            }),
             "info" => Ok(Verb::Info),
             _ => Err(unknown_verb(&verb)),
         }
@@ -284,7 +287,7 @@ fn unknown_verb(verb: &str) -> Fault {
     let shown: String = verb.chars().take(63).collect();
     Fault::new(Code::UnknownVerb, format!("there is no verb `{shown}`")).with_hint(
         "the verbs are send, broadcast, list_peers, connect, call, cancel, register_skill, \
-         unregister_skill, reply, ack, attach, find_agents, ping and info",
+         unregister_skill, reply, ack, attach, find_agents, ping, network and info",
     )
 }
 

@@ -178,6 +178,10 @@ impl Verb {
                 via: (*via != Via::default()).then_some(*via),
                 ..line("ping")
             },
+            Self::Network { timeout } => Line {
+                timeout_ms: Some(whole_millis(*timeout)),
+                ..line("network")
+            },
             Self::Info => line("info"),
         }
     }
