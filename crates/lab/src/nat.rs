@@ -11,6 +11,7 @@
 //! - what makes it real: [`namespace`], [`router`], [`net`];
 //! - what is done with it: [`proof`] (each kind is what it says, by a test of the lab's
 //!   own: [`probe`]); [`matrix`] (each kind with each, by real processes: [`site`]);
+//!   [`doctor`] (what `waymesh doctor` says of each kind);
 //!   [`faults`] (what becomes of [`traffic`] when something breaks); [`setup`] (how many
 //!   round trips a link takes).
 //!
@@ -18,6 +19,7 @@
 
 mod client;
 mod coturn;
+mod doctor;
 mod faults;
 mod firewall;
 mod hello;
@@ -67,6 +69,8 @@ enum Verb {
     Faults(faults::Args),
     /// Counts the round trips that a link takes, SCTP's handshake in the descriptions or not
     Setup(setup::Args),
+    /// Asks `waymesh doctor` in every kind of network, and compares what it says with theory
+    Doctor(doctor::Args),
     /// Tries all pairs of kinds with real processes: first answer, path, time to it
     Matrix(matrix::Args),
 }
@@ -94,6 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Verb::Prove(args) => prove(args),
         Verb::Setup(args) => setup::run(args),
         Verb::Matrix(args) => matrix::run(args),
+        Verb::Doctor(args) => doctor::run(args),
         Verb::Faults(args) => faults::run(args),
     }
 }

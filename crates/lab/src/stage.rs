@@ -3,6 +3,7 @@
 //!
 //! Nothing here judges; the programs of the lab do. Everything ends with the [`Stage`].
 
+mod diagnosis;
 mod process;
 mod program;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+pub(crate) use diagnosis::{Checks, Foreseen, Nat};
 pub(crate) use process::Process;
 pub(crate) use program::{Ear, Mouth, Program};
 

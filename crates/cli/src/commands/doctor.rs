@@ -29,8 +29,14 @@ Examples:
   waymesh doctor --registry https://mesh.example:7700
   waymesh doctor --stun-url stun:stun.example.org --json | jq .paths
 
-Nothing is guessed: what cannot be known from here is unknown. Exit status 0 when there is
-at least one path to other agents, else 1.";
+Members alone are told STUN and TURN servers, and log in to them: the node that runs with
+--data-dir is asked, or where none runs the registry, by a login in its place that peers may
+see for a moment. Without a membership the servers are looked for on the registry's own port,
+and TURN is reached but not tried.
+
+Nothing is guessed: what cannot be known from here is unknown. Each check takes 5 s at most, or
+--timeout where that is shorter. Exit status 0 when there is at least one path to other agents,
+else 1.";
 
 /// Find out what this network lets through, which path to peers it gives, and what to change
 #[derive(Debug, clap::Args)]

@@ -23,6 +23,8 @@ pub(crate) struct Mesh {
     pub(crate) registry: Option<Running>,
     pub(crate) url: String,
     way: Way,
+    /// Arguments of the registry beside the usual ones.
+    more: Vec<OsString>,
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
@@ -36,7 +38,12 @@ impl Mesh {
     }
 
     pub(crate) fn start_by(way: Way) -> Self {
-        let mesh = Self::unfounded(way);
+        Self::start_with(way, &[])
+    }
+
+    /// The same, with these arguments for the registry.
+    pub(crate) fn start_with(way: Way, more: &[&str]) -> Self {
+        let mesh = Self::unfounded_with(way, more);
         let invite = mesh.invite(&["--auto-approve", "--reusable"]);
         fs::write(mesh.invite_file(), invite).expect("a file");
         mesh
@@ -44,7 +51,12 @@ impl Mesh {
 
     /// A registry that serves no mesh yet.
     pub(crate) fn unfounded(way: Way) -> Self {
+        Self::unfounded_with(way, &[])
+    }
+
+    fn unfounded_with(way: Way, more: &[&str]) -> Self {
         let mut mesh = Self {
+            more: words(more),
             folder: tempfile::tempdir().expect("a folder"),
             registry: None,
             url: "http://127.0.0.1:0".to_owned(),
@@ -61,6 +73,7 @@ impl Mesh {
         if self.way == Way::Tls {
             args.push("--tls".into());
         }
+        args.extend(self.more.iter().cloned());
         args.extend(["--data-dir".into(), self.data_dir("registry").into()]);
         let registry = Running::start(args);
         let ready = registry.told("ready");

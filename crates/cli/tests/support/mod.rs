@@ -7,6 +7,7 @@
 )]
 
 mod mesh;
+pub(crate) mod proxy;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -64,6 +65,13 @@ fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
 /// Runs a command to its end.
 pub(crate) fn run<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Ran {
     finish(command(args))
+}
+
+/// Runs a command to its end with this proxy in its environment.
+pub(crate) fn run_behind<A: AsRef<OsStr>>(proxy: &str, args: impl IntoIterator<Item = A>) -> Ran {
+    let mut command = command(args);
+    command.env("HTTPS_PROXY", proxy).env_remove("NO_PROXY");
+    finish(command)
 }
 
 /// Runs a command to its end with another folder for temporary files.

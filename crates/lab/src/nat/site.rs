@@ -15,6 +15,7 @@ use waymesh_proto::ipc::{Event, Verb};
 
 use super::hosts::{Hosts, REGISTRY_NAME};
 use super::kind::Kind;
+use super::namespace::Namespace;
 use super::net::{Host, Net, Sixth};
 use super::weather::Weather;
 use crate::stage::{self, Process, Program};
@@ -126,6 +127,18 @@ impl Site {
         found_by: FoundBy,
         registry_args: Vec<OsString>,
     ) -> Result<Self> {
+        Self::set_at(binary, &[REGISTRY], rtt, sixth, found_by, registry_args)
+    }
+
+    /// The same on a host with these addresses, of which the first is the registry's.
+    pub(crate) fn set_at(
+        binary: &Path,
+        addresses: &[Ipv4Addr],
+        rtt: Duration,
+        sixth: Sixth,
+        found_by: FoundBy,
+        registry_args: Vec<OsString>,
+    ) -> Result<Self> {
         if !binary.is_file() {
             bail!(
                 "there is no {}: build it, or name it with --waymesh",
@@ -133,7 +146,7 @@ impl Site {
             );
         }
         let net = Net::start(SocketAddr::from((REGISTRY, HTTPS)), sixth, SEED)?;
-        let registry_host = net.add_server("registry", &[REGISTRY])?;
+        let registry_host = net.add_server("registry", addresses)?;
         let weather = round_trip(rtt);
         net.set_weather(&registry_host, weather);
         let folder = tempfile::tempdir().context("making a temporary folder")?;
@@ -213,10 +226,18 @@ impl Site {
         name: &str,
         args: impl IntoIterator<Item = OsString> + Send,
     ) -> Result<Process> {
+        self.spawn_in(&host.namespace, name, args)
+    }
+
+    fn spawn_in(
+        &self,
+        inside: &Namespace,
+        name: &str,
+        args: impl IntoIterator<Item = OsString> + Send,
+    ) -> Result<Process> {
         let log = self.folder.path().join(format!("{name}.log"));
         let (binary, invite) = (&self.binary, &self.invite);
-        host.namespace
-            .run(|| Process::spawn(name, binary, args, invite, &log))
+        inside.run(|| Process::spawn(name, binary, args, invite, &log))
     }
 
     /// Starts a node that offers `echo` in a new network, without waiting for it.
@@ -242,6 +263,13 @@ impl Site {
         let args = ["node", "--name", name, "--skill", "echo", "--data-dir"].map(Into::into);
         let args = args.into_iter().chain([self.dir(name).into()]);
         self.spawn(host, name, args.chain(more.iter().cloned()))
+    }
+
+    /// Starts `waymesh doctor` in a namespace, with this data directory.
+    pub(crate) fn begin_doctor(&self, inside: &Namespace, name: &str) -> Result<Process> {
+        let args = ["doctor", "--registry", &self.registry_url, "--data-dir"].map(Into::into);
+        let args = args.into_iter().chain([self.dir(name).into()]);
+        self.spawn_in(inside, &format!("doctor-{name}"), args)
     }
 
     /// Starts a node and waits until it is registered.

@@ -11,7 +11,7 @@ use super::proof;
 use super::theory::Reach;
 
 /// What the gates of a kind leave.
-fn reach(kind: Kind) -> Reach {
+pub(crate) fn reach(kind: Kind) -> Reach {
     Reach::through(&gates(kind))
 }
 

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use waymesh_proto::Fault;
 
+use super::diagnosis::{Checks, Foreseen};
+
 /// How long a process may say nothing before the run fails: far above what is expected.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,6 +32,10 @@ pub(crate) struct Said {
     pub(crate) url: Option<String>,
     pub(crate) invite: Option<String>,
     pub(crate) error: Option<Fault>,
+    /// Of doctor.
+    pub(crate) paths: Option<Vec<Foreseen>>,
+    /// Of doctor.
+    pub(crate) checks: Option<Checks>,
 }
 
 /// A running process; dropped, it is killed.
@@ -84,6 +90,24 @@ impl Process {
         })
     }
 
+    /// The next line, whatever it tells.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come in time, or the process has ended.
+    pub(crate) fn hear(&mut self) -> Result<Said> {
+        self.hear_before(Instant::now() + PATIENCE)
+    }
+
+    fn hear_before(&mut self, deadline: Instant) -> Result<Said> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(left) {
+            Ok(said) => Ok(said),
+            Err(RecvTimeoutError::Timeout) => bail!("{} says nothing", self.name),
+            Err(RecvTimeoutError::Disconnected) => bail!("{} has ended by itself", self.name),
+        }
+    }
+
     /// The next line.
     ///
     /// # Errors
@@ -94,19 +118,16 @@ impl Process {
     }
 
     fn next_before(&mut self, deadline: Instant) -> Result<Said> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match self.lines.recv_timeout(left) {
-            Ok(Said {
+        match self.hear_before(deadline)? {
+            Said {
                 ok: Some(false),
                 error,
                 ..
-            }) => Err(match error {
+            } => Err(match error {
                 Some(fault) => anyhow!(fault).context(format!("{} failed", self.name)),
                 None => anyhow!("{} failed", self.name),
             }),
-            Ok(said) => Ok(said),
-            Err(RecvTimeoutError::Timeout) => bail!("{} says nothing", self.name),
-            Err(RecvTimeoutError::Disconnected) => bail!("{} has ended by itself", self.name),
+            said => Ok(said),
         }
     }
 

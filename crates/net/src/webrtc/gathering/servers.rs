@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use waymesh_proto::ice::{
-    ICE_SERVERS_MAX, ICE_URLS_MAX, IceServer, IceServers, IceTransport, IceUrl, ServerOutcome, ServerTried,
+    ICE_SERVERS_MAX, ICE_URLS_MAX, IceServer, IceServers, IceTransport, IceUrl, ServerOutcome,
+    ServerTried,
 };
 
 use super::Gathering;

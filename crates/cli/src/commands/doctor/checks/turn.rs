@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use waymesh_net::probe::turn::{Asking, Reached, reach};
+use waymesh_proto::Code;
 use waymesh_proto::ice::IceUrl;
 
 use super::super::servers::{Owner, TurnServer};
@@ -64,14 +65,9 @@ async fn one(subject: &Subject, server: &TurnServer, limit: Duration) -> TurnFou
             let what = "reached, but not tried: it wants credentials";
             (Reach::Answered, Check::new(State::Unknown, what, begun))
         }
-        Err(_) if server.owner == Owner::NobodyHere => (Reach::Nothing, Check::skipped(NONE_HERE)),
         Err(error) => {
-            let mut check = Check::failed(error.fault(&server.url), begun);
-            if server.owner.is_assumed() {
-                check.state = State::Unknown;
-                check.what = format!("{}; the registry may have none there", check.what);
-            }
-            (Reach::Nothing, check)
+            let failed = Check::failed(error.fault(&server.url), begun);
+            (Reach::Nothing, judged(failed, server.owner))
         }
     };
     TurnFound {
@@ -79,5 +75,27 @@ async fn one(subject: &Subject, server: &TurnServer, limit: Duration) -> TurnFou
         reach,
         check,
         owner: server.owner,
+    }
+}
+
+/// A failure says little of a server that may not be there at all; one whose TLS key is not
+/// known is there.
+fn judged(failed: Check<SocketAddr>, owner: Owner) -> Check<SocketAddr> {
+    let is_there = failed
+        .error
+        .as_ref()
+        .is_some_and(|fault| fault.code == Code::UntrustedTls);
+    match owner {
+        Owner::User | Owner::Registry => failed,
+        Owner::Nobody | Owner::NobodyHere if is_there => Check {
+            state: State::Unknown,
+            ..failed
+        },
+        Owner::Nobody => Check {
+            state: State::Unknown,
+            what: format!("{}; the registry may have none there", failed.what),
+            ..failed
+        },
+        Owner::NobodyHere => Check::skipped(NONE_HERE),
     }
 }
