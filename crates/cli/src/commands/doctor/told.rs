@@ -161,7 +161,7 @@ fn told(source: Source, agent: Name, servers: &[IceServer], begun: Instant) -> C
         (_, 0) => (State::Failed, format!("the registry tells {agent} of none")),
         (Source::Node, urls) => (
             State::Passed,
-            format!("the node here, {agent}, knows {urls} URLs, and its credentials"),
+            format!("the node here, {agent}, was told {urls} URLs, and credentials"),
         ),
         (_, urls) => (
             State::Passed,
