@@ -9,34 +9,20 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Self, TypeVar
 
 from ._connection import Connection, Line, Undecodable
 from ._events import EventHandler, Hub
-from ._inbox import Inbox, Messages
+from ._inbox import Inbox
+from ._mesh import Mesh
+from ._messaging import Messaging
+from ._offering import Offering
 from ._sidecar import Launch, Sidecar, default_data_dir, find_binary
-from ._skills import Handler, OwnSkill
 from ._work import Work
 from .errors import BadRequest, NodeNotRunning, Pending, RegistryUnreachable, WaymeshError
-from .types import (
-    FAILED,
-    AgentRecord,
-    DeliveryClass,
-    Event,
-    EventKind,
-    Message,
-    NodeInfo,
-    Peer,
-    PendingJoin,
-    Pong,
-    Priority,
-    Sent,
-    Via,
-    Wait,
-)
+from .types import FAILED, Event, EventKind, Message, PendingJoin
 
 _log = logging.getLogger("waymesh")
-_H = TypeVar("_H", bound=Handler)
 _E = TypeVar("_E", bound=EventHandler)
 
 _EVENTS: dict[str, EventKind] = {
@@ -49,7 +35,7 @@ _EVENTS: dict[str, EventKind] = {
 }
 
 
-class Agent:
+class Agent(Offering, Messaging, Mesh):
     """An agent in the mesh.
 
     Use it as `async with Agent(...) as agent:`, or `await agent.run()` to serve
@@ -217,197 +203,7 @@ class Agent:
         """Messages of lossy classes that were dropped because nobody took them in time."""
         return self._inbox.dropped
 
-    # -- skills -----------------------------------------------------------
-
-    @overload
-    def skill(self, handler: _H, /) -> _H: ...
-    @overload
-    def skill(
-        self,
-        name: str | None = None,
-        *,
-        description: str | None = None,
-        schema: dict[str, Any] | None = None,
-        idempotent: bool = False,
-    ) -> Callable[[_H], _H]: ...
-    def skill(
-        self,
-        name: Any = None,
-        *,
-        description: str | None = None,
-        schema: dict[str, Any] | None = None,
-        idempotent: bool = False,
-    ) -> Any:
-        """Makes a function a skill: `@agent.skill` or `@agent.skill("name", …)`.
-
-        The schema comes from the type hints, the description from the docstring.
-        Sync functions run in a thread. Only an `idempotent` one is run again when
-        a call of it was lost.
-        """
-
-        def declare(handler: _H) -> _H:
-            if self._connection is not None:
-                raise BadRequest("the agent runs already", hint="use `await agent.offer(handler)`")
-            named = name if isinstance(name, str) else None
-            self._declare(handler, named, description, schema, idempotent)
-            return handler
-
-        return declare(name) if callable(name) else declare
-
-    async def offer(
-        self,
-        handler: Handler,
-        name: str | None = None,
-        *,
-        description: str | None = None,
-        schema: dict[str, Any] | None = None,
-        idempotent: bool = False,
-    ) -> None:
-        """Offers a skill while the agent runs."""
-        skill = self._declare(handler, name, description, schema, idempotent)
-        try:
-            await self._offer(skill)
-        except WaymeshError:
-            del self._work.skills[skill.name]
-            raise
-
-    async def withdraw(self, name: str) -> None:
-        """Gives a skill up; calls that run go on."""
-        await self._require().request({"type": "unregister_skill", "skill": name})
-        self._work.skills.pop(name, None)
-
-    # -- calls and messages -----------------------------------------------
-
-    async def call(
-        self,
-        peer: str,
-        skill: str,
-        args: Any = None,
-        *,
-        timeout: float = 30.0,
-        idempotent: bool = False,
-        priority: Priority = "normal",
-        content_type: str | None = None,
-    ) -> Any:
-        """Calls a skill of a peer and gives its result: a JSON value, or bytes.
-
-        `args` is a JSON object, or bytes for a skill that takes bytes. The call
-        waits within `timeout` seconds for a peer that is not there yet. Cancelling
-        the task withdraws the call.
-        """
-        line: Line = {
-            "type": "call",
-            "target_peer": peer,
-            "skill": skill,
-            "timeout_ms": _millis(timeout),
-        }
-        if idempotent:
-            line["idempotent"] = True
-        if priority != "normal":
-            line["priority"] = priority
-        payload = {} if args is None else args
-        answer = await self._require().request(line, "args", payload, content_type)
-        result = answer["result"]
-        if isinstance(result, Undecodable):
-            raise BadRequest(f"the result cannot be read: {result.reason}")
-        return result
-
-    async def send(
-        self,
-        peer: str,
-        message: Any,
-        *,
-        wait: Wait = "queued",
-        ttl: float = 300.0,
-        delivery_class: DeliveryClass = "control",
-        priority: Priority = "normal",
-        content_type: str | None = None,
-    ) -> Sent:
-        """Sends a message: any JSON value, or bytes.
-
-        With `wait="queued"` it returns when the node holds the message, with
-        `"stored"` when it is durable in the receiver's mailbox or delivered, with
-        `"delivered"` when the receiver has acknowledged it; it raises when that
-        fails. A message lives `ttl` seconds, at most 7 days; it may be sent to an
-        agent that is not there. What becomes of it later are events `state`.
-        """
-        line = self._sending("send", wait, ttl, delivery_class, priority)
-        line["target_peer"] = peer
-        answer = await self._require().request(line, "message", message, content_type)
-        sent = Sent.from_json(answer)
-        if sent.state in FAILED:
-            raise WaymeshError.from_json(
-                sent.error or {"code": sent.state, "message": f"the message to {peer} is {sent.state}"}
-            )
-        return sent
-
-    async def broadcast(
-        self,
-        message: Any,
-        *,
-        wait: Wait = "queued",
-        ttl: float = 300.0,
-        delivery_class: DeliveryClass = "control",
-        priority: Priority = "normal",
-        content_type: str | None = None,
-    ) -> list[Sent]:
-        """Sends a message to every peer that is reached now; says what became of each.
-
-        Those are the peers that are linked, being linked, or written to by mailbox.
-        """
-        line = self._sending("broadcast", wait, ttl, delivery_class, priority)
-        answer = await self._require().request(line, "message", message, content_type)
-        return [Sent.from_json(outcome) for outcome in answer["result"]["peers"]]
-
-    def messages(self) -> AsyncIterator[Message]:
-        """The messages for this agent: `async for message in agent.messages()`.
-
-        A message counts as taken, and its sender learns `delivered`, when the loop
-        asks for the next one, or at once with `await message.ack()`. A loop that is
-        left before gets the message again, marked `redelivered`. One loop at a time;
-        only one client of a node can own its messages.
-        """
-        connection = self._require()
-        if self._attached is None or (self._attached.done() and self._attached.exception()):
-            self._attached = asyncio.ensure_future(_attach(connection))
-        return Messages(self._inbox, self._attached)
-
-    # -- the mesh ---------------------------------------------------------
-
-    async def connect(self, peer: str, *, timeout: float = 30.0) -> None:
-        """Makes a link to a peer now, instead of on first use."""
-        line = {"type": "connect", "target_peer_id": peer, "timeout_ms": _millis(timeout)}
-        await self._require().request(line)
-
-    async def peers(self, *, attempts: bool = False) -> list[Peer]:
-        """The peers and how each is reached; with `attempts`, also what was tried and why it ended so."""
-        line: Line = {"type": "list_peers"} | ({"attempts": True} if attempts else {})
-        answer = await self._require().request(line)
-        return [Peer.from_json(peer) for peer in answer["peers"]]
-
-    async def find(self, *, name: str | None = None, skill: str | None = None) -> list[AgentRecord]:
-        """The agents that the registry knows, by name and skill."""
-        wanted = {"name": name, "skill": skill}
-        line: Line = {"type": "find_agents"} | {k: v for k, v in wanted.items() if v is not None}
-        answer = await self._require().request(line)
-        return [AgentRecord.from_json(agent) for agent in answer["result"]["agents"]]
-
-    async def ping(self, peer: str, *, via: Via = "in_use", timeout: float = 30.0) -> Pong:
-        """Measures a round trip to the node of a peer.
-
-        `in_use` makes a link where there is none; `link` is the one that is up, `mailbox` the
-        way through the registry. A way that does not exist now raises `path_unavailable`.
-        """
-        line: Line = {"type": "ping", "target_peer": peer, "timeout_ms": _millis(timeout)}
-        if via != "in_use":
-            line["via"] = via
-        answer = await self._require().request(line)
-        return Pong(answer["result"]["path"], answer["result"]["rtt_ms"])
-
-    async def info(self) -> NodeInfo:
-        """Who the node is, and how it stands in its mesh now."""
-        answer = await self._require().request({"type": "info"})
-        return NodeInfo.from_json(answer["result"])
+    # -- events -----------------------------------------------------------
 
     def events(self, *kinds: EventKind) -> AsyncIterator[Event]:
         """What happens from now on: `async for event in agent.events("state")`.
@@ -434,11 +230,6 @@ class Agent:
         return register
 
     # -- inside -----------------------------------------------------------
-
-    def _require(self) -> Connection:
-        if self._connection is None:
-            raise NodeNotRunning("the agent does not run", hint="use `async with Agent(...)`")
-        return self._connection
 
     async def _start_sidecar(self) -> str:
         binary = find_binary(self._binary)
@@ -479,39 +270,6 @@ class Agent:
             f"the registry {self._launch.registry or ''} did not answer within {self._start_timeout} s",
             hint="start it, or start the agent with wait_registered=False",
         )
-
-    def _sending(
-        self, verb: str, wait: Wait, ttl: float, delivery_class: DeliveryClass, priority: Priority
-    ) -> Line:
-        line: Line = {
-            "type": verb,
-            "wait": wait,
-            "ttl_ms": _millis(ttl),
-            "class": delivery_class,
-            "priority": priority,
-        }
-        if self._events.wants("state"):
-            line["states"] = True
-        return line
-
-    def _declare(
-        self,
-        handler: Handler,
-        name: str | None,
-        description: str | None,
-        schema: dict[str, Any] | None,
-        idempotent: bool,
-    ) -> OwnSkill:
-        skill = OwnSkill(
-            handler, name=name, description=description, schema=schema, idempotent=idempotent
-        )
-        if skill.name in self._work.skills:
-            raise BadRequest(f"the agent has a skill `{skill.name}` already")
-        self._work.skills[skill.name] = skill
-        return skill
-
-    async def _offer(self, skill: OwnSkill) -> None:
-        await self._require().request({"type": "register_skill", "skill": skill.spec})
 
     def _on_event(self, line: Line) -> None:
         kind = line["type"]
@@ -574,15 +332,7 @@ class Agent:
         return await self._sidecar.reason()
 
 
-async def _attach(connection: Connection) -> None:
-    await connection.request({"type": "attach"})
-
-
 def _rules(name: str, rules: Iterable[str]) -> tuple[str, ...]:
     if isinstance(rules, str):
         raise BadRequest(f"{name} is a list of rules", hint=f'for example {name}=["{rules}"]')
     return tuple(rules)
-
-
-def _millis(seconds: float) -> int:
-    return max(1, round(seconds * 1_000))
