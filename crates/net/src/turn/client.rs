@@ -164,6 +164,16 @@ impl Client {
         }
     }
 
+    /// Since when the server has not answered whether the allocation is still there; `None`
+    /// while nothing is asked, and without an allocation.
+    pub fn silent_since(&self) -> Option<Instant> {
+        let State::Allocated(allocation) = &self.state else {
+            return None;
+        };
+        let asked = self.transactions.since(&Asked::Refresh)?;
+        asked.checked_sub(ANSWER_WITHIN * allocation.unanswered)
+    }
+
     /// Whether the client is of no more use: failed, lost, or closed.
     pub const fn is_over(&self) -> bool {
         matches!(self.state, State::Over)

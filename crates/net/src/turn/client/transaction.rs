@@ -162,6 +162,12 @@ impl Transactions {
         self.open.iter().any(|t| is(&t.asked))
     }
 
+    /// When one that asks for this was sent first.
+    pub(super) fn since(&self, asked: &Asked) -> Option<Instant> {
+        let asks = self.open.iter().filter(|t| t.asked == *asked);
+        asks.map(|t| t.since).min()
+    }
+
     pub(super) fn find(&self, id: TransactionId) -> Option<&Transaction> {
         self.open.iter().find(|t| t.id == id)
     }

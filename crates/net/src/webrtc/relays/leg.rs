@@ -154,6 +154,13 @@ impl Leg {
         self.client.as_ref().and_then(|client| client.relayed())
     }
 
+    /// Since when the server has not answered whether the allocation is there.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.client
+            .as_ref()
+            .and_then(|client| client.silent_since())
+    }
+
     /// This host's end, or any address where it is not known.
     pub(super) fn base(&self) -> SocketAddr {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));

@@ -2,6 +2,7 @@
 //! comes of it.
 
 mod fates;
+mod rivals;
 mod way;
 
 use std::net::SocketAddr;
@@ -52,8 +53,10 @@ pub(super) struct Server {
     credentials: Option<Credentials>,
     /// Those that the leg by datagrams which was lost last signed with.
     earlier: Option<Credentials>,
-    /// Those that race, or the one that won.
+    /// Those that race, or the one that won; behind that its rivals, when it fell silent.
     legs: Vec<Leg>,
+    /// When rivals were asked last.
+    rivals_since: Option<Instant>,
     stage: Stage,
     failures: u32,
     /// What the legs that are gone have counted.
@@ -87,6 +90,7 @@ impl Server {
             credentials: credentials(server),
             earlier: None,
             legs: Vec::new(),
+            rivals_since: None,
             stage: Stage::Idle,
             failures: 0,
             past: Tally::default(),
@@ -277,7 +281,8 @@ impl Server {
         let own = match self.stage {
             Stage::Ahead { beside_at } => Some(beside_at),
             Stage::Failed { again_at, .. } => (upkeep == Upkeep::Kept).then_some(again_at),
-            Stage::Idle | Stage::Racing | Stage::Allocated { .. } => None,
+            Stage::Allocated { .. } => self.rivals_at(),
+            Stage::Idle | Stage::Racing => None,
         };
         let legs = self.legs.iter().filter_map(Leg::poll_timeout);
         legs.chain(own).min()
@@ -289,6 +294,9 @@ impl Server {
         }
         if matches!(self.stage, Stage::Ahead { beside_at } if beside_at <= now) {
             self.ask_beside(now, roads);
+        }
+        if self.rivals_at().is_some_and(|at| at <= now) {
+            self.ask_rivals(now, roads);
         }
     }
 

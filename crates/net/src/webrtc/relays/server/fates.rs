@@ -35,6 +35,7 @@ impl Server {
                 Fate::Ends => self.retire(at..=at),
             }
         }
+        self.end_rivals(now, to_socket);
         self.judge(now);
     }
 
@@ -64,6 +65,7 @@ impl Server {
                     tracing::debug!(%ip, %error, "a relay does not relay to a peer");
                 }
                 ClientEvent::Allocated { relayed, .. } => {
+                    self.give_way(now, tell);
                     self.win(now, at, relayed, to_socket);
                     if let Some(candidate) = self.candidate() {
                         tell(RelayEvent::Found(candidate));
@@ -128,8 +130,15 @@ impl Server {
         if self.legs[at].server().is_some() {
             self.earlier = self.legs[at].signs_with();
         }
-        if let Stage::Allocated { relayed, since } = self.stage {
+        // What becomes of a rival changes nothing.
+        if at == 0
+            && let Stage::Allocated { relayed, since } = self.stage
+        {
             tell(RelayEvent::Lost(relayed));
+            if self.legs.len() > 1 {
+                self.stage = Stage::Racing;
+                return Fate::Ends;
+            }
             self.fail(now);
             if now >= since + GOOD_AFTER {
                 self.failures = 0;
