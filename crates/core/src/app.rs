@@ -312,6 +312,9 @@ pub enum RegistryCommand {
     },
     /// Report every agent and every change from now on.
     WatchAll,
+    /// Learn everybody's papers ahead of need, while the mesh is small. The program
+    /// keeps them, and tells those of a name when that is looked up.
+    Introduce,
     /// Ask for agents.
     Find {
         /// Comes back with the answer.
@@ -438,6 +441,12 @@ pub enum RegistryEvent {
     Record {
         /// What the registry says; name and identity are the member's.
         record: AgentRecord,
+        /// What is proved.
+        member: Member,
+    },
+    /// The papers of a name that is being looked up were at hand. The program can
+    /// seal to it; what the registry says of it is still to come.
+    Introduced {
         /// What is proved.
         member: Member,
     },

@@ -24,6 +24,7 @@ mod answers;
 mod connections;
 mod disk;
 mod effect;
+mod introductions;
 mod joins;
 mod limits;
 mod listings;
@@ -285,6 +286,7 @@ impl Registry {
 
     /// Tells whoever watches a name what its record is now.
     fn announce(&mut self, name: &Name) {
+        self.introduce(name);
         let to = self.watchers.of(name);
         if to.is_empty() {
             return;

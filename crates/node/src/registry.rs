@@ -15,6 +15,7 @@
 
 mod dialog;
 mod finds;
+mod introductions;
 mod join;
 mod link;
 mod login;

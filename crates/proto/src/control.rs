@@ -41,6 +41,15 @@ pub const CONTROL_MAX_BYTES: usize = 512 * 1024;
 /// Chosen; one agent more than fits exactly may pass it.
 pub const AGENTS_PART_BYTES: usize = 64 * 1024;
 
+/// Agents of the largest mesh in which members are introduced to each other
+/// ahead of need. Chosen: when all of 128 come at once, each hears of 128 at
+/// 1.3 KB, which is 21 MB together; that grows with the square of their number.
+pub const INTRODUCED_MAX_AGENTS: usize = 128;
+
+/// Bytes of JSON of all introductions to one node. Chosen: twice what as many
+/// agents with papers of the usual size take.
+pub const INTRODUCED_MAX_BYTES: usize = 256 * 1024;
+
 /// How often the registry pings a silent or talking connection, milliseconds. Chosen.
 pub const PING_INTERVAL_MS: u64 = 5_000;
 

@@ -269,6 +269,10 @@ impl Driver {
                     self.send(&[from], &otherwise);
                 }
             }
+            Effect::Introduce { mut to, message } => {
+                to.retain(|conn| self.peers.has_ample_room(*conn));
+                self.send(&to, &message);
+            }
             Effect::Push { conn, note, item } => {
                 self.metrics.items_pushed.add();
                 self.with_peer(conn, |outbox| outbox.push(note, item));

@@ -44,6 +44,7 @@ impl Mesh {
             RegistryEvent::Distrusted { name, id, fault } => {
                 self.handle_distrusted(now, &name, id, fault);
             }
+            RegistryEvent::Introduced { member } => self.handle_introduced(now, &member),
             RegistryEvent::Unknown { name } => self.handle_unknown(now, &name),
             RegistryEvent::Found { id, outcome } => {
                 if let Some(client) = self.finds.remove(&id) {
@@ -72,6 +73,7 @@ impl Mesh {
         if self.config.topology == Topology::FullMesh || self.by_name.len() > RESOLVED_MAX {
             self.registry_commands.push_back(RegistryCommand::WatchAll);
         } else {
+            self.registry_commands.push_back(RegistryCommand::Introduce);
             for name in self.by_name.keys() {
                 let name = name.clone();
                 self.registry_commands
@@ -155,6 +157,29 @@ impl Mesh {
             } else if was == Presence::Online {
                 self.handle_gone(now, key);
             }
+        }
+        self.settle(now, key);
+    }
+
+    /// The papers of a name that was looked up are at hand: a letter needs no more.
+    /// All else, and whether they are the newest, comes with the record.
+    fn handle_introduced(&mut self, now: Instant, member: &Member) {
+        let Some(key) = self.by_name.get(&member.name).copied() else {
+            return;
+        };
+        let is_stranger = self.peers.get(&key).is_some_and(|peer| {
+            // What went with these papers and came back needs newer ones.
+            peer.presence == Presence::Unasked
+                && !peer.mail.in_use
+                && peer.distrust.is_none()
+                && peer.id.is_none_or(|id| id == member.id)
+        });
+        let is_elsewhere = self.by_id.get(&member.id).is_some_and(|of| *of != key);
+        if !is_stranger || is_elsewhere || self.known_member(now, member) != Some(key) {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.mail.can_seal = true;
         }
         self.settle(now, key);
     }

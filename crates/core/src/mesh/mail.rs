@@ -189,7 +189,8 @@ impl Mesh {
             .filter(|_| peer.presence == Presence::Online);
         if keep == Keep::Forward {
             peer.streams.withdraw(stream, seq);
-            if life.is_none() {
+            // Of one that nobody has asked about yet, the registry knows.
+            if life.is_none() && peer.presence != Presence::Unasked {
                 self.counters.lossy_dropped_out += 1;
                 return;
             }

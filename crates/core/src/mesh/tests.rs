@@ -8,6 +8,7 @@
 
 mod bounds;
 mod doubts;
+mod introductions;
 mod mail;
 mod members;
 mod paths;
@@ -46,6 +47,8 @@ struct Lab {
     mailbox: mail::Mailbox,
     /// Whether offers reach anybody.
     links_work: bool,
+    /// Names that are looked up are answered with papers alone: records take their time.
+    is_introduced: bool,
     /// What the ends of new links are.
     kind: CandidateKind,
     /// Whether new links come up only with [`Lab::come_up`].
@@ -93,6 +96,11 @@ fn told(record: AgentRecord) -> RegistryEvent {
     RegistryEvent::Record { record, member }
 }
 
+fn introduced(record: &AgentRecord) -> RegistryEvent {
+    let member = member(record);
+    RegistryEvent::Introduced { member }
+}
+
 fn host(record: AgentRecord, seed: u64) -> Host {
     let config = MeshConfig {
         agent_id: record.agent_id,
@@ -127,6 +135,7 @@ impl Lab {
             next_id: 0,
             mailbox: mail::Mailbox::default(),
             links_work: true,
+            is_introduced: false,
             kind: CandidateKind::Host,
             is_slow: false,
             slow: Vec::new(),
@@ -199,6 +208,7 @@ impl Lab {
             RegistryCommand::Resolve { name } => {
                 let found = self.hosts.iter().find(|host| host.record.name == name);
                 let event = match found {
+                    Some(host) if self.is_introduced => introduced(&host.record),
                     Some(host) => told(host.record.clone()),
                     None => RegistryEvent::Unknown { name },
                 };
@@ -247,6 +257,7 @@ impl Lab {
             RegistryCommand::Withdraw { item } => self.withdraw(item),
             RegistryCommand::Skills(_)
             | RegistryCommand::WatchAll
+            | RegistryCommand::Introduce
             | RegistryCommand::Find { .. } => {}
         }
     }

@@ -6,7 +6,10 @@ use std::ops::Bound;
 use std::time::Instant;
 
 use waymesh_proto::api::{AgentRecord, SkillSpec};
-use waymesh_proto::control::{InstanceId, MemberRecord, PeerRules, RULES_MAX, check_skills};
+use waymesh_proto::control::{
+    INTRODUCED_MAX_AGENTS, INTRODUCED_MAX_BYTES, InstanceId, MemberRecord, PeerRules, RULES_MAX,
+    check_skills,
+};
 use waymesh_proto::membership::{Certificate, SealingStatement};
 use waymesh_proto::{AgentId, Code, Fault, Incarnation, InviteId, Name, Role};
 
@@ -27,6 +30,8 @@ struct Agent {
     said_bytes: usize,
     /// Whether the binding of the name has reached the disk.
     durable: bool,
+    /// Its papers are new since it was last introduced.
+    has_news: bool,
 }
 
 impl Agent {
@@ -36,11 +41,12 @@ impl Agent {
             stored,
             said_bytes,
             durable,
+            has_news: true,
         }
     }
 
-    /// What its record takes, bytes of JSON at most.
-    fn record_bytes(&self) -> usize {
+    /// What its papers take, bytes of JSON at most, and who it is.
+    fn papers_bytes(&self) -> usize {
         let StoredAgent {
             roles,
             certificate,
@@ -48,8 +54,12 @@ impl Agent {
             ..
         } = &self.stored;
         let roles: usize = roles.iter().map(|role| role.as_str().len() + 3).sum();
-        let proofs = certificate.as_str().len() + sealing.as_str().len();
-        self.said_bytes + roles + proofs + RECORD_BYTES
+        roles + certificate.as_str().len() + sealing.as_str().len() + RECORD_BYTES
+    }
+
+    /// What its record takes, bytes of JSON at most.
+    fn record_bytes(&self) -> usize {
+        self.said_bytes + self.papers_bytes()
     }
 }
 
@@ -101,6 +111,12 @@ pub(super) struct Agents {
 #[derive(Debug)]
 pub(super) struct NoRoom;
 
+/// A record as agents are introduced: what they can do is asked for by who needs it.
+pub(super) fn without_skills(mut record: MemberRecord) -> MemberRecord {
+    record.agent.skills = Vec::new();
+    record
+}
+
 /// Bytes of JSON that rules take, about.
 pub(super) fn size_of(rules: &PeerRules) -> usize {
     let names = rules
@@ -138,6 +154,9 @@ impl Agents {
                 life.keys.clone_from(&agent.keys);
             }
             agents.insert(agent, true);
+        }
+        for agent in agents.by_name.values_mut() {
+            agent.has_news = false;
         }
         agents
     }
@@ -294,6 +313,8 @@ impl Agents {
             return false;
         };
         let is_new = agent.stored.differs_from(login);
+        agent.has_news |=
+            agent.stored.certificate != login.certificate || agent.stored.sealing != login.sealing;
         let mut stored = StoredAgent::new(login);
         if agent.stored.incarnation == login.incarnation {
             stored.skills = std::mem::take(&mut agent.stored.skills);
@@ -358,15 +379,31 @@ impl Agents {
         let agent = self.by_name.get_mut(name);
         agent.is_some_and(|agent| {
             let old = std::mem::replace(&mut agent.stored.sealing, sealing);
-            old != agent.stored.sealing
+            let is_new = old != agent.stored.sealing;
+            agent.has_news |= is_new;
+            is_new
         })
     }
 
     /// Replaces the certificate of an agent.
     pub(super) fn set_certificate(&mut self, name: &Name, certificate: Certificate) {
         if let Some(agent) = self.by_name.get_mut(name) {
+            agent.has_news |= agent.stored.certificate != certificate;
             agent.stored.certificate = certificate;
         }
+    }
+
+    /// Whether there are so few agents that each may be introduced to all others.
+    pub(super) fn are_few(&self) -> bool {
+        let papers = self.by_name.values().map(Agent::papers_bytes);
+        self.by_name.len() <= INTRODUCED_MAX_AGENTS && papers.sum::<usize>() <= INTRODUCED_MAX_BYTES
+    }
+
+    /// An agent as it is introduced, if its papers are new since the last time.
+    pub(super) fn take_news(&mut self, name: &Name) -> Option<MemberRecord> {
+        let agent = self.by_name.get_mut(name).filter(|agent| agent.durable)?;
+        std::mem::take(&mut agent.has_news).then_some(())?;
+        self.record(name).map(without_skills)
     }
 
     /// Forgets an agent that is no member any more; gives the names that are free now.

@@ -37,6 +37,14 @@ pub enum Effect {
         /// That the signal is undeliverable.
         otherwise: ServerMessage,
     },
+    /// Send a message on each of these connections of which no more than half of
+    /// the queue is full; the others do without.
+    Introduce {
+        /// The connections.
+        to: Vec<ConnId>,
+        /// Who is introduced.
+        message: ServerMessage,
+    },
     /// Push an item. It fits: what is unanswered on a connection is at most
     /// [`super::PUSH_WINDOW_ITEMS`] and [`super::PUSH_WINDOW_BYTES`].
     Push {

@@ -16,6 +16,7 @@ use waymesh_proto::api::AgentRecord;
 use waymesh_proto::control::{AGENTS_PART_BYTES, MemberRecord, ServerMessage};
 use waymesh_proto::{Code, Fault, MessageId, Name, SkillName};
 
+use super::agents::without_skills;
 use super::{ConnId, Effect, LISTINGS_MAX, Registry};
 
 /// Which agents are looked for: all that fit everything that is given.
@@ -52,6 +53,7 @@ pub(super) enum Listing {
 pub(super) enum Question {
     Resolve(Name),
     WatchAll,
+    Introduce,
     Find(MessageId),
 }
 
@@ -62,6 +64,9 @@ impl Question {
                 ServerMessage::Unknown { name: name.clone() }
             }
             Self::Resolve(_) | Self::WatchAll => ServerMessage::Records { agents },
+            Self::Introduce => ServerMessage::Introduced {
+                agents: agents.into_iter().map(without_skills).collect(),
+            },
             Self::Find(id) => ServerMessage::Found {
                 id: *id,
                 agents: agents.into_iter().map(|member| member.agent).collect(),
@@ -108,7 +113,9 @@ impl Registry {
             Listing::Agents { answers, mut query } => {
                 let (agents, next) = self.agents.page(&query, usize::MAX, AGENTS_PART_BYTES);
                 let part = answers.answer(agents, next.is_some());
-                query.after = next;
+                // Who has become one of many meanwhile is not told of all of them.
+                let goes_on = !matches!(answers, Question::Introduce) || self.agents.are_few();
+                query.after = next.filter(|_| goes_on);
                 let more = query.after.is_some();
                 (part, more.then_some(Listing::Agents { answers, query }))
             }

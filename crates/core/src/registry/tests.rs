@@ -5,6 +5,7 @@ mod bench;
 mod connections;
 mod conservation;
 mod directory;
+mod introductions;
 mod joins;
 mod mailbox;
 mod membership;

@@ -10,6 +10,8 @@ use super::{ConnId, WATCHED_NAMES_MAX};
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     all: BTreeSet<ConnId>,
+    /// Those that want to know everybody ahead of need.
+    introduced: BTreeSet<ConnId>,
     by_name: BTreeMap<Name, BTreeSet<ConnId>>,
     by_conn: BTreeMap<ConnId, BTreeSet<Name>>,
 }
@@ -21,6 +23,21 @@ pub(super) struct TooManyNames;
 impl Watchers {
     pub(super) fn watch_all(&mut self, conn: ConnId) {
         self.all.insert(conn);
+    }
+
+    /// The connection hears of everybody's papers as long as there are few.
+    pub(super) fn introduce(&mut self, conn: ConnId) {
+        self.introduced.insert(conn);
+    }
+
+    /// Whom everybody is introduced to.
+    pub(super) const fn introduced(&self) -> &BTreeSet<ConnId> {
+        &self.introduced
+    }
+
+    /// There are too many to introduce everybody to everybody.
+    pub(super) fn end_introductions(&mut self) {
+        self.introduced.clear();
     }
 
     pub(super) fn watch(&mut self, conn: ConnId, name: &Name) -> Result<(), TooManyNames> {
@@ -35,6 +52,7 @@ impl Watchers {
 
     pub(super) fn forget(&mut self, conn: ConnId) {
         self.all.remove(&conn);
+        self.introduced.remove(&conn);
         for name in self.by_conn.remove(&conn).unwrap_or_default() {
             if let Some(conns) = self.by_name.get_mut(&name) {
                 conns.remove(&conn);

@@ -137,6 +137,13 @@ impl World {
                     .collect();
                 Ok(Down::Message(ServerMessage::Records { agents }))
             }
+            Down::Message(ServerMessage::Introduced { agents }) => {
+                let agents = agents
+                    .into_iter()
+                    .map(|record| self.distort_record(record, &malice))
+                    .collect();
+                Ok(Down::Message(ServerMessage::Introduced { agents }))
+            }
             Down::Message(ServerMessage::Signal { signal }) if self.rolls(malice.returns) => {
                 let message = match signal.decode_body() {
                     Ok(body) => ServerMessage::Undeliverable {

@@ -190,8 +190,12 @@ impl World {
     pub(super) fn tell_registry(&mut self, life: Life, command: RegistryCommand) -> Checked {
         let message = match command {
             RegistryCommand::Skills(skills) => ClientMessage::Skills { skills },
-            RegistryCommand::Resolve { name } => ClientMessage::Resolve { name },
+            RegistryCommand::Resolve { name } => {
+                self.tell_introduced(life, &name);
+                ClientMessage::Resolve { name }
+            }
             RegistryCommand::WatchAll => ClientMessage::WatchAll,
+            RegistryCommand::Introduce => ClientMessage::Introduce,
             RegistryCommand::Find { id, name, skill } => ClientMessage::Find { id, name, skill },
             RegistryCommand::Post(post) => return self.post(life, post),
             RegistryCommand::Settle {
@@ -411,6 +415,14 @@ impl World {
                         self.send_down(from.0, Down::Message(forwarded));
                     } else {
                         self.send_down(from.0, Down::Message(otherwise));
+                    }
+                }
+                Effect::Introduce { to, message } => {
+                    // Who is behind with reading does without.
+                    for conn in to {
+                        if self.dice.one_of_thousand(900) {
+                            self.send_down(conn.0, Down::Message(message.clone()));
+                        }
                     }
                 }
                 Effect::Load { conn, seq } => self.write_to_disk(Job::Load(conn, seq)),

@@ -240,6 +240,8 @@ counts! {
     lives,
     /// Gaps that readers were told of.
     gaps,
+    /// Papers that nodes had at hand when they looked a name up.
+    introduced,
     /// Items that nodes posted.
     posted,
     /// Posts that were answered with `stored`.

@@ -1,6 +1,7 @@
 //! A node's side of its connection to the registry: it connects, notices
 //! silence, and hands what arrives to core.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -9,6 +10,7 @@ use waymesh_core::app::RegistryEvent;
 use waymesh_core::backoff::{Backoff, REGISTRY_PAUSE_MAX};
 use waymesh_proto::control::{ClientMessage, MemberRecord, SILENCE_MAX_MS, ServerMessage};
 use waymesh_proto::error::{Code, Fault};
+use waymesh_proto::ids::Name;
 use waymesh_proto::limits::CLOCK_LEEWAY_MS;
 use waymesh_proto::membership::Revocation;
 use waymesh_proto::signaling::{Signal, SignedSignal};
@@ -31,6 +33,8 @@ pub(super) struct Session {
     backoff: Backoff,
     rng: SmallRng,
     pub(super) mailroom: Mailroom,
+    /// Who was introduced on this connection.
+    introductions: BTreeMap<Name, MemberRecord>,
     /// The registry has said that this node is a member no more.
     pub(super) is_over: bool,
 }
@@ -44,6 +48,7 @@ impl Session {
             backoff: Backoff::new(REGISTRY_PAUSE_MAX),
             rng: SmallRng::seed_from_u64(1),
             mailroom: Mailroom::default(),
+            introductions: BTreeMap::new(),
             is_over: false,
         }
     }
@@ -92,6 +97,7 @@ impl World {
         let host = &mut self.hosts[life.host];
         host.session.conn = None;
         host.session.mailroom = Mailroom::default();
+        host.session.introductions.clear();
         if std::mem::take(&mut host.session.connected)
             && let Some(mesh) = &mut host.mesh
         {
@@ -122,6 +128,7 @@ impl World {
         {
             self.send_up(conn, Up::Closed);
         }
+        self.hosts[at].session.introductions.clear();
     }
 
     /// Something of the registry arrives at a node.
@@ -163,6 +170,12 @@ impl World {
                 for record in agents {
                     self.hear_record(life, record);
                 }
+            }
+            ServerMessage::Introduced { agents } => {
+                let named = agents
+                    .into_iter()
+                    .map(|record| (record.agent.name.clone(), record));
+                self.hosts[life.host].session.introductions.extend(named);
             }
             ServerMessage::Unknown { name } => {
                 self.tell_node(life, RegistryEvent::Unknown { name })
@@ -278,6 +291,30 @@ impl World {
             }
             Err(code) => self.distrust(life, of, code),
         }
+    }
+
+    /// What the program does when core looks a name up of which it has papers at hand.
+    pub(super) fn tell_introduced(&mut self, life: Life, name: &Name) {
+        let (now, at) = (self.now, life.host);
+        let clock_ms = self.papers.clock_ms(now, at);
+        let Some(record) = self.hosts[at].session.introductions.get(name) else {
+            return;
+        };
+        let of = host_of(record.agent.agent_id);
+        let claims = self.papers.verify(&record.certificate, clock_ms);
+        let key = papers::stated_key(&record.sealing, of);
+        let (Ok(claims), Some(key)) = (claims, key) else {
+            return;
+        };
+        let host = &mut self.hosts[at];
+        if claims.host != of || of == at || host.known_revoked.contains(&of) {
+            return;
+        }
+        // Of two keys the program keeps the newer one, which came with a record or a letter.
+        host.known_keys.entry(of).or_insert(key);
+        self.counts.introduced += 1;
+        let member = self.papers.member(now, &claims, clock_ms);
+        self.tell_node(life, RegistryEvent::Introduced { member });
     }
 
     fn distrust(&mut self, life: Life, of: usize, code: Code) {

@@ -22,10 +22,11 @@ use waymesh_proto::control::{ClientMessage, SILENCE_MAX_MS, check_skills};
 use waymesh_proto::ids::Incarnation;
 use waymesh_proto::mailbox::Assembly;
 use waymesh_proto::membership::SealingStatement;
-use waymesh_proto::{Code, Fault};
+use waymesh_proto::{Code, Fault, Name};
 
 use super::News;
 use super::finds::{FIND_TIMEOUT, Finds};
+use super::introductions::Introductions;
 use super::link::unreachable_answer;
 use super::mail::{Posts, Sealer};
 use super::nudges::Nudges;
@@ -38,7 +39,7 @@ use super::writer::{Lanes, lanes};
 use crate::client::unix_ms;
 use crate::home::Home;
 use crate::marks::MarkBook;
-use crate::members::Members;
+use crate::members::{Members, member};
 use crate::sealing_keys::SealingKeys;
 use complaints::Complaints;
 
@@ -80,6 +81,7 @@ pub(super) struct Session<'a> {
     resumes: bool,
     assembly: Assembly,
     finds: Finds,
+    introductions: Introductions,
     statement: SealingStatement,
     complaints: Complaints,
 }
@@ -118,6 +120,7 @@ impl<'a> Session<'a> {
             resumes: false,
             assembly: Assembly::default(),
             finds: Finds::default(),
+            introductions: Introductions::default(),
             complaints: Complaints::default(),
         }
     }
@@ -209,8 +212,9 @@ impl<'a> Session<'a> {
                     return Ok(());
                 }
             },
-            RegistryCommand::Resolve { name } => ClientMessage::Resolve { name },
+            RegistryCommand::Resolve { name } => return self.resolve(name).await,
             RegistryCommand::WatchAll => ClientMessage::WatchAll,
+            RegistryCommand::Introduce => ClientMessage::Introduce,
             RegistryCommand::Find { id, name, skill } => {
                 if let Err(fault) = self.finds.ask(Instant::now(), id) {
                     let outcome = Err(fault);
@@ -270,6 +274,22 @@ impl<'a> Session<'a> {
         };
         self.say(&message);
         Ok(())
+    }
+
+    /// Asks for a name, and tells at once what is known of it ahead of the answer.
+    async fn resolve(&mut self, name: Name) -> Outcome {
+        let now_ms = unix_ms();
+        let record = self.introductions.of(&name);
+        // What is wrong with it comes out again when the answer is here.
+        let met = record.and_then(|record| self.desk.members.meet(record, now_ms).ok());
+        self.say(&ClientMessage::Resolve { name });
+        match met {
+            Some(verified) => {
+                let member = member(&verified, std::time::Instant::now(), now_ms);
+                self.tell(RegistryEvent::Introduced { member }).await
+            }
+            None => Ok(()),
+        }
     }
 
     fn sign(&mut self, outgoing: Outgoing) -> Option<ClientMessage> {

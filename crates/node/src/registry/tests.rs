@@ -114,6 +114,41 @@ async fn a_signal_to_nobody_and_a_name_of_nobody_are_reported() {
 }
 
 #[tokio::test]
+async fn a_letter_to_a_member_that_was_introduced_leaves_before_its_record_is_here() {
+    let (_dir, registry) = fresh().await;
+    let (mut alice, mut bob) = (Seat::new("alice", &registry), Seat::new("bob", &registry));
+    let mut to_alice = alice.open();
+    connected(&mut to_alice).await;
+    tell(&mut to_alice, RegistryCommand::Introduce);
+    // Bob comes after she has asked, and is introduced for that.
+    let mut to_bob = bob.open();
+    connected(&mut to_bob).await;
+    // What is said of somebody else later shows that she has heard of him.
+    let mut carol = Seat::new("carol", &registry);
+    tell(&mut to_alice, resolve("carol"));
+    let mut to_carol = carol.open();
+    connected(&mut to_carol).await;
+    until(&mut to_alice, |news| match news {
+        News::Event(RegistryEvent::Record { .. }) => Some(()),
+        _ => None,
+    })
+    .await;
+    tell(&mut to_alice, resolve("bob"));
+    let first = until(&mut to_alice, |news| match news {
+        News::Event(RegistryEvent::Introduced { member }) => Some(Ok(member)),
+        News::Event(RegistryEvent::Record { record, .. }) => Some(Err(record)),
+        _ => None,
+    });
+    let member = first.await.expect("the introduction comes first");
+    assert_eq!((member.name.as_str(), member.id), ("bob", bob.id()));
+    let record = until(&mut to_alice, |news| match news {
+        News::Event(RegistryEvent::Record { record, .. }) => Some(record),
+        _ => None,
+    });
+    assert_eq!(record.await.agent_id, bob.id());
+}
+
+#[tokio::test]
 async fn presence_and_skills_of_a_peer_are_reported_as_they_change() {
     let (_dir, registry) = fresh().await;
     let (mut alice, mut bob) = (Seat::new("alice", &registry), Seat::new("bob", &registry));

@@ -16,6 +16,7 @@ macro_rules! cases {
 
 mod directory;
 mod forge;
+mod introductions;
 mod login;
 mod mailbox;
 mod membership;
@@ -27,6 +28,7 @@ mod signals;
 fn every_case_has_a_name_of_its_own_and_their_number_is_told() {
     let all = [
         directory::CASES,
+        introductions::CASES,
         login::CASES,
         mailbox::CASES,
         membership::CASES,

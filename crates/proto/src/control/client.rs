@@ -55,6 +55,9 @@ pub enum ClientMessage {
     },
     /// Answered by `records` of all agents, and by `records` at every change from now on.
     WatchAll,
+    /// Answered by `introduced` while the mesh is small, and by `introduced` of
+    /// whoever comes or changes its papers from now on.
+    Introduce,
     /// Answered by one or more `found` with the same id.
     Find {
         /// Comes back with the answer.
@@ -168,6 +171,7 @@ impl ClientMessage {
         "skills",
         "resolve",
         "watch_all",
+        "introduce",
         "find",
         "signal",
     ];

@@ -58,6 +58,13 @@ pub enum ServerMessage {
         /// The agents.
         agents: Vec<MemberRecord>,
     },
+    /// Agents that nobody has asked for by name, so that they can be written to
+    /// without asking first. A hint: it may be missing, and may be old.
+    Introduced {
+        /// The agents, without skills; neither their lives nor their presence are
+        /// told again when they change.
+        agents: Vec<MemberRecord>,
+    },
     /// No agent has this name, or none any more; `records` follows should one take it.
     Unknown {
         /// The name.
@@ -176,6 +183,7 @@ impl ServerMessage {
         "posted",
         "returned",
         "records",
+        "introduced",
         "unknown",
         "found",
         "signal",

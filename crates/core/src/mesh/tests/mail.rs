@@ -31,6 +31,13 @@ pub(super) struct Mailbox {
     posts: usize,
 }
 
+impl Mailbox {
+    /// Takes an item out that was not delivered.
+    pub(super) fn take_back(&mut self) -> Option<ItemId> {
+        self.items.pop().map(|item| item.post.item)
+    }
+}
+
 impl Lab {
     fn with_mailbox(names: &[&str]) -> Self {
         let mut lab = Self::new(names);

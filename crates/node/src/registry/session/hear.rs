@@ -41,6 +41,10 @@ impl Session<'_> {
                 }
                 Ok(())
             }
+            ServerMessage::Introduced { agents } => {
+                self.handle_introduced(agents);
+                Ok(())
+            }
             ServerMessage::Found { id, agents, more } => {
                 match self.finds.handle_part(id, agents, bytes, more) {
                     Some(outcome) => self.tell(RegistryEvent::Found { id, outcome }).await,
@@ -93,6 +97,14 @@ impl Session<'_> {
                 self.complaints.tell(Subject::Record, fault.code, &fault);
                 self.tell(RegistryEvent::Distrusted { name, id, fault })
                     .await
+            }
+        }
+    }
+
+    fn handle_introduced(&mut self, agents: Vec<MemberRecord>) {
+        for record in agents {
+            if self.introductions.add(record).is_err() {
+                self.desk.counters.introductions_dropped.add();
             }
         }
     }
