@@ -57,7 +57,6 @@ CLIENT = [
     {"type": "skills", "skills": [SKILL]},
     {"type": "resolve", "name": "alice"},
     {"type": "watch_all"},
-    {"type": "introduce"},
     {"type": "find", "id": UUID, "name": None, "skill": "echo"},
     {"type": "signal"},
     {"type": "from_the_future"},

@@ -312,9 +312,6 @@ pub enum RegistryCommand {
     },
     /// Report every agent and every change from now on.
     WatchAll,
-    /// Learn everybody's papers ahead of need, while the mesh is small. The program
-    /// keeps them, and tells those of a name when that is looked up.
-    Introduce,
     /// Ask for agents.
     Find {
         /// Comes back with the answer.

@@ -203,6 +203,8 @@ impl Node {
         // The name of who was revoked may be another's by now.
         let mut pinned = pins.read(Clone::clone);
         pinned.retain(|(_, id)| !members.is_revoked(*id));
+        // Whoever makes a link to everybody watches everybody.
+        let introduce = config.topology != Topology::FullMesh;
         let mesh = MeshConfig {
             agent_id,
             name: config.name,
@@ -220,6 +222,7 @@ impl Node {
             standing,
             home,
             incarnation,
+            introduce,
             rules,
             sealing,
             members: Arc::clone(&members),

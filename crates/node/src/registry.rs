@@ -76,6 +76,8 @@ pub(crate) struct LinkConfig {
     pub(crate) home: Arc<Home>,
     /// This life of the node.
     pub(crate) incarnation: Incarnation,
+    /// Whether it wants to be told of others ahead of need.
+    pub(crate) introduce: bool,
     /// The part of its policy that the registry is told.
     pub(crate) rules: PeerRules,
     /// The keys that messages to it are sealed with.

@@ -115,6 +115,7 @@ pub fn answer(
         certificate: who.certificate.clone(),
         sealing: who.sealing.clone(),
         sig: Signature::from_bytes([0; 64]),
+        introduce: false,
     };
     let statement = statement(&login, &challenge.nonce);
     login.sig = keypair.sign(LOGIN_LABEL, &statement);

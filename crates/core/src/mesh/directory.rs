@@ -73,7 +73,6 @@ impl Mesh {
         if self.config.topology == Topology::FullMesh || self.by_name.len() > RESOLVED_MAX {
             self.registry_commands.push_back(RegistryCommand::WatchAll);
         } else {
-            self.registry_commands.push_back(RegistryCommand::Introduce);
             for name in self.by_name.keys() {
                 let name = name.clone();
                 self.registry_commands

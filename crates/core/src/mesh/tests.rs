@@ -257,7 +257,6 @@ impl Lab {
             RegistryCommand::Withdraw { item } => self.withdraw(item),
             RegistryCommand::Skills(_)
             | RegistryCommand::WatchAll
-            | RegistryCommand::Introduce
             | RegistryCommand::Find { .. } => {}
         }
     }

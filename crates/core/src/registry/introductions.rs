@@ -15,7 +15,7 @@ use super::listings::{Listing, Query, Question};
 use super::{ConnId, Effect, Registry};
 
 impl Registry {
-    /// A node wants to know everybody; in a large mesh that stays without an answer.
+    /// A node that has logged in wants to know everybody; in a large mesh it is told nothing.
     pub(super) fn introduce_all(&mut self, conn: ConnId) {
         if !self.agents.are_few() {
             return;

@@ -36,6 +36,8 @@ pub struct VerifiedLogin {
     pub certificate: Certificate,
     /// The key to seal messages to the agent with.
     pub sealing: SealingStatement,
+    /// Whether its node wants to be told of others ahead of need.
+    pub introduce: bool,
 }
 
 impl Registry {
@@ -206,6 +208,9 @@ impl Registry {
         if login.expires > now {
             // Else it is shown to others when it was extended.
             self.announce(&login.name);
+        }
+        if login.introduce {
+            self.introduce_all(conn);
         }
         self.settle_join(&login.agent_id);
         if self.rolls.revocation_count() > 0 {

@@ -40,7 +40,6 @@ impl Registry {
             }
             ClientMessage::Resolve { name } => self.resolve(conn, name),
             ClientMessage::WatchAll => self.watch_all(conn),
-            ClientMessage::Introduce => self.introduce_all(conn),
             ClientMessage::Find { id, name, skill } => {
                 let (answers, after) = (Question::Find(id), None);
                 let query = Query { name, skill, after };

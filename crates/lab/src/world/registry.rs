@@ -195,7 +195,6 @@ impl World {
                 ClientMessage::Resolve { name }
             }
             RegistryCommand::WatchAll => ClientMessage::WatchAll,
-            RegistryCommand::Introduce => ClientMessage::Introduce,
             RegistryCommand::Find { id, name, skill } => ClientMessage::Find { id, name, skill },
             RegistryCommand::Post(post) => return self.post(life, post),
             RegistryCommand::Settle {
@@ -386,6 +385,7 @@ impl World {
             invite: None,
             certificate,
             sealing,
+            introduce: true,
         };
         self.office.rules.handle_login(now, conn, login);
     }

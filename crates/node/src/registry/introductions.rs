@@ -103,11 +103,15 @@ mod tests {
 
     #[test]
     fn what_was_told_of_a_name_last_counts_even_where_it_cannot_be_kept() {
+        let each = INTRODUCED_MAX_BYTES / 64;
+        let papers = each - RECORD_BYTES - "a.b.c".len();
         let mut introductions = Introductions::default();
-        assert_eq!(introductions.add(record(0, 100)), Ok(()));
-        let name = record(0, 100).agent.name;
-        assert!(introductions.add(record(0, INTRODUCED_MAX_BYTES)).is_err());
-        assert_eq!(introductions.of(&name), None);
-        assert_eq!(introductions.bytes, 0);
+        for n in 0..64 {
+            assert_eq!(introductions.add(record(n, papers)), Ok(()));
+        }
+        let longer = record(0, papers + 1);
+        assert_eq!(introductions.add(longer.clone()), Err(TooMany));
+        assert_eq!(introductions.of(&longer.agent.name), None);
+        assert_eq!(introductions.add(record(0, papers)), Ok(()));
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
 use waymesh_core::backoff::{Backoff, REGISTRY_PAUSE_MAX};
-use waymesh_net::control::{ControlSocket, Target, TlsTrust};
+use waymesh_core::registry::LOGIN_EVERY;
+use waymesh_net::control::{Target, TlsTrust};
 use waymesh_proto::control::{ClientMessage, InstanceId, PeerRules};
 use waymesh_proto::ids::Incarnation;
 use waymesh_proto::{Code, Fault, MessageId};
@@ -14,7 +15,7 @@ use waymesh_trust::certificate::CertificateError;
 
 use super::dialog::Passed;
 use super::join::{Joiner, Seen};
-use super::login::{self, Saying, Weight, Weights};
+use super::login::{self, Entered, Saying, Weight, Weights};
 use super::nudges::Nudges;
 use super::own::Own;
 use super::session::{self, Desk};
@@ -30,8 +31,9 @@ use crate::membership::{Application, Membership, RegistryTls, Standing};
 use crate::sealing_keys::SealingKeys;
 
 /// How long a session must last before its end counts as a new trouble, and
-/// the next attempt is immediate. Chosen.
-const STEADY_AFTER: Duration = Duration::from_secs(5);
+/// the next attempt is immediate: nobody logs in more often than it may in the
+/// long run.
+const STEADY_AFTER: Duration = LOGIN_EVERY;
 
 /// The task's state over all connections.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub(super) struct Link {
     standing: Standing,
     incarnation: Incarnation,
     instance: InstanceId,
+    introduce: bool,
     rules: PeerRules,
     sealing: SealingKeys,
     members: Arc<Members>,
@@ -55,6 +58,8 @@ pub(super) struct Link {
     passed: Passed,
     signals: Signals,
     backoff: Backoff,
+    /// The next attempt follows without a pause.
+    is_hurried: bool,
     /// Why the registry is away, as the log has said it.
     told_away: Option<Code>,
     counters: Arc<Counters>,
@@ -75,6 +80,7 @@ impl Link {
             standing: config.standing,
             incarnation: config.incarnation,
             instance: InstanceId::from_bytes(rand::random()),
+            introduce: config.introduce,
             rules: config.rules,
             sealing: config.sealing,
             members: config.members,
@@ -85,6 +91,7 @@ impl Link {
             passed: Passed::default(),
             signals: Signals::default(),
             backoff: Backoff::new(REGISTRY_PAUSE_MAX),
+            is_hurried: false,
             told_away: None,
             counters,
             nudges,
@@ -106,6 +113,9 @@ impl Link {
                 }
             }
             self.counters.failed_attempts.add();
+            if std::mem::take(&mut self.is_hurried) {
+                continue;
+            }
             self.backoff.handle_failure(since, &mut rand::rng());
             if let Err(ended) = self.pause(&mut commands).await {
                 break ended;
@@ -230,15 +240,15 @@ impl Link {
         if let Err(revoked) = self.members.check_own() {
             return Trouble::fatal(revoked);
         }
-        let socket = match self.log_in(&own, commands).await {
-            Ok(socket) => socket,
+        let entered = match self.log_in(&own, commands).await {
+            Ok(entered) => entered,
             Err(trouble) => return trouble,
         };
         if matches!(self.standing, Standing::Entering(_)) {
             self.settle_in(own.membership.clone());
         }
         let since = Instant::now();
-        let trouble = self.serve(&mut own, socket, commands).await;
+        let trouble = self.serve(&mut own, entered, commands).await;
         if since.elapsed() >= STEADY_AFTER {
             self.backoff.reset();
         }
@@ -250,7 +260,7 @@ impl Link {
         &mut self,
         own: &Own,
         commands: &mut mpsc::Receiver<RegistryCommand>,
-    ) -> Result<ControlSocket, Trouble> {
+    ) -> Result<Entered, Trouble> {
         if let Err(error) = self.sealing.handle_time(unix_ms(), rand::random()) {
             tracing::error!(%error, "the sealing key cannot be replaced");
         }
@@ -260,6 +270,7 @@ impl Link {
             sealing: self
                 .sealing
                 .statement(&own.keypair, own.agent_id(), own.mesh()),
+            introduce: self.introduce,
         };
         let (target, members, weights) = (&self.target, &self.members, self.weights());
         let login = login::log_in(target, &mut self.passed, own, saying, weights, members);
@@ -270,7 +281,7 @@ impl Link {
     async fn serve(
         &mut self,
         own: &mut Own,
-        socket: ControlSocket,
+        entered: Entered,
         commands: &mut mpsc::Receiver<RegistryCommand>,
     ) -> Trouble {
         self.counters.logins.add();
@@ -288,10 +299,13 @@ impl Link {
             marks: &self.marks,
             counters: &self.counters,
             nudges: &self.nudges,
+            round_trip: entered.round_trip,
             news: &self.news,
         };
         let rules = ClientMessage::Rules(self.rules.clone());
-        let trouble = session::serve(desk, socket, rules, commands).await;
+        let ending = session::serve(desk, entered.socket, rules, commands).await;
+        self.is_hurried = ending.was_in_doubt;
+        let trouble = ending.trouble;
         match self
             .news
             .send(News::Event(RegistryEvent::Disconnected))

@@ -1,6 +1,8 @@
 //! The login: this node proves that it is a member, the registry that it is
 //! the one that the mesh means.
 
+use std::time::{Duration, Instant};
+
 use waymesh_net::control::{ControlSocket, Target};
 use waymesh_proto::control::{ClientMessage, InstanceId, Nonce, ServerMessage};
 use waymesh_proto::ids::Incarnation;
@@ -41,6 +43,16 @@ pub(super) struct Saying {
     pub(super) incarnation: Incarnation,
     pub(super) instance: InstanceId,
     pub(super) sealing: SealingStatement,
+    /// Whether it wants to be told of others ahead of need.
+    pub(super) introduce: bool,
+}
+
+/// A connection that is logged in.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) socket: ControlSocket,
+    /// How long the registry took to answer the login.
+    pub(super) round_trip: Duration,
 }
 
 /// Connects and logs in.
@@ -51,7 +63,7 @@ pub(super) async fn log_in(
     saying: Saying,
     weights: Weights,
     members: &Members,
-) -> Result<ControlSocket, Trouble> {
+) -> Result<Entered, Trouble> {
     let (mut dialog, challenge) = Dialog::open(target, passed).await?;
     let who = Who {
         name: own.membership.name.clone(),
@@ -71,14 +83,19 @@ pub(super) async fn log_in(
         Some(&pin),
         nonce,
     );
-    let (login, pending) = answer.map_err(|e| weigh(e.fault(), weights.stranger))?;
+    let (mut login, pending) = answer.map_err(|e| weigh(e.fault(), weights.stranger))?;
+    login.introduce = saying.introduce;
+    let said = Instant::now();
     dialog.say(&ClientMessage::Login(login)).await?;
     loop {
         match dialog.hear(LOGIN_TIMEOUT).await? {
             ServerMessage::Welcome(welcome) => {
                 let verified = pending.verify(&welcome);
                 verified.map_err(|e| weigh(e.fault(), weights.stranger))?;
-                return Ok(dialog.into_socket());
+                return Ok(Entered {
+                    round_trip: said.elapsed(),
+                    socket: dialog.into_socket(),
+                });
             }
             // Signed by the mesh: who passes it on does not matter.
             ServerMessage::Revoked { revocations } => {

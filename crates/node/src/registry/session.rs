@@ -11,6 +11,7 @@
 
 mod complaints;
 mod hear;
+mod silence;
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
 use waymesh_net::control::{ControlReceiver, ControlSocket, Received};
-use waymesh_proto::control::{ClientMessage, SILENCE_MAX_MS, check_skills};
+use waymesh_proto::control::{ClientMessage, check_skills};
 use waymesh_proto::ids::Incarnation;
 use waymesh_proto::mailbox::Assembly;
 use waymesh_proto::membership::SealingStatement;
@@ -42,13 +43,7 @@ use crate::marks::MarkBook;
 use crate::members::{Members, member};
 use crate::sealing_keys::SealingKeys;
 use complaints::Complaints;
-
-/// Silence after which the registry is gone; it pings twice as often.
-const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
-
-/// Silence after which the registry is gone when the network has changed and it
-/// was asked something. Chosen: a retransmission of TCP on a path of some hundred ms.
-const SILENCE_MAX_IN_DOUBT: Duration = Duration::from_millis(1_500);
+use silence::Silence;
 
 /// How often a session looks whether its sealing key is due to be replaced, or
 /// old ones to be destroyed. Chosen: a fraction of the week that a key is given out.
@@ -69,6 +64,8 @@ pub(super) struct Desk<'a> {
     pub(super) marks: &'a MarkBook,
     pub(super) counters: &'a Counters,
     pub(super) nudges: &'a Nudges,
+    /// How long the registry took to answer the login.
+    pub(super) round_trip: Duration,
     pub(super) news: &'a mpsc::Sender<News>,
 }
 
@@ -84,6 +81,16 @@ pub(super) struct Session<'a> {
     introductions: Introductions,
     statement: SealingStatement,
     complaints: Complaints,
+    silence: Silence,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) trouble: Trouble,
+    /// The network had changed, and the registry was not heard since: the
+    /// trouble is hardly the registry's.
+    pub(super) was_in_doubt: bool,
 }
 
 /// Serves until the connection or the driver ends; open finds are answered.
@@ -93,7 +100,7 @@ pub(super) async fn serve(
     socket: ControlSocket,
     first: ClientMessage,
     commands: &mut mpsc::Receiver<RegistryCommand>,
-) -> Trouble {
+) -> Ending {
     let (mut sender, receiver) = socket.split();
     let (lanes, writer) = lanes();
     let mut session = Session::new(desk, lanes);
@@ -106,12 +113,16 @@ pub(super) async fn serve(
         let _ = session.desk.news.send(unreachable_answer(id)).await;
     }
     sender.close().await;
-    trouble
+    Ending {
+        trouble,
+        was_in_doubt: session.silence.is_in_doubt(),
+    }
 }
 
 impl<'a> Session<'a> {
     fn new(desk: Desk<'a>, lanes: Lanes) -> Self {
         Self {
+            silence: Silence::new(Instant::now(), desk.round_trip),
             settlements: Settlements::new(desk.marks),
             statement: statement(desk.sealing, desk.own),
             desk,
@@ -149,7 +160,6 @@ impl<'a> Session<'a> {
         commands: &mut mpsc::Receiver<RegistryCommand>,
     ) -> Trouble {
         let mut keys_checked = Instant::now();
-        let mut silent_until = keys_checked + SILENCE_MAX;
         let nudges = self.desk.nudges;
         loop {
             let (texts, items) = (&self.lanes.texts, &self.lanes.items);
@@ -160,14 +170,14 @@ impl<'a> Session<'a> {
                     Some(command) => self.handle_command(command).await,
                     None => return Trouble::Final(Ended::ByDriver),
                 },
-                received = timeout_at(silent_until, receiver.receive()) => {
-                    silent_until = Instant::now() + SILENCE_MAX;
-                    match received {
-                        Ok(Ok(received)) => self.handle_received(received).await,
-                        Ok(Err(error)) => Err(error.into()),
-                        Err(_) => Err(Trouble::passing("the registry is silent")),
+                received = timeout_at(self.silence.until(), receiver.receive()) => match received {
+                    Ok(Ok(received)) => {
+                        self.silence.handle_heard(Instant::now());
+                        self.handle_received(received).await
                     }
-                }
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(_) => Err(Trouble::passing("the registry is silent")),
+                },
                 () = room(items), if !self.posts.is_empty() => self.post().await,
                 () = async {
                     if !resumes {
@@ -181,15 +191,13 @@ impl<'a> Session<'a> {
                     Ok(())
                 }
                 () = nudges.network_changed.notified() => {
-                    if receiver.is_stranded() {
-                        // No fault of the registry: it is tried again without a pause.
-                        nudges.network_changed.notify_one();
-                        return Trouble::passing("the address of the connection is gone");
-                    }
+                    self.silence.handle_doubt(Instant::now());
                     // The answer shows whether the connection still carries anything.
                     self.say(&ClientMessage::IceServers);
-                    silent_until = silent_until.min(Instant::now() + SILENCE_MAX_IN_DOUBT);
-                    Ok(())
+                    match receiver.is_stranded() {
+                        true => Err(Trouble::passing("the address of the connection is gone")),
+                        false => Ok(()),
+                    }
                 }
                 () = tokio::time::sleep_until(keys_checked + KEYS_CHECK) => {
                     keys_checked = Instant::now();
@@ -214,7 +222,6 @@ impl<'a> Session<'a> {
             },
             RegistryCommand::Resolve { name } => return self.resolve(name).await,
             RegistryCommand::WatchAll => ClientMessage::WatchAll,
-            RegistryCommand::Introduce => ClientMessage::Introduce,
             RegistryCommand::Find { id, name, skill } => {
                 if let Err(fault) = self.finds.ask(Instant::now(), id) {
                     let outcome = Err(fault);

@@ -119,8 +119,7 @@ async fn a_letter_to_a_member_that_was_introduced_leaves_before_its_record_is_he
     let (mut alice, mut bob) = (Seat::new("alice", &registry), Seat::new("bob", &registry));
     let mut to_alice = alice.open();
     connected(&mut to_alice).await;
-    tell(&mut to_alice, RegistryCommand::Introduce);
-    // Bob comes after she has asked, and is introduced for that.
+    // Bob comes after her, and is introduced for that.
     let mut to_bob = bob.open();
     connected(&mut to_bob).await;
     // What is said of somebody else later shows that she has heard of him.

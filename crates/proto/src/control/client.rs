@@ -55,9 +55,6 @@ pub enum ClientMessage {
     },
     /// Answered by `records` of all agents, and by `records` at every change from now on.
     WatchAll,
-    /// Answered by `introduced` while the mesh is small, and by `introduced` of
-    /// whoever comes or changes its papers from now on.
-    Introduce,
     /// Answered by one or more `found` with the same id.
     Find {
         /// Comes back with the answer.
@@ -99,6 +96,10 @@ pub struct Login {
     pub sealing: SealingStatement,
     /// The signature of the certificate's key over the login statement (`spec/control.md`).
     pub sig: Signature,
+    /// Whether the node wants to be told of others ahead of need, by `introduced`;
+    /// not covered by the signature.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub introduce: bool,
 }
 
 /// A node that is no member asks to become one.
@@ -171,7 +172,6 @@ impl ClientMessage {
         "skills",
         "resolve",
         "watch_all",
-        "introduce",
         "find",
         "signal",
     ];

@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn every_login_reads_back(mesh: [u8; 32], nonce: [u8; 32], id: [u8; 32], inc: u64, instance: [u8; 16], sig in any::<[u8; 32]>()) {
+    fn every_login_reads_back(mesh: [u8; 32], nonce: [u8; 32], id: [u8; 32], inc: u64, instance: [u8; 16], sig in any::<[u8; 32]>(), introduce: bool) {
         let mut long = [7; 64];
         long[..32].copy_from_slice(&sig);
         let login = ClientMessage::Login(Login {
@@ -137,6 +137,7 @@ proptest! {
             certificate: "a.b.c".parse().expect("a certificate"),
             sealing: "a.b.c".parse().expect("a statement"),
             sig: Signature::from_bytes(long),
+            introduce,
         });
         prop_assert_eq!(ClientMessage::decode(login.encode().as_bytes()), Ok(login));
     }

@@ -79,6 +79,7 @@ impl<'a> Entry<'a> {
             invite: member.delegation.as_ref().map(|d| invitation(d, clock)),
             certificate: login.certificate.clone(),
             sealing: login.sealing.clone(),
+            introduce: login.introduce,
         };
         self.member = Some(member);
         Ok((verified, admission.welcome))

@@ -251,6 +251,7 @@ fn the_last_state_of_an_agent_is_written_and_a_free_name_may_get_another_agent()
             invite: None,
             certificate: "certificate".parse().expect("a token"),
             sealing: "sealing".parse().expect("a token"),
+            introduce: false,
         };
         rules.handle_connected(Instant::now(), conn, HERE);
         rules.handle_login(Instant::now(), conn, login);

@@ -19,21 +19,6 @@ fn tell_record(lab: &mut Lab, at: usize, of: usize) {
 }
 
 #[test]
-fn a_node_asks_to_be_introduced_at_each_login_unless_it_watches_everybody() {
-    for (topology, asks) in [(Topology::OnDemand, 1), (Topology::FullMesh, 0)] {
-        let mut host = host(record("a", 1), 1);
-        host.mesh.config.topology = topology;
-        for _ in 0..2 {
-            host.mesh
-                .handle_registry(Instant::now(), RegistryEvent::Connected);
-            let commands = std::iter::from_fn(|| host.mesh.poll_registry_command());
-            let asked = commands.filter(|c| *c == RegistryCommand::Introduce);
-            assert_eq!(asked.count(), asks, "{topology:?}");
-        }
-    }
-}
-
-#[test]
 fn a_first_call_and_its_answer_need_no_record_of_either() {
     let mut lab = strangers();
     lab.offer_skill(1, "add");

@@ -242,6 +242,7 @@ pub(super) fn login(name: &str, key: u8, incarnation: u64) -> VerifiedLogin {
         invite: None,
         certificate: format!("certificate-{name}").parse().expect("a token"),
         sealing: format!("sealing-{name}").parse().expect("a token"),
+        introduce: false,
     }
 }
 

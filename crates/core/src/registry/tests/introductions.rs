@@ -33,32 +33,35 @@ fn nth_login(n: usize) -> VerifiedLogin {
     login
 }
 
-fn introduce(bench: &mut Bench, conn: u64) -> Vec<Effect> {
-    bench.say(conn, ClientMessage::Introduce)
+/// A login of a node that wants to be told of others.
+fn curious(login: VerifiedLogin) -> VerifiedLogin {
+    let introduce = true;
+    VerifiedLogin { introduce, ..login }
 }
 
 #[test]
-fn whoever_asks_is_introduced_to_all_and_then_to_those_that_come() {
+fn whoever_wants_it_is_introduced_to_all_behind_the_welcome_and_then_to_those_that_come() {
     let mut bench = Bench::new();
-    bench.connect(1, login("a", 1, 1));
     bench.connect(2, login("b", 2, 1));
     let skills = vec![skill("echo")];
     bench.say(2, ClientMessage::Skills { skills });
-    let all = introduce(&mut bench, 1);
+    let all = bench.connect(1, curious(login("a", 1, 1)));
     assert_eq!(names(&all, 1), ["a", "b"]);
+    let is_welcome = |effect: &Effect| matches!(effect, Effect::Welcome { .. });
+    let welcome = all.iter().position(is_welcome).expect("a welcome");
+    assert_eq!(names(&all[..welcome], 1), [""; 0]);
     let has_skills = |record: &MemberRecord| !record.agent.skills.is_empty();
     assert!(!introduced(&all, 1).iter().any(has_skills));
     let comes = bench.connect(3, login("c", 3, 1));
     assert_eq!(names(&comes, 1), ["c"]);
-    assert_eq!(names(&comes, 3), [""; 0], "it has not asked");
+    assert_eq!(names(&comes, 3), [""; 0], "it does not want it");
 }
 
 #[test]
 fn new_papers_are_told_and_who_comes_and_goes_is_not() {
     let mut bench = Bench::new();
-    bench.connect(1, login("a", 1, 1));
     bench.connect(2, login("b", 2, 1));
-    introduce(&mut bench, 1);
+    bench.connect(1, curious(login("a", 1, 1)));
     let skills = vec![skill("echo")];
     let mut quiet = bench.say(2, ClientMessage::Skills { skills });
     quiet.extend(bench.close(2));
@@ -80,8 +83,7 @@ fn new_papers_are_told_and_who_comes_and_goes_is_not() {
 #[test]
 fn nobody_is_introduced_before_its_name_is_durable_or_with_a_certificate_that_has_ended() {
     let mut bench = Bench::new();
-    bench.connect(1, login("a", 1, 1));
-    introduce(&mut bench, 1);
+    bench.connect(1, curious(login("a", 1, 1)));
     bench.outcome = None;
     assert_eq!(names(&bench.connect(2, login("b", 2, 1)), 1), [""; 0]);
     assert_eq!(names(&bench.answer_all(Ok(())), 1), ["b"]);
@@ -104,38 +106,41 @@ fn after_a_restart_of_the_registry_those_that_come_back_are_no_news() {
     bench.connect(1, login("a", 1, 1));
     bench.connect(2, login("b", 2, 1));
     bench.restart();
-    bench.connect(1, login("a", 1, 1));
-    assert_eq!(names(&introduce(&mut bench, 1), 1), ["a", "b"]);
+    let all = bench.connect(1, curious(login("a", 1, 1)));
+    assert_eq!(names(&all, 1), ["a", "b"]);
     assert_eq!(names(&bench.connect(2, login("b", 2, 1)), 1), [""; 0]);
 }
 
 #[test]
 fn a_mesh_of_as_many_agents_as_the_limit_is_introduced_and_one_agent_more_ends_that() {
     let mut bench = Bench::new();
-    for n in 0..INTRODUCED_MAX_AGENTS {
+    for n in 1..INTRODUCED_MAX_AGENTS {
         bench.connect(n as u64, nth_login(n));
     }
-    let all = introduce(&mut bench, 0);
+    let all = bench.connect(0, curious(nth_login(0)));
     assert_eq!(introduced(&all, 0).len(), INTRODUCED_MAX_AGENTS);
-    let one_more = nth_login(INTRODUCED_MAX_AGENTS);
     let conn = INTRODUCED_MAX_AGENTS as u64;
-    assert_eq!(names(&bench.connect(conn, one_more), 0), [""; 0]);
-    assert_eq!(names(&introduce(&mut bench, 0), 0), [""; 0]);
+    let one_more = curious(nth_login(INTRODUCED_MAX_AGENTS));
+    let effects = bench.connect(conn, one_more);
+    assert_eq!(names(&effects, 0), [""; 0]);
+    assert_eq!(names(&effects, conn), [""; 0]);
 }
 
 #[test]
 fn papers_of_as_many_bytes_as_the_limit_are_introduced_and_more_are_not() {
     for (more, count) in [(0, 64), (1, 0)] {
         let mut bench = Bench::new();
-        for n in 0..64 {
-            let mut login = nth_login(n);
+        for n in (0..64).rev() {
+            let mut login = curious(nth_login(n));
             // Name, id, incarnation and keys count as 256 bytes.
             let rest = INTRODUCED_MAX_BYTES / 64 - 256 - login.sealing.as_str().len();
             let bytes = if n == 0 { rest + more } else { rest };
             login.certificate = "c".repeat(bytes).parse().expect("a token");
-            bench.connect(n as u64, login);
+            let effects = bench.connect(n as u64, login);
+            if n == 0 {
+                assert_eq!(introduced(&effects, 0).len(), count);
+            }
         }
-        assert_eq!(introduced(&introduce(&mut bench, 0), 0).len(), count);
     }
 }
 
@@ -144,9 +149,7 @@ fn a_mass_start_of_a_thousand_agents_costs_no_more_than_that_of_a_small_mesh() {
     let mut bench = Bench::new();
     let mut records = 0;
     for n in 0..1_000 {
-        let mut effects = bench.connect(n as u64, nth_login(n));
-        effects.extend(introduce(&mut bench, n as u64));
-        for effect in &effects {
+        for effect in bench.connect(n as u64, curious(nth_login(n))) {
             let (to, message) = match effect {
                 Effect::Introduce { to, message } | Effect::Send { to, message } => (to, message),
                 _ => continue,
@@ -157,8 +160,6 @@ fn a_mass_start_of_a_thousand_agents_costs_no_more_than_that_of_a_small_mesh() {
         }
     }
     assert!(records > 0);
-    assert!(
-        records <= INTRODUCED_MAX_AGENTS * INTRODUCED_MAX_AGENTS,
-        "{records}"
-    );
+    let all = INTRODUCED_MAX_AGENTS * INTRODUCED_MAX_AGENTS;
+    assert!(records <= all, "{records}");
 }

@@ -145,6 +145,7 @@ impl Seat {
             standing,
             home: Arc::clone(&self.home),
             incarnation: Incarnation::new(self.incarnation),
+            introduce: true,
             rules: self.policy.peer_rules(),
             sealing: SealingKeys::open(Arc::clone(&self.home), unix_ms()).expect("keys"),
             members: Arc::clone(&self.members),
