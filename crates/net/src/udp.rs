@@ -32,6 +32,15 @@ pub struct Socket {
     dual_stack: bool,
 }
 
+/// What a socket is to be ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// To be read.
+    Read,
+    /// To be read or written: something waits that it has not taken.
+    ReadOrWrite,
+}
+
 /// A run of datagrams for one destination, all of one size but the last.
 #[derive(Debug)]
 pub struct Burst<'a> {
@@ -138,15 +147,14 @@ impl Socket {
         self.state.max_gso_segments()
     }
 
-    /// Waits until a read, or with `or_writable` a write, may succeed. Cancel safe.
+    /// Waits until what is wanted may succeed. Cancel safe.
     ///
     /// # Errors
     /// Those of the kernel.
-    pub async fn ready(&self, or_writable: bool) -> io::Result<()> {
-        let interest = if or_writable {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
+    pub async fn ready(&self, wanted: Wanted) -> io::Result<()> {
+        let interest = match wanted {
+            Wanted::Read => Interest::READABLE,
+            Wanted::ReadOrWrite => Interest::READABLE | Interest::WRITABLE,
         };
         self.io.ready(interest).await.map(|_| ())
     }

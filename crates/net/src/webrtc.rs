@@ -68,7 +68,7 @@ use self::demand::Links;
 use self::demux::{Demux, Origin};
 use self::gathering::{Gathering, News};
 use self::peer::Peer;
-use self::socket::{ReceiveBuffer, Socket};
+use self::socket::{ReceiveBuffer, Socket, Wanted};
 use self::timers::Timers;
 use self::transmit::TransmitQueue;
 use crate::udp as socket;
@@ -269,9 +269,13 @@ impl Endpoint {
     ///
     /// The socket's; the endpoint is of no more use.
     pub async fn readable(&self) -> io::Result<()> {
+        let wanted = match self.transmits.is_empty() {
+            true => Wanted::Read,
+            false => Wanted::ReadOrWrite,
+        };
         tokio::select! {
             biased;
-            ready = self.socket.ready(!self.transmits.is_empty()) => ready,
+            ready = self.socket.ready(wanted) => ready,
             () = self.gathering.woken() => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 
 use tokio::task::yield_now;
-use waymesh_net::udp::Socket;
+use waymesh_net::udp::{Socket, Wanted};
 
 use super::hub::Hub;
 
@@ -21,7 +21,7 @@ pub(super) const READS_A_TURN: usize = 4;
 /// Reads until the hub is gone.
 pub(super) async fn run(hub: Weak<RefCell<Hub>>, bound: SocketAddr, socket: Rc<Socket>) {
     loop {
-        if let Err(error) = socket.ready(false).await {
+        if let Err(error) = socket.ready(Wanted::Read).await {
             tracing::error!(%error, %bound, "a UDP port cannot be read any more");
             return;
         }

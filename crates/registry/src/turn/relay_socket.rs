@@ -5,7 +5,7 @@ use std::rc::{Rc, Weak};
 
 use tokio::task::yield_now;
 use waymesh_net::turn::server::AllocationId;
-use waymesh_net::udp::Socket;
+use waymesh_net::udp::{Socket, Wanted};
 
 use super::hub::Hub;
 use super::listener::READS_A_TURN;
@@ -13,7 +13,7 @@ use super::listener::READS_A_TURN;
 /// Reads until it is aborted, or the hub is gone.
 pub(super) async fn run(hub: Weak<RefCell<Hub>>, id: AllocationId, socket: Rc<Socket>) {
     loop {
-        if let Err(error) = socket.ready(false).await {
+        if let Err(error) = socket.ready(Wanted::Read).await {
             tracing::warn!(%error, "the socket of a relay is lost");
             return;
         }

@@ -10,7 +10,7 @@ use waymesh_net::turn::credential::{Integrity, Key, PasswordAlgorithm};
 use waymesh_net::turn::framing::{ChannelData, Decoder};
 use waymesh_net::turn::message::{Class, Message, Method, TransactionId, Writer, kind};
 use waymesh_net::turn::server::{Family, PeerPolicy, PortWish, RelaySecret, Server, ServerConfig};
-use waymesh_net::udp::Socket;
+use waymesh_net::udp::{Socket, Wanted};
 
 use super::addresses::{covers, relay_ip};
 use super::batch::{Batch, Target};
@@ -450,7 +450,7 @@ fn the_addresses_of_this_host_are_listed_now_and_then_and_kept_when_they_cannot_
 #[tokio::test]
 async fn datagrams_of_one_size_for_one_peer_go_together_and_arrive_apart() {
     let socket = Rc::new(Socket::open(at("127.0.0.1:0"), 1 << 20).expect("a port"));
-    socket.ready(true).await.expect("writable");
+    socket.ready(Wanted::ReadOrWrite).await.expect("writable");
     let peer = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let to = Target {
         socket: Rc::clone(&socket),
