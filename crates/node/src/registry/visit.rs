@@ -82,6 +82,7 @@ impl Visit {
             incarnation: home.next_incarnation(now_ms)?,
             instance: InstanceId::from_bytes(rand::random()),
             sealing: sealing.statement(&own.keypair, own.agent_id(), own.mesh()),
+            introduce: false,
         };
         let weights = Weights {
             stranger: Weight::Final,
@@ -89,7 +90,7 @@ impl Visit {
         };
         let mut passed = Passed::default();
         let login = log_in(&target, &mut passed, &own, saying, weights, members);
-        let mut socket = login.await.map_err(Trouble::into_fault)?;
+        let mut socket = login.await.map_err(Trouble::into_fault)?.socket;
         let told = told_servers(&mut socket).await;
         socket.close().await;
         told
