@@ -409,7 +409,7 @@ impl Mesh {
                 }
                 Code::Unreadable => {
                     // Its key has changed: to be sealed again when the new one is known.
-                    peer.streams.handle_back(stream, seq);
+                    peer.streams.handle_unreadable(stream, seq);
                     peer.mail.handle_unreadable(now, &mut self.rng);
                     self.ask_again(key);
                 }

@@ -226,6 +226,15 @@ impl Outbound {
         }
     }
 
+    /// The peer cannot open the item: the message may be posted again, as another
+    /// one, since that stays in the mailbox until it is withdrawn.
+    pub fn handle_unreadable(&mut self, seq: u64) {
+        self.handle_back(seq);
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            entry.posting = Posting::No;
+        }
+    }
+
     /// The registry says that the mailbox will not deliver the message. That
     /// settles it unless a link may have delivered it.
     pub fn handle_undelivered(&mut self, seq: u64, verdict: Verdict) -> Option<Ending> {

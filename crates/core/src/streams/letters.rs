@@ -107,6 +107,13 @@ impl Streams {
         }
     }
 
+    /// The peer cannot open the item of a message.
+    pub fn handle_unreadable(&mut self, stream: Stream, seq: u64) {
+        if let Some(outbound) = self.outbound.get_mut(&stream) {
+            outbound.handle_unreadable(seq);
+        }
+    }
+
     /// The registry says that the mailbox will not deliver a message.
     pub fn handle_undelivered(&mut self, stream: Stream, seq: u64, verdict: Verdict) {
         let outbound = self.outbound.get_mut(&stream);

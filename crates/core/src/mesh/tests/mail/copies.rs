@@ -342,3 +342,21 @@ fn an_item_that_nobody_could_open_is_taken_back_even_by_a_sender_that_forgot_it(
     let taken = RegistryCommand::Withdraw { item };
     assert_eq!(a.poll_registry_command(), Some(taken));
 }
+
+/// The item that could not be opened lies in the mailbox until it is withdrawn,
+/// and the withdrawal may be lost.
+#[test]
+fn what_nobody_could_open_is_posted_again_as_another_item() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.send(0, "b", Class::Events, 1);
+    lab.set_online(1, false);
+    lab.send(0, "b", Class::Control, 5);
+    let item = lab.mailbox.items.pop().expect("an item").post.item;
+    let code = Code::Unreadable;
+    let event = RegistryEvent::Returned { item, code };
+    lab.hosts[0].mesh.handle_registry(lab.now, event);
+    lab.run();
+    lab.pass(SECOND);
+    let again = lab.mailbox.items.last().expect("it is posted again");
+    assert_ne!(again.post.item, item);
+}
