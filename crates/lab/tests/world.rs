@@ -187,11 +187,13 @@ fn a_message_that_nobody_hears_of_again_is_noticed() {
         Some(Invariant::Conservation)
     );
     let end = stage.now + Duration::from_secs(60);
-    let settled =
-        stage
-            .model
-            .letters
-            .check_settled(end, stage.now, Duration::ZERO, lives, |_, _| true);
+    let settled = stage.model.letters.check_settled(
+        end,
+        stage.now,
+        (Duration::ZERO, end - stage.now),
+        lives,
+        |_, _| true,
+    );
     assert_eq!(broken(settled), Some(Invariant::EndsInTime));
     assert_eq!(
         broken(stage.model.calls.check_settled(end, lives)),

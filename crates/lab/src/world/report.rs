@@ -42,6 +42,8 @@ invariants! {
     EndsInTime,
     /// A message whose life allows it is delivered once the world is well.
     Delivered,
+    /// What waited for a path goes soon after there is one.
+    TrafficReturns,
     /// Every message is delivered, expired, refused, unconfirmed or queued.
     Conservation,
     /// A call ends exactly once.

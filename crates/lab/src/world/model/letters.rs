@@ -361,12 +361,14 @@ impl Letters {
     }
 
     /// What must hold a while after everything is well: `arrives` says whether
-    /// what one host sends is acknowledged by the other.
+    /// what one host sends is acknowledged by the other. What lives longer than
+    /// `bound` is delivered, and what waited for the world to be well has ended
+    /// within `back`.
     pub fn check_settled(
         &self,
         now: Instant,
         well_since: Instant,
-        bound: Duration,
+        (bound, back): (Duration, Duration),
         lives: &Lives,
         arrives: impl Fn(usize, usize) -> bool,
     ) -> Checked {
@@ -398,6 +400,17 @@ impl Letters {
                 letter.class,
                 letter.ended,
                 letter.given
+            );
+            let late = letter.ended.is_some_and(|(_, at)| at > well_since + back);
+            let waited = letter.sent < well_since && letter.queued && letter.class.is_reliable();
+            hold!(
+                !late || !waited || !lived_long_enough || !can_arrive,
+                TrafficReturns,
+                "{id} from {:?} to {} in {:?} waited until {:?} after everything was well",
+                letter.from,
+                letter.to,
+                letter.class,
+                letter.ended.map(|(_, at)| at - well_since)
             );
         }
         Ok(())
