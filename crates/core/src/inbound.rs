@@ -5,21 +5,18 @@
 //! its predecessors are known to be settled or their longest life has passed.
 //! It does not keep what it released: the inbox does, and says [`Inbound::consume`].
 
+mod acks;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use waymesh_proto::class::Stream;
 use waymesh_proto::error::Code;
-use waymesh_proto::frame::{Ack, Header, Piece, Section};
+use waymesh_proto::frame::{Header, Piece};
 use waymesh_proto::limits::{ENVELOPE_OVERHEAD_MAX_BYTES, MESSAGE_MAX_BYTES, TTL_MAX_MS};
 use waymesh_proto::seqset::SeqSet;
 
-/// Messages after which an acknowledgement does not wait any longer. DESIGN.
-pub const ACK_MESSAGES: u32 = 64;
-/// Bytes after which an acknowledgement does not wait any longer.
-pub const ACK_BYTES: usize = 128 * 1024;
-/// How long an acknowledgement waits for a frame to ride on.
-pub const ACK_DELAY: Duration = Duration::from_millis(5);
+pub use acks::{ACK_BYTES, ACK_DELAY, ACK_MESSAGES};
 
 /// Messages of one stream that may be unconsumed. As many as a sender's outbox holds.
 pub const WINDOW_MAX_MESSAGES: u64 = 1_024;
@@ -29,9 +26,6 @@ pub const WINDOW_MAX_BYTES: u64 = 1024 * 1024;
 /// Holes that a sender may leave before its link is closed for abuse. Chosen:
 /// four times what a well-behaved one can have on its way.
 const HOLES_MAX: usize = 4_096;
-/// Refusals of a stream that one frame tells. Chosen: with the acknowledgements
-/// of all streams they take less than half a frame.
-const REFUSALS_PER_FRAME: usize = 64;
 /// Bytes past the window that are still tolerated: one message sent into an
 /// empty window, and one whose window shrank while it was under way.
 const WINDOW_SLACK_BYTES: u64 = 2 * (MESSAGE_MAX_BYTES + ENVELOPE_OVERHEAD_MAX_BYTES) as u64;
@@ -277,7 +271,7 @@ impl Inbound {
         }
         self.settle_below(now, header.lowest);
         if self.received.contains(header.seq) {
-            self.want_ack(now, true);
+            self.want_ack_by(now);
             return Ok(false);
         }
         if self.received.holes() > HOLES_MAX || self.refused.len() > HOLES_MAX {
@@ -356,10 +350,10 @@ impl Inbound {
             self.held.insert(header.seq, held);
             self.release_in_order(now, 0);
             if gap {
-                self.want_ack(now, true);
+                self.want_ack_by(now);
             }
         }
-        self.want_ack(now, false);
+        self.want_ack(now);
     }
 
     /// Releases from the front of what is held: successors of the last one
@@ -398,7 +392,7 @@ impl Inbound {
     pub fn consume(&mut self, now: Instant, seq: u64) {
         self.discharge(seq);
         if self.consumed.insert(seq) {
-            self.want_ack(now, false);
+            self.want_ack(now);
         }
     }
 
@@ -411,85 +405,13 @@ impl Inbound {
         // Not consumed, whatever order the frames arrive in: `delivered` must be true.
         if !self.consumed.contains(seq) && self.refused.insert(seq, code).is_none() {
             self.untold.push(seq);
-            self.want_ack(now, true);
+            self.want_ack_by(now);
         }
     }
 
     /// What the node can spare for this stream now, bytes.
     pub fn set_window(&mut self, bytes: u64) {
         self.window_bytes = bytes.min(WINDOW_MAX_BYTES);
-    }
-
-    fn want_ack(&mut self, now: Instant, at_once: bool) {
-        if !self.stream.class().is_reliable() {
-            return;
-        }
-        self.dirty = true;
-        let full = self.unacked_messages >= ACK_MESSAGES || self.unacked_bytes >= ACK_BYTES;
-        let due = if at_once || full {
-            now
-        } else {
-            now + ACK_DELAY
-        };
-        self.ack_due = Some(self.ack_due.map_or(due, |old| old.min(due)));
-    }
-
-    /// A link came up: the peer needs to know at once what this side has.
-    pub fn handle_link_up(&mut self, now: Instant) {
-        if self.started {
-            self.untold = self.refused.keys().copied().collect();
-            self.want_ack(now, true);
-        }
-    }
-
-    /// Whether there is something to acknowledge when a frame goes out anyway.
-    pub const fn has_ack(&self) -> bool {
-        self.dirty
-    }
-
-    /// When an acknowledgement may wait no longer.
-    pub const fn ack_due(&self) -> Option<Instant> {
-        self.ack_due
-    }
-
-    /// Takes the sections that tell the peer what arrived and what was refused.
-    pub fn take_ack(&mut self) -> impl Iterator<Item = Section<'static>> {
-        self.take_acks(REFUSALS_PER_FRAME)
-    }
-
-    /// Takes the same, with everything that was ever refused and is not settled.
-    pub fn take_all_acks(&mut self) -> impl Iterator<Item = Section<'static>> {
-        self.untold = self.refused.keys().copied().collect();
-        self.take_acks(usize::MAX)
-    }
-
-    fn take_acks(&mut self, refusals_max: usize) -> impl Iterator<Item = Section<'static>> {
-        self.unacked_messages = 0;
-        self.unacked_bytes = 0;
-        let told = self.untold.len().min(refusals_max);
-        let refusals: Vec<_> = self
-            .untold
-            .drain(..told)
-            .filter_map(|seq| Some((seq, *self.refused.get(&seq)?)))
-            .collect();
-        // What does not fit this frame is due with the next.
-        self.dirty = !self.untold.is_empty();
-        if !self.dirty {
-            self.ack_due = None;
-        }
-        let stream = self.stream;
-        let ack = Ack {
-            stream,
-            window_messages: WINDOW_MAX_MESSAGES,
-            window_bytes: self.window_bytes,
-            received: self.received.clone(),
-            consumed: self.consumed.clone(),
-        };
-        std::iter::once(Section::Ack(ack)).chain(
-            refusals
-                .into_iter()
-                .map(move |(seq, code)| Section::Refused { stream, seq, code }),
-        )
     }
 
     /// Releases what has waited long enough for its predecessors, and forgets

@@ -14,6 +14,7 @@ use waymesh_proto::ids::{Incarnation, LinkId};
 use waymesh_proto::link::{CandidatePair, Path};
 
 use crate::liveness::Liveness;
+use crate::session::Manners;
 
 #[cfg(test)]
 pub(crate) use trial::TRIAL_OFFERED;
@@ -134,7 +135,7 @@ pub(crate) fn among<'a>(
     links.find(|link| link.id == id)
 }
 
-/// Whether a new link could be made with the peer now.
+/// Whether new links could be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signaling {
     Possible,
@@ -193,18 +194,21 @@ pub(crate) struct Upgrade {
 
 impl Upgrade {
     /// A link is in use on this path: a relayed one is to be replaced.
-    pub(crate) fn begin(&mut self, now: Instant, path: Path, polite: bool) {
+    pub(crate) fn begin(&mut self, now: Instant, path: Path, manners: Manners) {
         *self = Self::default();
         if path == Path::Relay {
-            self.handle_tried(now, polite);
+            self.handle_tried(now, manners);
         }
     }
 
     /// An attempt begins, of either side: the next one is later.
-    pub(crate) fn handle_tried(&mut self, now: Instant, polite: bool) {
+    pub(crate) fn handle_tried(&mut self, now: Instant, manners: Manners) {
         let pause = UPGRADE_PAUSES[self.tried.min(UPGRADE_PAUSES.len() - 1)];
         self.tried += 1;
-        let extra = if polite { POLITE_DELAY } else { Duration::ZERO };
+        let extra = match manners {
+            Manners::Polite => POLITE_DELAY,
+            Manners::Firm => Duration::ZERO,
+        };
         self.due = Some(now + pause + extra);
     }
 

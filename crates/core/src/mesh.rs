@@ -39,9 +39,11 @@ use crate::calls::{OpenCalls, Works};
 use crate::counters::Counters;
 use crate::inbound::WINDOW_MAX_BYTES;
 use crate::inbox::{Arrived, Inbox};
+use crate::link::Signaling;
 use crate::outbound::WINDOW_INITIAL_BYTES;
 use crate::peer::{Peer, PeerKey};
 use crate::policy::Policy;
+use crate::session::{Manners, Sessions};
 
 pub use commands::LOSSY_MESSAGE_MAX_BYTES;
 pub use frames::Outgoing;
@@ -325,6 +327,15 @@ impl Mesh {
         self.set_timer(now, key);
     }
 
+    /// Whether new links could be made now, as far as this node is concerned.
+    fn signaling(&self, now: Instant) -> Signaling {
+        if self.may_use_registry(now) && self.makes_links() {
+            Signaling::Possible
+        } else {
+            Signaling::Away
+        }
+    }
+
     fn makes_links(&self) -> bool {
         self.config.topology != Topology::MailboxOnly
     }
@@ -359,11 +370,11 @@ impl Mesh {
     }
 
     fn set_timer(&mut self, now: Instant, key: PeerKey) {
-        let may_connect = self.may_use_registry(now) && self.makes_links();
+        let signaling = self.signaling(now);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let next = peer.poll_timeout(now, may_connect);
+        let next = peer.poll_timeout(now, signaling);
         // One that is set too early finds nothing to do and sets the right one:
         // cheaper than to move it with every frame.
         let early_enough = |old: Instant| next.is_none_or(|next| old <= next);
@@ -430,10 +441,10 @@ impl Mesh {
 
     /// Fixes who a peer is.
     fn identify(&mut self, key: PeerKey, id: AgentId) {
-        let polite = self.config.agent_id < id;
+        let manners = Manners::of(self.config.agent_id, id);
         if let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.id.is_none()) {
             peer.id = Some(id);
-            peer.sessions = crate::session::Sessions::new(polite);
+            peer.sessions = Sessions::new(manners);
             self.by_id.insert(id, key);
             for mark in self.config.marks.iter().filter(|mark| mark.from == id) {
                 let consumed = mark.consumed.clone();

@@ -7,7 +7,9 @@
 //! [`Outbound::next_len`] and takes with [`Outbound::put_into`]; for the
 //! mailbox it takes with [`Outbound::next_letter`], each entry once.
 
+mod acks;
 mod frames;
+mod headers;
 mod letters;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +18,10 @@ use std::time::{Duration, Instant};
 use waymesh_proto::class::Stream;
 use waymesh_proto::envelope::Priority;
 use waymesh_proto::error::Code;
-use waymesh_proto::frame::{Ack, Header};
 use waymesh_proto::ids::{Incarnation, ItemId, MessageId};
 use waymesh_proto::seqset::SeqSet;
 
+pub use acks::AckOutOfRange;
 pub use letters::{Copy, Letter, Scope};
 use letters::{Posting, mail_turn};
 
@@ -256,7 +258,7 @@ impl Outbound {
         self.in_flight_bytes = 0;
         self.unreceived = 0;
         self.unsent.clear();
-        let ordered = self.stream.class().is_ordered();
+        let stream = self.stream;
         for (seq, entry) in &mut self.entries {
             entry.in_flight = entry.received;
             if entry.received {
@@ -265,7 +267,7 @@ impl Outbound {
             } else {
                 entry.sent = 0;
                 entry.chunks = 0;
-                self.unsent.insert(turn_of(ordered, *seq, entry));
+                self.unsent.insert(turn_of(stream, *seq, entry));
             }
         }
     }
@@ -278,87 +280,16 @@ impl Outbound {
         self.peer_has = SeqSet::default();
         self.window_messages = WINDOW_INITIAL_MESSAGES;
         self.window_bytes = WINDOW_INITIAL_BYTES;
-        let ordered = self.stream.class().is_ordered();
+        let stream = self.stream;
         for (seq, entry) in &mut self.entries {
             if std::mem::take(&mut entry.received) && entry.in_flight {
                 self.unreceived += 1;
             }
             entry.redelivered |= entry.reached.is_some_and(|reached| reached < life);
             if entry.posting.is_open() {
-                self.unposted.insert(mail_turn(ordered, *seq, entry));
+                self.unposted.insert(mail_turn(stream, *seq, entry));
             }
         }
-    }
-
-    /// The peer said what it has and what it allows. Gives what became settled by it.
-    ///
-    /// # Errors
-    ///
-    /// The peer acknowledged a sequence number that was never used.
-    pub fn handle_ack(&mut self, now: Instant, ack: &Ack) -> Result<Vec<Ending>, AckOutOfRange> {
-        let highest = |set: &SeqSet| set.ranges().last().map_or(set.cumulative(), |(_, end)| end);
-        if highest(&ack.received).max(highest(&ack.consumed)) > self.last_seq {
-            return Err(AckOutOfRange);
-        }
-        self.window_messages = ack.window_messages;
-        self.window_bytes = ack.window_bytes;
-        let mut settled = Vec::new();
-        for (start, end) in spans(&ack.consumed, self.consumed.cumulative()) {
-            let seqs: Vec<u64> = self
-                .entries
-                .range(start..=end)
-                .map(|(seq, _)| *seq)
-                .collect();
-            for seq in seqs {
-                // One that a link has carried may leave its copy behind.
-                let linked = self.entries.get(&seq).is_some_and(|entry| entry.linked);
-                let copy = if linked {
-                    Copy::Unneeded
-                } else {
-                    Copy::Collected
-                };
-                let entry = self.remove(seq, copy);
-                settled.extend(entry.map(|entry| entry.ending(Verdict::Consumed)));
-            }
-        }
-        self.consumed.merge(&ack.consumed);
-        for (start, end) in spans(&ack.received, self.consumed.cumulative()) {
-            for (seq, entry) in self.entries.range_mut(start..=end) {
-                if !entry.received {
-                    entry.received = true;
-                    entry.reached = entry.reached.or(self.life);
-                    let ordered = self.stream.class().is_ordered();
-                    self.unposted.remove(&mail_turn(ordered, *seq, entry));
-                    self.unreceived -= u64::from(entry.in_flight);
-                    // Received on an earlier link, told on this one: no need to send it again.
-                    if entry.sent < entry.envelope.len() {
-                        self.unsent
-                            .remove(&turn_of(self.stream.class().is_ordered(), *seq, entry));
-                        entry.sent = entry.envelope.len();
-                        if !entry.in_flight {
-                            entry.in_flight = true;
-                            self.in_flight_messages += 1;
-                            self.in_flight_bytes += entry.envelope.len() as u64;
-                        }
-                    }
-                }
-            }
-        }
-        self.peer_has.clone_from(&ack.received);
-        self.nudge(now);
-        Ok(settled)
-    }
-
-    /// The peer refused a message. Where an earlier incarnation of it may have
-    /// had the message, that says nothing of what became of it there.
-    pub fn handle_refused(&mut self, seq: u64, code: Code) -> Option<Ending> {
-        self.remove(seq, Copy::Collected).map(|entry| {
-            entry.ending(if entry.redelivered {
-                Verdict::Unconfirmed
-            } else {
-                Verdict::Refused(code)
-            })
-        })
     }
 
     /// Settles what has outlived its life.
@@ -401,43 +332,6 @@ impl Outbound {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    fn header(&self, seq: u64, now: Instant) -> Header {
-        // One whose life is over is not waited for, though its verdict may be under way.
-        let previous = self
-            .entries
-            .range(..seq)
-            .rev()
-            .find(|(_, entry)| entry.expires > now)
-            .map_or(0, |(seq, _)| *seq);
-        let lowest = self.lowest(seq);
-        let entry = self.entries.get(&seq);
-        let left = |until: Instant| until.saturating_duration_since(now).as_millis() as u64;
-        Header {
-            stream: self.stream,
-            redelivered: entry.is_some_and(|e| e.redelivered),
-            seq,
-            previous,
-            lowest,
-            life_ms: entry.map_or(0, |e| left(e.expires)),
-            wait_ms: entry.map_or(0, |e| match previous {
-                0 => 0,
-                _ if self.stream.class().is_reliable() => left(e.wait_until),
-                // Nobody tells what became of it, so it is not waited for for long.
-                _ => left(e.wait_until).min(LOSSY_WAIT_MAX_MS),
-            }),
-        }
-    }
-
-    /// The lowest that is alive. What is unordered and not kept may still be
-    /// overtaken on its way: the last few count as alive.
-    fn lowest(&self, seq: u64) -> u64 {
-        let class = self.stream.class();
-        if !class.is_reliable() && !class.is_ordered() {
-            return seq.saturating_sub(OVERTAKEN_MAX).max(1);
-        }
-        self.entries.first_key_value().map_or(seq, |(seq, _)| *seq)
-    }
-
     fn remove(&mut self, seq: u64, copy: Copy) -> Option<Entry> {
         let entry = self.entries.remove(&seq)?;
         self.closed
@@ -459,11 +353,11 @@ impl Outbound {
     }
 
     fn turn(&self, seq: u64, entry: &Entry) -> Turn {
-        turn_of(self.stream.class().is_ordered(), seq, entry)
+        turn_of(self.stream, seq, entry)
     }
 
     fn mail_turn(&self, seq: u64, entry: &Entry) -> Turn {
-        mail_turn(self.stream.class().is_ordered(), seq, entry)
+        mail_turn(self.stream, seq, entry)
     }
 
     fn turns_at(&self, seq: u64) -> (Turn, Turn) {
@@ -484,21 +378,8 @@ impl Entry {
     }
 }
 
-/// The peer acknowledged what was never sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an acknowledgement of a message that was never sent")]
-pub struct AckOutOfRange;
-
-/// How long a receiver waits for a lost predecessor of a lossy message that went into the
-/// mailbox, milliseconds. Chosen: one that is only late is there by then.
-const LOSSY_WAIT_MAX_MS: u64 = 2_000;
-
-/// How many later messages of an unordered lossy stream may overtake one. Chosen:
-/// more than a link holds at a time.
-const OVERTAKEN_MAX: u64 = 256;
-
-fn turn_of(ordered: bool, seq: u64, entry: &Entry) -> Turn {
-    if ordered {
+fn turn_of(stream: Stream, seq: u64, entry: &Entry) -> Turn {
+    if stream.class().is_ordered() {
         (0, 0, seq)
     } else {
         (
@@ -507,12 +388,6 @@ fn turn_of(ordered: bool, seq: u64, entry: &Entry) -> Turn {
             seq,
         )
     }
-}
-
-/// The ranges of a set without what lies at or below a mark that is known already.
-fn spans(set: &SeqSet, known: u64) -> impl Iterator<Item = (u64, u64)> {
-    let first = (set.cumulative() > known).then_some((known + 1, set.cumulative()));
-    first.into_iter().chain(set.ranges())
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use waymesh_proto::link::Path;
 use crate::app::{ClientId, Member};
 use crate::attempts::{Attempts, End};
 use crate::backoff::{Backoff, LINK_PAUSE_MAX};
-use crate::link::{Dormant, Link, Trial, Upgrade};
+use crate::link::{Dormant, Link, Signaling, Trial, Upgrade};
 use crate::mail::Mail;
 use crate::outbound::Scope;
-use crate::session::Sessions;
+use crate::session::{Manners, Sessions};
 use crate::streams::Streams;
 
 /// How long after its last message a link is worth a better one. Chosen: a
@@ -117,7 +117,7 @@ impl Peer {
             member: None,
             distrust: None,
             mail: Mail::default(),
-            sessions: Sessions::new(false),
+            sessions: Sessions::new(Manners::Firm),
             link: None,
             trial: None,
             dormant: None,
@@ -316,9 +316,10 @@ impl Peer {
 
     /// The next moment at which something happens to this peer by itself; what is
     /// overdue happens now. One in the past would look as if the host had slept.
-    pub(crate) fn poll_timeout(&self, now: Instant, may_connect: bool) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self, now: Instant, signaling: Signaling) -> Option<Instant> {
         let link = self.link.as_ref();
-        let connect = (may_connect && !self.sessions.is_trying() && self.may_connect())
+        let possible = signaling == Signaling::Possible;
+        let connect = (possible && !self.sessions.is_trying() && self.may_connect())
             .then(|| self.connect_at(now))
             .flatten();
         [

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use waymesh_proto::api::AttemptRole;
 use waymesh_proto::error::{Code, Fault};
-use waymesh_proto::ids::{LinkId, SessionId};
+use waymesh_proto::ids::{AgentId, LinkId, SessionId};
 use waymesh_proto::link::LinkCommand;
 use waymesh_proto::signaling::Signal;
 
@@ -45,6 +45,26 @@ pub enum Step {
         /// What to say.
         signal: Signal,
     },
+}
+
+/// What a node does when both sides offer at the same moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manners {
+    /// It drops its own attempt: its agent id is the smaller one.
+    Polite,
+    /// It goes on with its own.
+    Firm,
+}
+
+impl Manners {
+    /// Those of one agent toward another.
+    pub fn of(own: AgentId, other: AgentId) -> Self {
+        if own < other {
+            Self::Polite
+        } else {
+            Self::Firm
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +130,7 @@ pub enum Quit {
 /// The attempts to make a link to one peer.
 #[derive(Debug)]
 pub struct Sessions {
-    polite: bool,
+    manners: Manners,
     attempt: Option<Attempt>,
     shelved: Option<Shelved>,
     /// The sessions of links that are up, oldest first.
@@ -123,10 +143,10 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// No attempt yet. `polite`: this node gives way when both offer.
-    pub const fn new(polite: bool) -> Self {
+    /// No attempt yet.
+    pub const fn new(manners: Manners) -> Self {
         Self {
-            polite,
+            manners,
             attempt: None,
             shelved: None,
             live: VecDeque::new(),
@@ -138,9 +158,9 @@ impl Sessions {
         }
     }
 
-    /// Whether this node gives way when both offer.
-    pub const fn is_polite(&self) -> bool {
-        self.polite
+    /// What this node does when both offer.
+    pub const fn manners(&self) -> Manners {
+        self.manners
     }
 
     /// Whether an attempt is under way.
@@ -208,7 +228,7 @@ impl Sessions {
             .attempt
             .as_ref()
             .is_some_and(|a| a.role == Role::Offering);
-        if glare && !self.polite {
+        if glare && self.manners == Manners::Firm {
             let due = now + GLARE_PATIENCE;
             self.shelved = Some(Shelved { session, sdp, due });
             return Ok(false);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use waymesh_proto::envelope::Priority;
-use waymesh_proto::frame::{FrameReader, FrameWriter};
+use waymesh_proto::frame::{FrameReader, FrameWriter, Section};
 use waymesh_proto::ids::{Incarnation, MessageId};
 
 use super::*;

@@ -14,6 +14,7 @@ use crate::app::{Event, Member, RegistryCommand, RegistryEvent};
 use crate::backoff::REGISTRY_PAUSE_MAX;
 use crate::peer::{PeerKey, Presence};
 use crate::policy::Request;
+use crate::session::Manners;
 
 /// How long a linked peer that left the registry may take to answer a probe.
 const LOST_PATIENCE: Duration = Duration::from_secs(1);
@@ -125,7 +126,7 @@ impl Mesh {
         if self.known_member(now, member) != Some(key) {
             return;
         }
-        let polite = self.config.agent_id < record.agent_id;
+        let manners = Manners::of(self.config.agent_id, record.agent_id);
         if let Some(peer) = self.peers.get_mut(&key) {
             let was = std::mem::replace(
                 &mut peer.presence,
@@ -147,10 +148,9 @@ impl Mesh {
                     }
                 }
                 if wanted && peer.link.is_none() && was != Presence::Online {
-                    peer.eager_at = Some(if polite {
-                        now + EAGER_POLITE_DELAY
-                    } else {
-                        now
+                    peer.eager_at = Some(match manners {
+                        Manners::Polite => now + EAGER_POLITE_DELAY,
+                        Manners::Firm => now,
                     });
                 }
             } else if was == Presence::Online {

@@ -112,7 +112,7 @@ impl Mesh {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.attempts.begin(now, link, role, purpose);
             if peer.link.is_some() && peer.upgrade.due().is_some() {
-                peer.upgrade.handle_tried(now, peer.sessions.is_polite());
+                peer.upgrade.handle_tried(now, peer.sessions.manners());
             }
         }
     }
@@ -192,14 +192,14 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let polite = peer.sessions.is_polite();
+        let manners = peer.sessions.manners();
         if let Some(trial) = peer.trial.as_mut().filter(|trial| trial.link.id == id) {
             trial.link.pair = pair;
             peer.attempts.note_path(id, pair.path());
         } else if let Some(link) = peer.link.as_mut().filter(|link| link.id == id) {
             let before = std::mem::replace(&mut link.pair, pair);
             if before.path() != pair.path() {
-                peer.upgrade.begin(now, pair.path(), polite);
+                peer.upgrade.begin(now, pair.path(), manners);
             }
             peer.reason = format!("{}: its pair of addresses changed", works(&pair));
             let status = peer.status();

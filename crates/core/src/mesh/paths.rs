@@ -212,8 +212,8 @@ impl Mesh {
         peer.mail.first_until = None;
         peer.mail.has_told_acks = false;
         peer.recover.reset();
-        let polite = peer.sessions.is_polite();
-        peer.upgrade.begin(now, pair.path(), polite);
+        let manners = peer.sessions.manners();
+        peer.upgrade.begin(now, pair.path(), manners);
         peer.reason = match &replaced {
             Some(_) => format!("{}: {why}", works(&pair)),
             None => works(&pair),
@@ -251,15 +251,13 @@ impl Mesh {
 
     /// Asks on a dormant link, or gives it up where new ones can be made.
     pub(super) fn tend_dormant(&mut self, now: Instant, key: PeerKey) {
-        let may_connect = self.may_use_registry(now);
+        let mut signaling = self.signaling(now);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let signaling = if may_connect && peer.may_connect() {
-            Signaling::Possible
-        } else {
-            Signaling::Away
-        };
+        if !peer.may_connect() {
+            signaling = Signaling::Away;
+        }
         if let Some(old) = peer.dormant.take_if(|d| d.is_old(now, signaling)) {
             self.close(key, old.link.id);
         } else if let Some(dormant) = &mut peer.dormant {

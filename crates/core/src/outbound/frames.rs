@@ -86,7 +86,6 @@ impl Outbound {
     }
 
     fn note_sent(&mut self, seq: u64, turn: Turn, taken: usize) {
-        let ordered = self.stream.class().is_ordered();
         self.unsent.remove(&turn);
         let Some(entry) = self.entries.get_mut(&seq) else {
             return;
@@ -100,7 +99,7 @@ impl Outbound {
             self.in_flight_bytes += entry.envelope.len() as u64;
         }
         if entry.sent < entry.envelope.len() {
-            self.unsent.insert(turn_of(ordered, seq, entry));
+            self.unsent.insert(turn_of(self.stream, seq, entry));
         } else {
             entry.linked = true;
             entry.reached = entry.reached.or(self.life);

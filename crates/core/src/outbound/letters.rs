@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use waymesh_proto::class::Stream;
 use waymesh_proto::frame::Header;
 use waymesh_proto::ids::{Incarnation, ItemId, MessageId};
 
@@ -71,8 +72,8 @@ pub enum Copy {
 }
 
 /// The mailbox takes messages whole: how far a link got with one does not count.
-pub(super) fn mail_turn(ordered: bool, seq: u64, entry: &Entry) -> Turn {
-    let (urgency, _, seq) = turn_of(ordered, seq, entry);
+pub(super) fn mail_turn(stream: Stream, seq: u64, entry: &Entry) -> Turn {
+    let (urgency, _, seq) = turn_of(stream, seq, entry);
     (urgency, 0, seq)
 }
 
@@ -102,7 +103,7 @@ impl Outbound {
         if let Some(entry) = self.entries.get_mut(&seq) {
             let item = std::mem::replace(&mut entry.posting, Posting::No).item();
             self.closed.extend(item.map(|item| (item, Copy::Collected)));
-            self.unposted.insert(mail_turn(ordered, seq, entry));
+            self.unposted.insert(mail_turn(self.stream, seq, entry));
             if let Some(at) = entry.park_at.replace(now) {
                 self.parked.remove(&(at, seq));
             }
@@ -214,14 +215,13 @@ impl Outbound {
 
     /// The item is not on its way any more: the message may be posted again.
     pub fn handle_back(&mut self, seq: u64) {
-        let ordered = self.stream.class().is_ordered();
         if let Some(entry) = self.entries.get_mut(&seq)
             && let Some(item) = entry.posting.item()
         {
             entry.posting = Posting::Back(item);
             self.parked.extend(entry.park_at.map(|at| (at, seq)));
             if !entry.received {
-                self.unposted.insert(mail_turn(ordered, seq, entry));
+                self.unposted.insert(mail_turn(self.stream, seq, entry));
             }
         }
     }

@@ -22,8 +22,9 @@ const THEIRS: LinkId = LinkId::new(2);
 #[test]
 fn the_polite_side_gives_way_and_the_other_does_not() {
     let now = Instant::now();
-    for polite in [true, false] {
-        let mut sessions = Sessions::new(polite);
+    for manners in [Manners::Polite, Manners::Firm] {
+        let polite = manners == Manners::Polite;
+        let mut sessions = Sessions::new(manners);
         sessions.start(now, session(1), MINE);
         steps(&mut sessions);
         let taken = sessions.handle_offer(now, session(2), "sdp".into(), THEIRS);
@@ -45,7 +46,7 @@ fn the_polite_side_gives_way_and_the_other_does_not() {
 #[test]
 fn the_winner_whose_offer_was_lost_takes_the_other_one_in_the_end() {
     let now = Instant::now();
-    let mut sessions = Sessions::new(false);
+    let mut sessions = Sessions::new(Manners::Firm);
     sessions.start(now, session(1), MINE);
     let taken = sessions.handle_offer(now, session(2), "sdp".into(), THEIRS);
     assert_eq!(taken, Ok(false));
@@ -61,7 +62,7 @@ fn the_winner_whose_offer_was_lost_takes_the_other_one_in_the_end() {
 #[test]
 fn the_winner_that_was_answered_keeps_its_own() {
     let now = Instant::now();
-    let mut sessions = Sessions::new(false);
+    let mut sessions = Sessions::new(Manners::Firm);
     sessions.start(now, session(1), MINE);
     let taken = sessions.handle_offer(now, session(2), "sdp".into(), THEIRS);
     assert_eq!(taken, Ok(false));
@@ -73,7 +74,7 @@ fn the_winner_that_was_answered_keeps_its_own() {
 #[test]
 fn an_offer_that_comes_again_is_refused_as_replayed() {
     let now = Instant::now();
-    let mut sessions = Sessions::new(true);
+    let mut sessions = Sessions::new(Manners::Polite);
     assert_eq!(
         sessions.handle_offer(now, session(1), "sdp".into(), THEIRS),
         Ok(true)
@@ -85,7 +86,7 @@ fn an_offer_that_comes_again_is_refused_as_replayed() {
 #[test]
 fn candidates_that_come_before_their_description_are_kept_for_it() {
     let now = Instant::now();
-    let mut sessions = Sessions::new(false);
+    let mut sessions = Sessions::new(Manners::Firm);
     sessions.handle_candidate(session(1), "early".into());
     sessions.handle_candidate(session(9), "of another".into());
     let taken = sessions.handle_offer(now, session(1), "sdp".into(), THEIRS);
@@ -101,7 +102,7 @@ fn candidates_that_come_before_their_description_are_kept_for_it() {
 fn an_attempt_that_takes_too_long_ends_and_the_next_waits() {
     let now = Instant::now();
     let mut rng = SmallRng::seed_from_u64(1);
-    let mut sessions = Sessions::new(false);
+    let mut sessions = Sessions::new(Manners::Firm);
     sessions.start(now, session(1), MINE);
     let late = sessions.poll_timeout().expect("a deadline");
     assert!(!sessions.handle_timeout(late - Duration::from_millis(1), &mut rng));
@@ -117,7 +118,7 @@ fn an_attempt_that_takes_too_long_ends_and_the_next_waits() {
 #[test]
 fn an_answer_to_another_session_is_ignored() {
     let now = Instant::now();
-    let mut sessions = Sessions::new(false);
+    let mut sessions = Sessions::new(Manners::Firm);
     sessions.start(now, session(1), MINE);
     steps(&mut sessions);
     sessions.handle_answer(session(2), "sdp".into());
@@ -132,7 +133,7 @@ fn an_answer_to_another_session_is_ignored() {
 fn an_offer_that_comes_to_nothing_is_rejected_and_an_own_one_is_not() {
     let now = Instant::now();
     let mut rng = SmallRng::seed_from_u64(1);
-    let mut sessions = Sessions::new(true);
+    let mut sessions = Sessions::new(Manners::Polite);
     let taken = sessions.handle_offer(now, session(1), "garbage".into(), THEIRS);
     assert_eq!(taken, Ok(true));
     assert!(sessions.handle_down(now, THEIRS, "unusable", &mut rng));

@@ -7,7 +7,7 @@ use waymesh_proto::link::DownReason;
 
 use super::*;
 use crate::backoff::LINK_PAUSE_MAX;
-use crate::link::{TRIAL_OFFERED, UPGRADE_PAUSES};
+use crate::link::{Signaling, TRIAL_OFFERED, UPGRADE_PAUSES};
 use crate::peer::Presence;
 use crate::session::ATTEMPT_TIMEOUT;
 
@@ -75,7 +75,7 @@ fn an_attempt_that_was_allowed_long_ago_is_due_now() {
     assert!(peer.sessions.not_before().is_some());
     let later = failed_at + LINK_PAUSE_MAX;
     peer.eager_at = Some(later);
-    assert_eq!(peer.poll_timeout(later, true), Some(later));
+    assert_eq!(peer.poll_timeout(later, Signaling::Possible), Some(later));
 }
 
 #[test]
