@@ -1,5 +1,6 @@
 //! Values of flags that are more than a word: durations and the data directory.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err("from 1ms to 168h (7 days)".into());
     }
     Ok(time)
+}
+
+/// Reads where to listen.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "an IP address of this machine and a port up to 65535, as in 0.0.0.0:7700 or [::]:7700"
+            .to_owned()
+    })
 }
 
 /// Reads how long an invite is good.

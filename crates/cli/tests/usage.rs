@@ -137,10 +137,49 @@ fn a_registry_that_is_not_there_is_unreachable() {
 }
 
 #[test]
+fn what_is_wrong_with_an_address_is_told_with_what_to_give() {
+    for (args, told) in [
+        (
+            &["registry", "--listen", "127.0.0.1:99999"][..],
+            "0.0.0.0:7700",
+        ),
+        (&["registry", "--listen", "127.0.0.1"], "0.0.0.0:7700"),
+        (&["registry", "--turn-other", "nowhere"], "0.0.0.0:7700"),
+        (
+            &["node", "--turn-url", "turn:y:99999"],
+            "turn:mesh.example:3478",
+        ),
+        (
+            &["doctor", "--stun-url", "stun:x:0"],
+            "turn:mesh.example:3478",
+        ),
+    ] {
+        let ran = run(args);
+        assert_eq!((ran.code, ran.error_code()), (Some(2), "usage"), "{args:?}");
+        let message = ran.last()["error"]["message"].as_str().expect("a text");
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+#[test]
+fn an_address_of_another_machine_is_no_matter_of_ports() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().to_str().expect("a path");
+    let ran = run(["registry", "--listen", "203.0.113.7:0", "--data-dir", dir]);
+    assert_eq!(
+        (ran.code, ran.error_code()),
+        (Some(1), "bind_failed"),
+        "{ran:?}"
+    );
+    let hint = ran.last()["error"]["hint"].as_str().expect("a hint");
+    assert!(hint.contains("no such address"), "{hint}");
+}
+
+#[test]
 fn every_command_explains_itself_with_examples() {
     for command in [
         "demo", "registry", "invite", "pending", "approve", "reject", "revoke", "audit", "node",
-        "agents", "peers", "send", "call", "ping",
+        "agents", "peers", "send", "call", "ping", "doctor",
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_waymesh"))
             .args([command, "--help"])

@@ -53,7 +53,7 @@ pub enum IceUrlError {
     #[error("{0:?} is no stun:, stuns:, turn: or turns: URL")]
     Scheme(String),
     /// The host or the port is missing or malformed.
-    #[error("{0:?} has no usable host and port")]
+    #[error("{0:?} has no usable host and port, as in turn:mesh.example:3478")]
     Authority(String),
     /// What follows `?` is not `transport=udp` or `transport=tcp`, or does not fit the scheme.
     #[error("{0:?} has an unusable transport")]

@@ -85,7 +85,7 @@ impl StartError {
         Fault::new(self.code(), self.to_string()).with_hint(hint)
     }
 
-    const fn hint(&self) -> &'static str {
+    fn hint(&self) -> &'static str {
         match self {
             Self::Config(_) => "correct the configuration",
             Self::DataDir { .. } => "check the path and its owner, or choose another --data-dir",
@@ -93,7 +93,15 @@ impl StartError {
             Self::Key { .. } => "restore the file from a backup, with mode 0600",
             Self::Tls(error) => error.hint(),
             Self::Storage(_) => "restore the database from a backup, or choose another --data-dir",
-            Self::Bind { .. } => "choose another port; port 0 takes a free one",
+            Self::Bind { source, .. } => match source.kind() {
+                io::ErrorKind::AddrNotAvailable => {
+                    "this machine has no such address: 0.0.0.0 listens on all that it has, and --public-url says how others reach it"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 are for root or who has CAP_NET_BIND_SERVICE: choose a higher one"
+                }
+                _ => "choose another port; port 0 takes a free one",
+            },
             Self::Relay(_) => {
                 "give --turn-listen another address of this machine, or run none with --no-turn"
             }

@@ -17,7 +17,7 @@ use super::Context;
 use crate::Outcome;
 use crate::open_files;
 use crate::output::{Look, Tell};
-use crate::settings::Home;
+use crate::settings::{self, Home};
 use crate::stop::{self, StdinGuard};
 
 const EXAMPLES: &str = "\
@@ -47,7 +47,8 @@ pub(crate) struct Args {
         long,
         env = "WAYMESH_LISTEN",
         value_name = "ADDR",
-        default_value = "127.0.0.1:7700"
+        default_value = "127.0.0.1:7700",
+        value_parser = settings::listen
     )]
     listen: SocketAddr,
     /// The URL that nodes connect to, when it is not the listening address

@@ -25,6 +25,7 @@ pub(super) struct TurnArgs {
         long,
         env = "WAYMESH_TURN_LISTEN",
         value_name = "ADDR",
+        value_parser = settings::listen,
         conflicts_with = "no_turn"
     )]
     turn_listen: Option<SocketAddr>,
@@ -33,6 +34,7 @@ pub(super) struct TurnArgs {
         long,
         env = "WAYMESH_TURN_OTHER",
         value_name = "ADDR",
+        value_parser = settings::listen,
         conflicts_with = "no_turn"
     )]
     turn_other: Option<SocketAddr>,
