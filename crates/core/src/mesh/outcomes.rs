@@ -102,8 +102,13 @@ impl Mesh {
                 let elapsed = now.saturating_duration_since(call.started);
                 self.tell_answer(call.client, id, Err(call.fault_of(fault)), None, elapsed);
             }
-            // The call's own deadline tells.
-            Verdict::Refused(_) | Verdict::Expired | Verdict::Unconfirmed => {}
+            // The call's own deadline tells; and that nobody knows what became of it.
+            Verdict::Unconfirmed => {
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.may_have_run = true;
+                }
+            }
+            Verdict::Refused(_) | Verdict::Expired => {}
         }
     }
 

@@ -360,3 +360,24 @@ fn what_nobody_could_open_is_posted_again_as_another_item() {
     let again = lab.mailbox.items.last().expect("it is posted again");
     assert_ne!(again.post.item, item);
 }
+
+/// The registry hands a call on, whose acknowledgement never comes; a second copy
+/// is stored and given back when its life is over.
+#[test]
+fn a_call_of_which_a_copy_was_handed_on_may_have_run_although_another_one_expired() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.send(0, "b", Class::Events, 1);
+    lab.set_online(1, false);
+    let id = lab.call(0, "b", "add", false);
+    let item = lab.mailbox.items.last().expect("the call").post.item;
+    let key = *lab.hosts[0].mesh.peers.keys().next().expect("a peer");
+    let peer = lab.hosts[0].mesh.peers.get_mut(&key).expect("the peer");
+    peer.streams.handle_lost(Stream::Tasks, 1);
+    lab.pass(SECOND);
+    let code = Code::Expired;
+    let event = RegistryEvent::Returned { item, code };
+    lab.hosts[0].mesh.handle_registry(lab.now, event);
+    lab.pass(60 * SECOND);
+    let fault = lab.answer(0, id).expect("an end").expect_err("no answer");
+    assert_eq!(fault.executed, Some(Executed::Unknown));
+}
