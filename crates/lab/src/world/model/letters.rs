@@ -402,7 +402,10 @@ impl Letters {
                 letter.given
             );
             let late = letter.ended.is_some_and(|(_, at)| at > well_since + back);
+            // What a hostile registry said was stored waits for the next link.
+            let believed = self.is_doubtful && letter.stored;
             let waited = letter.sent < well_since && letter.queued && letter.class.is_reliable();
+            let waited = waited && !believed;
             hold!(
                 !late || !waited || !lived_long_enough || !can_arrive,
                 TrafficReturns,
