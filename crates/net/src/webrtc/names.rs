@@ -51,6 +51,17 @@ pub(super) enum Resolved<'a> {
     Failed(&'a str),
 }
 
+/// What an answer says about a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Learned {
+    /// It stands for other addresses than before.
+    Others,
+    /// It stands for the same ones.
+    Same,
+    /// It has none, or could not be resolved.
+    Nothing,
+}
+
 impl Names {
     /// The question to ask now for a URL, if there is one: at first, and when
     /// what is known is old.
@@ -84,21 +95,28 @@ impl Names {
         now: Instant,
         name: &HostPort,
         answer: Result<Vec<SocketAddr>, String>,
-    ) {
+    ) -> Learned {
         let Some(entry) = self.known.get_mut(name) else {
-            return;
+            return Learned::Nothing;
         };
         entry.answered = Some(now);
-        match answer {
-            Ok(addresses) => {
-                entry.addresses = some_of_each_family(addresses);
-                entry.failure = entry
-                    .addresses
-                    .is_empty()
-                    .then(|| "the name has no address".to_owned());
-            }
+        let found = match answer {
+            Ok(addresses) => some_of_each_family(addresses),
             // What was known may still be right: a resolver is often the first to fail.
-            Err(why) => entry.failure = Some(why),
+            Err(why) => {
+                entry.failure = Some(why);
+                return Learned::Nothing;
+            }
+        };
+        entry.failure = found
+            .is_empty()
+            .then(|| "the name has no address".to_owned());
+        let before = std::mem::replace(&mut entry.addresses, found);
+        match entry.addresses.as_slice() {
+            [] => Learned::Nothing,
+            // Resolvers take turns with the order.
+            now if sorted(now) == sorted(&before) => Learned::Same,
+            _ => Learned::Others,
         }
     }
 
@@ -143,6 +161,12 @@ fn some_of_each_family(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     v4
 }
 
+fn sorted(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut sorted = addresses.to_vec();
+    sorted.sort_unstable();
+    sorted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +188,22 @@ mod tests {
         assert!(names.question(now + ANSWER_LIFE, &url).is_some());
         names.handle_answer(now, &name, Err("away".into()));
         assert_eq!(names.resolved(&url), Resolved::Addresses(&[address]));
+    }
+
+    #[test]
+    fn an_answer_with_the_same_addresses_in_another_order_says_nothing_new() {
+        let (mut names, now, url) = (Names::default(), Instant::now(), url("stun:a.example:7"));
+        let name = names.question(now, &url).expect("the first question");
+        let [a, b, c] = [1, 2, 3].map(|n| SocketAddr::from(([192, 0, 2, n], 7)));
+        let mut learn = |answer| names.handle_answer(now, &name, answer);
+        assert_eq!(learn(Err("away".into())), Learned::Nothing);
+        assert_eq!(learn(Ok(vec![a, b])), Learned::Others);
+        assert_eq!(learn(Ok(vec![b, a])), Learned::Same);
+        assert_eq!(learn(Err("away".into())), Learned::Nothing);
+        assert_eq!(learn(Ok(vec![a, b])), Learned::Same);
+        assert_eq!(learn(Ok(vec![a, c])), Learned::Others);
+        assert_eq!(learn(Ok(vec![])), Learned::Nothing);
+        assert_eq!(learn(Ok(vec![a, c])), Learned::Others);
     }
 
     #[test]

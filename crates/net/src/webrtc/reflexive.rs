@@ -110,10 +110,11 @@ impl Reflexive {
         }
     }
 
-    /// Asks every server whose answer is older than the interval.
-    pub(super) fn refresh(&mut self, now: Instant) {
-        let due = self.targets.iter_mut().filter(|t| t.next <= now);
-        for target in due.filter(|t| t.question.is_none()) {
+    /// Asks every server that nothing is known of.
+    pub(super) fn ask_new(&mut self, now: Instant) {
+        let is_new = |t: &&mut Target| t.mapping.is_none() && t.failure.is_none();
+        let new = self.targets.iter_mut().filter(is_new);
+        for target in new.filter(|t| t.question.is_none()) {
             target.ask(now);
         }
         self.collect();
@@ -144,7 +145,8 @@ impl Reflexive {
     /// Forgets what the servers said: the host's addresses are others.
     pub(super) fn forget(&mut self, now: Instant) {
         for target in &mut self.targets {
-            (target.mapping, target.next, target.failures) = (None, now, 0);
+            (target.mapping, target.failure) = (None, None);
+            (target.next, target.failures) = (now, 0);
         }
     }
 
@@ -301,7 +303,7 @@ mod tests {
         let wanted: Vec<_> = servers.iter().map(|n| (url.clone(), address(*n))).collect();
         let mut reflexive = Reflexive::default();
         reflexive.set_targets(now, &wanted);
-        reflexive.refresh(now);
+        reflexive.ask_new(now);
         reflexive
     }
 
@@ -354,7 +356,7 @@ mod tests {
         let changed = answer(&mut reflexive, later, 51);
         assert!(matches!(changed, Answered::Changed(_)), "{changed:?}");
         let much_later = later + CHANGE_WITHIN;
-        reflexive.refresh(much_later);
+        reflexive.doubt(much_later);
         let new = answer(&mut reflexive, much_later, 52);
         assert!(matches!(new, Answered::New(_)), "{new:?}");
     }
@@ -389,6 +391,30 @@ mod tests {
             reflexive.poll_timeout(Upkeep::Kept),
             Some(wanted + ASK_INTERVAL)
         );
+    }
+
+    #[test]
+    fn a_server_that_is_new_is_asked_at_once_and_those_that_are_known_no_sooner_for_it() {
+        let now = Instant::now();
+        let mut reflexive = asking(now, &[1, 2]);
+        answer(&mut reflexive, now, 50);
+        while let Some(due) = reflexive.poll_timeout(Upkeep::Idle) {
+            reflexive.handle_timeout(due, Upkeep::Idle);
+        }
+        reflexive.requests.clear();
+        let later = now + Duration::from_secs(600);
+        let url: IceUrl = "stun:s.example".parse().expect("a URL");
+        let wanted = [1, 2, 3].map(|n| (url.clone(), address(n)));
+        for _ in 0..2 {
+            reflexive.set_targets(later, &wanted);
+            reflexive.ask_new(later);
+        }
+        let asked: Vec<_> = reflexive.requests.iter().map(|(to, _)| *to).collect();
+        assert_eq!(asked, [address(3)]);
+        // On another network nothing is known of any.
+        reflexive.forget(later);
+        reflexive.ask_new(later);
+        assert_eq!(reflexive.requests.len(), 3);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) use self::leg::{Roads, Tally};
 use self::server::{Server, Taken};
 use super::candidates::LocalCandidate;
 use super::demand::Upkeep;
-use super::names::Names;
+use super::names::{HostPort, Learned, Names};
 use super::reflexive::BELIEVED;
 use crate::turn::client::Handled;
 
@@ -86,15 +86,15 @@ impl Relays {
         tally
     }
 
-    /// Sets which servers there are. One that stays keeps its allocation and gets
-    /// the new credentials; one that is gone is given up.
+    /// Sets which servers there are, as many as [`ICE_SERVERS_MAX`]. One that stays keeps
+    /// its allocation and gets the new credentials; one that is gone is given up.
     pub(super) fn set_servers<'a>(
         &mut self,
         now: Instant,
         wanted: impl Iterator<Item = &'a IceServer>,
     ) {
         let mut before = std::mem::take(&mut self.servers);
-        for server in wanted {
+        for server in wanted.take(ICE_SERVERS_MAX) {
             let known = before
                 .iter_mut()
                 .position(|known| known.update(now, server));
@@ -102,9 +102,7 @@ impl Relays {
                 Some(at) => Some(before.swap_remove(at)),
                 None => Server::new(server),
             };
-            if self.servers.len() < ICE_SERVERS_MAX {
-                self.servers.extend(kept);
-            }
+            self.servers.extend(kept);
         }
         for mut gone in before {
             let lost = gone.candidate();
@@ -165,11 +163,17 @@ impl Relays {
         self.want(now, names);
     }
 
-    /// A name may have been resolved.
-    pub(super) fn handle_resolved(&mut self, now: Instant, names: &Names) {
+    /// A name was answered, and this was learned.
+    pub(super) fn handle_resolved(
+        &mut self,
+        now: Instant,
+        names: &Names,
+        name: &HostPort,
+        learned: Learned,
+    ) {
         let mut taken = self.taken();
-        for server in &mut self.servers {
-            server.handle_resolved(now, names, &mut taken);
+        for server in self.servers.iter_mut().filter(|s| s.has_name(name)) {
+            server.handle_resolved(now, names, learned, &mut taken);
         }
         self.turn(now);
     }
@@ -255,11 +259,12 @@ impl Relays {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, names: &Names, upkeep: Upkeep) {
+        let mut taken = self.taken();
         for server in &mut self.servers {
-            server.handle_timeout(now, &self.roads);
+            server.handle_timeout(now, names, &self.roads, &mut taken);
         }
         if upkeep == Upkeep::Kept {
-            let mut taken = self.taken();
+            taken = self.taken();
             for server in &mut self.servers {
                 server.want(now, names, &self.roads, &mut taken);
             }

@@ -43,12 +43,16 @@ impl Gathering {
 
     /// The servers of the configuration and those that were told.
     pub(in crate::webrtc) fn known_servers(&self) -> Vec<IceServer> {
-        let servers = self.configured.iter().chain(&self.told.servers);
-        servers.take(ICE_SERVERS_MAX).cloned().collect()
+        self.used().cloned().collect()
+    }
+
+    /// As many of them as are used, those of the configuration first.
+    fn used(&self) -> impl Iterator<Item = &IceServer> {
+        used(&self.configured, &self.told)
     }
 
     pub(super) fn meet_servers(&mut self, now: Instant) {
-        let servers = self.configured.iter().chain(&self.told.servers);
+        let servers = used(&self.configured, &self.told);
         self.relays.set_servers(now, servers);
         self.ask_names(now);
         self.meet_addresses(now);
@@ -75,15 +79,21 @@ impl Gathering {
         }
         self.reflexive.set_targets(now, &wanted);
         // Once at least: who starts usually speaks at once.
-        self.reflexive.refresh(now);
+        self.reflexive.ask_new(now);
     }
 
     pub(super) fn urls(&self) -> impl Iterator<Item = &IceUrl> {
-        let servers = self.configured.iter().chain(&self.told.servers);
-        servers
-            .take(ICE_SERVERS_MAX)
+        self.used()
             .flat_map(|server| server.urls.iter().take(ICE_URLS_MAX))
     }
+}
+
+fn used<'a>(
+    configured: &'a [IceServer],
+    told: &'a IceServers,
+) -> impl Iterator<Item = &'a IceServer> {
+    let servers = configured.iter().chain(&told.servers);
+    servers.take(ICE_SERVERS_MAX)
 }
 
 /// Streams resolve names on their way.

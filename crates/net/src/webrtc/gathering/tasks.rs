@@ -72,9 +72,10 @@ impl Gathering {
             match found {
                 Found::Interfaces(interfaces) => self.handle_interfaces(now, interfaces),
                 Found::Resolved(name, answer) => {
-                    self.names.handle_answer(now, &name, answer);
+                    let learned = self.names.handle_answer(now, &name, answer);
                     self.meet_addresses(now);
-                    self.relays.handle_resolved(now, &self.names);
+                    self.relays
+                        .handle_resolved(now, &self.names, &name, learned);
                 }
             }
             while self.tasks.try_join_next().is_some() {}

@@ -18,7 +18,7 @@ use super::leg::{Identity, Leg, Roads, Tally, ToSocket};
 use crate::turn::client::Credentials;
 use crate::webrtc::candidates::LocalCandidate;
 use crate::webrtc::demand::Upkeep;
-use crate::webrtc::names::{Names, Resolved};
+use crate::webrtc::names::{HostPort, Learned, Names, Resolved};
 
 /// How long UDP may be silent before TCP and TLS are tried beside it. Chosen: as
 /// for the addresses of one host (RFC 8305 §5).
@@ -195,16 +195,41 @@ impl Server {
         }
     }
 
-    /// A name may have been resolved.
-    pub(super) fn handle_resolved(&mut self, now: Instant, names: &Names, taken: &mut Taken) {
-        match &mut self.stage {
-            Stage::Ahead { .. } | Stage::Racing => {
+    /// Whether one of its URLs has this name.
+    pub(super) fn has_name(&self, name: &HostPort) -> bool {
+        let is_of = |way: &Way| way.url.host() == name.0 && way.url.port() == name.1;
+        self.ways.iter().any(is_of)
+    }
+
+    /// One of its names was answered. Where that tells nothing new, it changes nothing:
+    /// names are asked for again and again, also those of servers that are silent.
+    pub(super) fn handle_resolved(
+        &mut self,
+        now: Instant,
+        names: &Names,
+        learned: Learned,
+        taken: &mut Taken,
+    ) {
+        match (&mut self.stage, learned) {
+            (_, Learned::Same) | (Stage::Idle | Stage::Allocated { .. }, _) => {}
+            (Stage::Ahead { .. } | Stage::Racing, _) => {
                 if !self.legs.iter().any(|leg| leg.server().is_some()) {
                     self.ask_udp(now, names, taken);
                 }
             }
-            Stage::Failed { again_at, .. } => *again_at = now,
-            Stage::Idle | Stage::Allocated { .. } => {}
+            (Stage::Failed { again_at, .. }, Learned::Others) => *again_at = now,
+            (Stage::Failed { .. }, Learned::Nothing) => self.note_unresolved(now, names),
+        }
+    }
+
+    /// Takes down what became of ways that wait for nothing but a name.
+    fn note_unresolved(&mut self, now: Instant, names: &Names) {
+        for way in &mut self.ways {
+            if way.outcome == ServerOutcome::Waiting
+                && let Resolved::Failed(why) = names.resolved(&way.url)
+            {
+                way.end(now, failed(why.to_owned()));
+            }
         }
     }
 
@@ -288,7 +313,13 @@ impl Server {
         legs.chain(own).min()
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant, roads: &Roads) {
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        names: &Names,
+        roads: &Roads,
+        taken: &mut Taken,
+    ) {
         for leg in &mut self.legs {
             leg.handle_timeout(now);
         }
@@ -296,7 +327,7 @@ impl Server {
             self.ask_beside(now, roads);
         }
         if self.rivals_at().is_some_and(|at| at <= now) {
-            self.ask_rivals(now, roads);
+            self.ask_rivals(now, names, roads, taken);
         }
     }
 

@@ -1,10 +1,9 @@
 //! Servers of the test's own words, and what is asked of them.
 
-use std::sync::Arc;
+mod rivals;
+
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use waymesh_proto::ice::ServerOutcome;
 
 use super::server::WANTED_PAUSE;
@@ -13,9 +12,6 @@ use crate::turn::client::PAYLOAD_MAX_BYTES;
 use crate::turn::message::{Message, Writer, code, kind};
 
 const HERE: &str = "192.0.2.100:9";
-
-/// How long a server on this machine may take. Chosen far above what is expected.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 const PEER: &str = "203.0.113.9:9000";
 
@@ -76,6 +72,14 @@ fn answer(
     let handled = relays.handle_datagram(now, asked.0, at(HERE), &bytes);
     assert_eq!(handled, Handled::Taken);
     relays.turn(now);
+}
+
+fn outcomes(relays: &Relays, now: Instant) -> Vec<ServerOutcome> {
+    relays.tried(now).map(|tried| tried.outcome).collect()
+}
+
+fn events(relays: &mut Relays) -> Vec<RelayEvent> {
+    std::iter::from_fn(|| relays.poll_event()).collect()
 }
 
 fn sent_to(request: &Message<'_>, alternate: &str) -> Writer {
@@ -175,111 +179,81 @@ fn a_silent_server_is_asked_ever_more_rarely_and_sooner_when_a_link_is_wanted() 
     assert_eq!(to_socket(&mut relays).len(), 1);
 }
 
-/// A server that is asked by UDP and, at another port, by TCP.
-fn both_ways(tcp: SocketAddr) -> IceServer {
-    let mut server = server("192.0.2.1:3478");
-    let url = format!("turn:{tcp}?transport=tcp");
-    server.urls.push(url.parse().expect("a URL"));
-    server
-}
-
-fn refreshed(request: &Message<'_>) -> Writer {
-    let mut writer = Writer::success(request);
-    writer.put_number(kind::LIFETIME, 600);
-    writer
-}
-
-fn outcomes(relays: &Relays, now: Instant) -> Vec<ServerOutcome> {
-    relays.tried(now).map(|tried| tried.outcome).collect()
-}
-
-fn events(relays: &mut Relays) -> Vec<RelayEvent> {
-    std::iter::from_fn(|| relays.poll_event()).collect()
-}
-
-#[tokio::test]
-async fn a_server_that_falls_silent_is_asked_by_tcp_and_keeps_its_address_when_it_answers() {
+#[test]
+fn only_a_name_of_its_own_that_has_other_addresses_has_a_silent_server_asked_sooner() {
     let start = Instant::now();
-    let server = both_ways(at("127.0.0.1:1"));
-    let (mut relays, asked) = asking_all(start, &[server], Roads::default());
-    answer(&mut relays, start, &asked[0], allocated);
-    events(&mut relays);
-    relays.doubt(start);
-    let asked = to_socket(&mut relays);
+    let [own, other] = ["own.example:3478", "other.example:3478"].map(server);
+    let mut names = Names::default();
+    let mut question = |server: &IceServer| names.question(start, &server.urls[0]);
+    let (own_name, other_name) = (question(&own), question(&other));
+    let (own_name, other_name) = own_name.zip(other_name).expect("both are asked for");
+    let mut relays = Relays::new(Roads::default());
+    relays.set_servers(start, [&own].into_iter());
+    relays.want(start, &names);
 
-    let names = Names::default();
-    let late = start + Duration::from_secs(1);
-    relays.handle_timeout(late - Duration::from_millis(1), &names, Upkeep::Kept);
-    assert_eq!(outcomes(&relays, late)[1], ServerOutcome::NotNeeded);
+    let mut learn = |relays: &mut Relays, now, name, answer| {
+        let learned = names.handle_answer(now, name, answer);
+        relays.handle_resolved(now, &names, name, learned);
+        relays.want(now, &names);
+        to_socket(relays).iter().map(|(to, _)| *to).collect()
+    };
+    let none: [SocketAddr; 0] = [];
+    let asked: Vec<_> = learn(&mut relays, start, &own_name, Err("away".into()));
+    assert_eq!(asked, none);
+    let outcome = outcomes(&relays, start).remove(0);
     assert!(
-        relays
-            .poll_timeout(Upkeep::Kept)
-            .is_some_and(|at| at <= late)
+        matches!(&outcome, ServerOutcome::Failed { why } if why == "away"),
+        "{outcome:?}"
     );
-    relays.handle_timeout(late, &names, Upkeep::Kept);
-    assert_eq!(outcomes(&relays, late)[1], ServerOutcome::Waiting);
-    assert_eq!(relays.candidates().count(), 1);
+    let asked: Vec<_> = learn(
+        &mut relays,
+        start,
+        &own_name,
+        Ok(vec![at("192.0.2.1:3478")]),
+    );
+    assert_eq!(asked, [at("192.0.2.1:3478")]);
 
-    answer(&mut relays, late, &asked[0], refreshed);
-    assert_eq!(outcomes(&relays, late)[1], ServerOutcome::NotNeeded);
-    assert_eq!(relays.candidates().count(), 1);
-    assert!(events(&mut relays).is_empty(), "nothing was lost or found");
+    let mut now = start;
+    while let Some(due) = relays.poll_timeout(Upkeep::Idle) {
+        now = due;
+        relays.handle_timeout(now, &Names::default(), Upkeep::Idle);
+    }
+    to_socket(&mut relays);
+    for (name, answer) in [
+        (&other_name, Ok(vec![at("192.0.2.9:3478")])),
+        (&own_name, Ok(vec![at("192.0.2.1:3478")])),
+        (&own_name, Err("away".into())),
+    ] {
+        let asked: Vec<_> = learn(&mut relays, now, name, answer);
+        assert_eq!(asked, none);
+    }
+    let asked: Vec<_> = learn(&mut relays, now, &own_name, Ok(vec![at("192.0.2.2:3478")]));
+    assert_eq!(asked, [at("192.0.2.2:3478")]);
 }
 
-#[tokio::test]
-async fn what_a_silent_server_gave_makes_way_for_what_it_gives_by_tcp() {
-    let start = Instant::now();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let server = both_ways(listener.local_addr().expect("an address"));
-    let roads = Roads::default();
-    let wake = Arc::clone(&roads.wake);
-    let (mut relays, asked) = asking_all(start, &[server], roads);
-    answer(&mut relays, start, &asked[0], allocated);
-    let old = relays.candidates().next().expect("one").address;
+#[test]
+fn a_server_that_is_beyond_the_limit_now_is_given_up_like_one_that_is_gone() {
+    let now = Instant::now();
+    let addresses: Vec<_> = (0..=ICE_SERVERS_MAX)
+        .map(|n| format!("192.0.2.{}:3478", n + 1))
+        .collect();
+    let mut servers: Vec<_> = addresses.iter().map(|a| server(a)).collect();
+    let (mut relays, asked) = asking_all(now, &servers, Roads::default());
+    assert_eq!(asked.len(), ICE_SERVERS_MAX);
+    let last = &asked[ICE_SERVERS_MAX - 1];
+    answer(&mut relays, now, last, allocated);
+    let relayed = relays.candidates().next().expect("one").address;
+    relays.send(now, relayed, at(PEER), &vec![0; PAYLOAD_MAX_BYTES + 1]);
     events(&mut relays);
-    relays.doubt(start);
-    let late = start + Duration::from_secs(1);
-    relays.handle_timeout(late, &Names::default(), Upkeep::Kept);
 
-    let new = at("192.0.2.1:50001");
-    let serving = async {
-        let (mut stream, _) = listener.accept().await.expect("a client");
-        let mut bytes = [0; 1_024];
-        let mut length = 0;
-        let request = loop {
-            let read = stream.read(&mut bytes[length..]).await.expect("it asks");
-            assert!(read > 0, "it hung up");
-            length += read;
-            if let Ok(request) = Message::parse(&bytes[..length]) {
-                break request;
-            }
-        };
-        let mut writer = Writer::success(&request);
-        writer
-            .put_xor_address(kind::XOR_RELAYED_ADDRESS, new)
-            .put_number(kind::LIFETIME, 600);
-        stream.write_all(&writer.finish()).await.expect("it hears");
-        stream
-    };
-    let asking = async {
-        while relays.candidates().next().map(|c| c.address) != Some(new) {
-            wake.notified().await;
-            relays.turn(late);
-        }
-    };
-    let (_stream, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(serving, asking) })
-        .await
-        .expect("it is answered");
+    servers.rotate_right(1);
+    relays.set_servers(now, servers.iter());
     let told = events(&mut relays);
     assert!(
-        matches!(&told[..], [RelayEvent::Lost(lost), RelayEvent::Found(found)]
-            if *lost == old && found.address == new),
+        matches!(&told[..], [RelayEvent::Lost(lost)] if *lost == relayed),
         "{told:?}"
     );
-    let outcomes = outcomes(&relays, late);
-    assert!(
-        matches!(outcomes[0], ServerOutcome::Failed { .. }),
-        "{outcomes:?}"
-    );
-    assert_eq!(outcomes[1], ServerOutcome::Gave { address: new });
+    assert_eq!(relays.candidates().count(), 0);
+    assert_eq!(relays.tally().clients.dropped_unsendable, 1);
+    assert_eq!(relays.tried(now).count(), ICE_SERVERS_MAX);
 }

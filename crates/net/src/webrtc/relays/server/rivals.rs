@@ -5,10 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use waymesh_proto::ice::{IceTransport, ServerOutcome};
+use waymesh_proto::ice::{IceTransport, IceUrl, ServerOutcome};
 
 use super::way::failed;
-use super::{Server, Stage};
+use super::{Server, Stage, Taken};
+use crate::webrtc::names::Names;
 use crate::webrtc::relays::RelayEvent;
 use crate::webrtc::relays::leg::{Leg, Roads, ToSocket};
 
@@ -33,10 +34,19 @@ impl Server {
         (!is_asked).then(|| since + RIVALS_AFTER)
     }
 
-    /// Asks by all streams but the one that there is.
-    pub(super) fn ask_rivals(&mut self, now: Instant, roads: &Roads) {
+    /// Asks by all streams but the one that there is, and by UDP where there is a stream.
+    pub(super) fn ask_rivals(
+        &mut self,
+        now: Instant,
+        names: &Names,
+        roads: &Roads,
+        taken: &mut Taken,
+    ) {
         self.rivals_since = Some(now);
         let used = self.legs.first().map(|leg| leg.url.clone());
+        if used.as_ref().map(IceUrl::transport) == Some(IceTransport::Tcp) {
+            self.ask_udp(now, names, taken);
+        }
         let is_other = |way: &&mut super::Way| {
             way.url.transport() == IceTransport::Tcp && used.as_ref() != Some(&way.url)
         };
