@@ -132,6 +132,8 @@ pub(crate) struct Internet {
     flights: BinaryHeap<Reverse<Flight>>,
     arrived: VecDeque<(HostId, Packet)>,
     arrivals: HashMap<HostId, u64>,
+    /// What hosts have sent to addresses of others, of those that are watched.
+    watched: HashMap<(HostId, IpAddr), u64>,
     sent: u64,
     dropped: BTreeMap<Dropped, u64>,
     dice: Dice,
@@ -147,6 +149,7 @@ impl Internet {
             flights: BinaryHeap::new(),
             arrived: VecDeque::new(),
             arrivals: HashMap::new(),
+            watched: HashMap::new(),
             sent: 0,
             dropped: BTreeMap::new(),
             dice: Dice::new(seed),
@@ -280,6 +283,27 @@ impl Internet {
         outside
     }
 
+    /// From now on counts what a host sends to any address of another, whether or not it
+    /// gets anywhere.
+    pub(crate) fn watch(&mut self, from: HostId, to: HostId) {
+        let mut addresses = self.hosts[to.0].addresses.clone();
+        let mut at = self.hosts[to.0].behind;
+        while let Some(id) = at {
+            let gate = &self.gates[id.0];
+            if let Device::Nat(nat) = &gate.device {
+                addresses.push(nat.outside().into());
+            }
+            at = gate.behind;
+        }
+        let watched = addresses.into_iter().map(|address| ((from, address), 0));
+        self.watched.extend(watched);
+    }
+
+    /// How many packets were counted so.
+    pub(crate) fn watched(&self) -> u64 {
+        self.watched.values().sum()
+    }
+
     /// How many packets did not come through, and why.
     pub(crate) const fn dropped(&self) -> &BTreeMap<Dropped, u64> {
         &self.dropped
@@ -293,6 +317,9 @@ impl Internet {
         let host = &mut self.hosts[from.0];
         if !host.addresses.contains(&packet.ip(End::Source)) {
             return self.count(Dropped::ForeignSource);
+        }
+        if let Some(count) = self.watched.get_mut(&(from, packet.ip(End::Target))) {
+            *count += 1;
         }
         if host.forbids(&packet) {
             return self.count(Dropped::Forbidden);

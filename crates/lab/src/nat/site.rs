@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use waymesh_proto::api::{Attempt, Detail};
+use waymesh_proto::api::{Attempt, Detail, NetworkStatus};
 use waymesh_proto::ids::Name;
 use waymesh_proto::ipc::{Event, Verb};
+use waymesh_proto::link::CandidateKind;
 
 use super::hosts::{Hosts, REGISTRY_NAME};
 use super::kind::Kind;
@@ -34,6 +35,9 @@ pub(crate) enum FoundBy {
     /// A name, which can get another address.
     Name,
 }
+
+/// How long a node waits for servers that is asked what they have given: the shortest time.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// What the models of a run begin with.
 const SEED: u64 = 1;
@@ -91,6 +95,21 @@ impl Door {
             .into_iter()
             .flat_map(|peer| peer.attempts.unwrap_or_default());
         Ok(all.map(|attempt| told(&attempt)).collect())
+    }
+
+    /// The addresses that relays give the node now. It asks them as for a link.
+    pub(crate) fn relays(&self) -> Result<Vec<SocketAddr>> {
+        let timeout = AT_ONCE;
+        let answer = self.attach()?.ask(1, Verb::Network { timeout })?;
+        let Event::Result { payload, .. } = answer else {
+            bail!("{answer:?} does not say what the network gives");
+        };
+        let status: NetworkStatus = serde_json::from_slice(&payload.bytes)?;
+        let relayed = status
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.kind == CandidateKind::Relay);
+        Ok(relayed.map(|candidate| candidate.address).collect())
     }
 }
 

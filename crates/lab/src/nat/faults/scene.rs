@@ -107,7 +107,8 @@ impl Scene {
         })
     }
 
-    fn doors(&self) -> [Door; 2] {
+    /// Where programs find the two.
+    pub(super) fn doors(&self) -> [Door; 2] {
         [
             self.site.door(&self.members[0]),
             self.site.door(&self.members[1]),

@@ -115,6 +115,24 @@ fn neighbours_reach_each_other_inside_and_by_the_outside_address_where_that_turn
 }
 
 #[test]
+fn what_is_sent_to_any_address_of_a_watched_host_is_counted_also_where_a_firewall_stops_it() {
+    let now = Instant::now();
+    let mut internet = Internet::new(1);
+    let guard = internet.add_gate(GateConfig::Firewall(Rule::NoUdp), None);
+    let anna = internet.add_host(&[ip("203.0.113.101")], Some(guard));
+    let gate = home(&mut internet, Ipv4Addr::new(198, 51, 100, 1), None);
+    let otto = internet.add_host(&[ip("192.168.1.3")], Some(gate));
+    internet.watch(anna, otto);
+    let mut tell = |to| {
+        let arrived = send(&mut internet, now, anna, "203.0.113.101:9", at(to));
+        assert_eq!(arrived, None);
+        internet.watched()
+    };
+    let counts = ["203.0.113.1:9", "198.51.100.1:9", "192.168.1.3:9"].map(&mut tell);
+    assert_eq!(counts, [0, 1, 2]);
+}
+
+#[test]
 fn a_moved_host_is_found_at_its_new_place_only() {
     let now = Instant::now();
     let mut internet = Internet::new(1);
