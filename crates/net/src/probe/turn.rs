@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep_until, timeout, timeout_at};
 use waymesh_proto::ice::{IceTransport, IceUrl};
 use waymesh_proto::{Code, Fault};
 
@@ -21,6 +23,14 @@ use crate::turn::stream::{Stream, StreamError, StreamEvent};
 
 /// Bytes of a datagram that are read; more than any answer has.
 const READ_BYTES: usize = 2_048;
+
+/// How long the other family's answer is still waited for beside a good one, so that its
+/// allocation is given back too. Chosen: an allocation takes two round trips, and both
+/// families seldom differ by more.
+const GIVE_BACK: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;
 
 /// How far it got with a TURN server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,11 +77,12 @@ impl NotReached {
     pub fn fault(&self, url: &IceUrl) -> Fault {
         let there = format!("{}:{}", url.host(), url.port());
         let (code, hint) = match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-                (Code::Timeout, let_out(url))
-            }
-            Self::Io(_) => (
-                Code::PathUnavailable,
+            // Of what is asked of the system, names alone take time.
+            Self::Io(error) => (
+                match error.kind() {
+                    io::ErrorKind::TimedOut => Code::Timeout,
+                    _ => Code::PathUnavailable,
+                },
                 format!(
                     "check the name {} and this host's DNS and routes",
                     url.host()
@@ -135,26 +146,50 @@ fn let_out(url: &IceUrl) -> String {
     format!("let {transport} out to {}:{}", url.host(), url.port())
 }
 
-/// Asks for an allocation and gives it back at once.
+/// Asks for an allocation and gives it back at once; by UDP one address of each family of
+/// the server's, as a node does.
 ///
 /// # Errors
 /// [`NotReached`], after the limit at the latest.
 pub async fn reach(url: &IceUrl, asking: &Asking) -> Result<Reached, NotReached> {
-    let asked = async {
-        if url.transport() == IceTransport::Tcp {
-            return by_stream(url, asking).await;
+    let until = Instant::now() + asking.limit;
+    if url.transport() == IceTransport::Tcp {
+        let asked = timeout_at(until.into(), Box::pin(by_stream(url, asking))).await;
+        return asked.unwrap_or(Err(NotReached::Timeout(asking.limit)));
+    }
+    let addresses = resolve(url.host(), url.port(), asking.limit).await?;
+    by_families(&addresses, asking, until).await
+}
+
+/// What one of the families gives; else what the server itself has said, where it has.
+async fn by_families(
+    addresses: &[SocketAddr],
+    asking: &Asking,
+    until: Instant,
+) -> Result<Reached, NotReached> {
+    let first_of = |v4: bool| addresses.iter().find(|address| address.is_ipv4() == v4);
+    let both = [first_of(true), first_of(false)].into_iter().flatten();
+    let mut asked: FuturesUnordered<_> = both
+        .map(|server| timeout_at(until.into(), Box::pin(by_datagrams(*server, asking))))
+        .collect();
+    let mut failure = NotReached::Timeout(asking.limit);
+    while let Some(ended) = asked.next().await {
+        match ended {
+            Ok(Ok(reached)) => {
+                let _ = timeout(GIVE_BACK, asked.count()).await;
+                return Ok(reached);
+            }
+            Ok(Err(error)) if !matches!(failure, NotReached::Server(_)) => failure = error,
+            Ok(Err(_)) | Err(_) => {}
         }
-        let addresses = resolve(url.host(), url.port(), asking.limit).await?;
-        by_datagrams(addresses[0], asking).await
-    };
-    let asked = timeout(asking.limit, Box::pin(asked)).await;
-    asked.unwrap_or(Err(NotReached::Timeout(asking.limit)))
+    }
+    Err(failure)
 }
 
 fn client(via: Via, asking: &Asking) -> Client {
     let config = ClientConfig {
         via,
-        family: RelayFamily::V4,
+        family: RelayFamily::Common,
         credentials: asking.credentials.clone(),
         earlier: None,
         remembered: None,
@@ -256,93 +291,5 @@ async fn due(client: &Client) {
     match client.poll_timeout() {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-    use tokio::task::JoinSet;
-
-    use super::*;
-    use crate::turn::message::{Message, Writer, code, kind};
-
-    /// What a server says to whoever has no credentials (RFC 8489 §9.2.4).
-    fn challenge(request: &[u8]) -> Vec<u8> {
-        let request = Message::parse(request).expect("a request");
-        let mut answer = Writer::error(&request, code::UNAUTHENTICATED);
-        answer.put(kind::REALM, b"realm").put(kind::NONCE, b"nonce");
-        answer.finish()
-    }
-
-    async fn challenged(mut stream: TcpStream) {
-        let mut buffer = [0; READ_BYTES];
-        let length = stream.read(&mut buffer).await.expect("a request");
-        let answer = challenge(&buffer[..length]);
-        stream.write_all(&answer).await.expect("it is read");
-        // The other side closes.
-        let _ = stream.read(&mut buffer).await;
-    }
-
-    async fn asked(url: String, limit: Duration) -> Result<Reached, NotReached> {
-        let asking = Asking {
-            credentials: None,
-            trust: TlsTrust::default(),
-            proxies: ProxyEnvironment::default(),
-            limit,
-        };
-        reach(&url.parse().expect("a URL"), &asking).await
-    }
-
-    const LIMIT: Duration = Duration::from_secs(30);
-
-    #[tokio::test]
-    async fn a_server_that_wants_credentials_is_reached_by_udp() {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-        let address = socket.local_addr().expect("an address");
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            let mut buffer = [0; READ_BYTES];
-            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-                let answer = challenge(&buffer[..length]);
-                socket.send_to(&answer, from).await.expect("it is sent");
-            }
-        });
-        let reached = asked(format!("turn:{address}"), LIMIT).await;
-        assert!(
-            matches!(reached, Ok(Reached::WantsCredentials)),
-            "{reached:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_server_that_wants_credentials_is_reached_by_tcp() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
-        let address = listener.local_addr().expect("an address");
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            let (stream, _) = listener.accept().await.expect("a connection");
-            challenged(stream).await;
-        });
-        let reached = asked(format!("turn:{address}?transport=tcp"), LIMIT).await;
-        assert!(
-            matches!(reached, Ok(Reached::WantsCredentials)),
-            "{reached:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_silent_server_is_given_up_at_the_limit() {
-        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
-        let address = silent.local_addr().expect("an address");
-        for scheme in ["turn", "turns"] {
-            let url = format!("{scheme}:{address}?transport=tcp");
-            let reached = asked(url, Duration::from_millis(200)).await;
-            assert!(
-                matches!(reached, Err(NotReached::Timeout(_))),
-                "{reached:?}"
-            );
-        }
     }
 }
