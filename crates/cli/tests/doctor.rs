@@ -182,6 +182,18 @@ fn a_peer_is_shown_with_what_was_tried() {
     let ran = mesh.at("alice", &["ping", "carol", "--timeout", "1h"]);
     assert_eq!((ran.code, ran.error_code()), (Some(1), "unknown_peer"));
     bob.interrupted();
+    // A message that waits in the mailbox is no link.
+    let ran = mesh.at("alice", &["send", "bob", "--text", "later"]);
+    assert_eq!(ran.done()["state"], "stored");
     let ran = mesh.at("alice", &["ping", "bob", "--timeout", "1h"]);
     assert_eq!((ran.code, ran.error_code()), (Some(1), "peer_offline"));
+}
+
+#[test]
+fn whoever_pings_itself_is_told_once_that_it_cannot() {
+    let mesh = Mesh::start();
+    let _alice = mesh.node("alice");
+    let ran = mesh.at("alice", &["ping", "alice"]);
+    assert_eq!((ran.code, ran.lines.len()), (Some(1), 1), "{ran:?}");
+    assert_eq!(ran.error_code(), "bad_request");
 }

@@ -1,7 +1,7 @@
 //! `waymesh ping`: round trips to a peer, on every path that there is.
 
 use serde::Serialize;
-use waymesh_proto::api::{PeerStatus, Via};
+use waymesh_proto::api::{PeerState, PeerStatus, Via};
 use waymesh_proto::ids::Name;
 use waymesh_proto::ipc::Pong;
 use waymesh_proto::link::{CandidateKind, LinkProtocol, Path};
@@ -130,6 +130,7 @@ impl Trip {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault> {
     let mut sidecar = Sidecar::of(context).await?;
     seek(&mut sidecar, &args.peer, context).await?;
+    let is_self = args.peer == sidecar.hello().agent;
     // The link last: where there is none, it takes the longest.
     let ways = match args.via {
         Some(way) => vec![way.via()],
@@ -142,8 +143,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
             let outcome = sidecar.ping(&args.peer, *via, context.timeout).await;
             match &outcome {
                 Ok(_) => answered = true,
-                // Whoever is not there is not there by any path.
-                Err(fault) if ways.len() == 1 || fault.code == Code::UnknownPeer => {
+                // Whoever is not there is not there by any path, and nobody pings itself.
+                Err(fault) if ways.len() == 1 || fault.code == Code::UnknownPeer || is_self => {
                     return Err(fault.clone());
                 }
                 Err(fault) => failure = Some(fault.clone()),
@@ -169,7 +170,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Outcome, Fault>
 /// would wait for the peer to come.
 async fn seek(sidecar: &mut Sidecar, name: &Name, context: &Context) -> Result<(), Fault> {
     let peers = sidecar.peers(context.timeout).await?;
-    let has_link = |peer: &PeerStatus| peer.agent == *name && peer.path.is_some();
+    let has_link = |peer: &PeerStatus| peer.agent == *name && peer.state == PeerState::Linked;
     if peers.iter().any(has_link) || *name == sidecar.hello().agent {
         return Ok(());
     }
