@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 /// Targets that wait for a test.
@@ -29,11 +29,7 @@ impl Proxy {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let told = told.clone();
-                thread::spawn(move || {
-                    if let Some(target) = serve(stream, mood) {
-                        let _ = told.send(target);
-                    }
-                });
+                thread::spawn(move || serve(stream, mood, &told));
             }
         });
         Self {
@@ -48,8 +44,9 @@ impl Proxy {
     }
 }
 
-/// Serves one connection to its end; gives where it was to lead.
-fn serve(mut stream: TcpStream, mood: Mood) -> Option<String> {
+/// Serves one connection to its end; tells where it is to lead before it is answered, so that
+/// whoever saw an answer finds it told. `None` where it ended early.
+fn serve(mut stream: TcpStream, mood: Mood, told: &SyncSender<String>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
@@ -58,9 +55,10 @@ fn serve(mut stream: TcpStream, mood: Mood) -> Option<String> {
     while reader.read_line(&mut line).ok()? > 2 {
         line.clear();
     }
+    told.send(target.clone()).ok()?;
     if mood == Mood::Refuses {
         let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
-        return Some(target);
+        return Some(());
     }
     let mut far = TcpStream::connect(&target).ok()?;
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
@@ -72,5 +70,5 @@ fn serve(mut stream: TcpStream, mood: Mood) -> Option<String> {
     let _ = copy(&mut reader, &mut far);
     let _ = far.shutdown(Shutdown::Both);
     let _ = inwards.join();
-    Some(target)
+    Some(())
 }
