@@ -77,7 +77,7 @@ impl Reach {
     }
 
     /// Whether a relay on the registry's port 443 can be used, by UDP or in TLS.
-    const fn relays(self) -> bool {
+    pub(crate) const fn relays(self) -> bool {
         self.udp.is_some() || self.turn_in_tls
     }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use waymesh_proto::Fault;
 use waymesh_proto::ice::IceUrl;
-use waymesh_proto::link::Path;
+use waymesh_proto::link::{Path, TriedCandidate};
 
 /// What a network gives to a peer of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,10 +41,11 @@ pub(crate) struct Nat {
     pub(crate) filtering: Option<String>,
 }
 
-/// Whose word the servers are.
+/// Whose word the servers are, and what the node that runs makes of them.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Servers {
     pub(crate) source: String,
+    pub(crate) candidates: Vec<TriedCandidate>,
 }
 
 /// A TURN server by one of its URLs.

@@ -1,7 +1,7 @@
 //! What doctor has to say of a kind of network, from what theory makes of its gates.
 
 use waymesh_proto::ice::{IceTransport, IceUrl};
-use waymesh_proto::link::Path;
+use waymesh_proto::link::{CandidateKind, Path, TriedCandidate};
 
 use crate::nat::kind::Kind;
 use crate::nat::net::Sixth;
@@ -83,14 +83,22 @@ impl Expected {
         };
         for (peer, kind) in PEERS {
             let said = paths.iter().find(|foreseen| foreseen.peer == peer);
-            let said = said.and_then(|foreseen| foreseen.path);
-            compare(peer, path(said), path(self.path_to(kind)));
+            let (best, otherwise) = said.map_or((None, None), |said| (said.path, said.otherwise));
+            compare(peer, path(best), path(self.path_to(kind)));
+            let what = format!("{peer}, otherwise");
+            compare(&what, path(otherwise), path(self.otherwise_to(kind)));
         }
         let nat = checks.nat.found.clone();
         compare("NAT", format!("{nat:?}"), format!("{:?}", self.nat()));
         let source = checks.servers.found.as_ref();
-        let source = source.map_or("-", |found| found.source.as_str());
-        compare("source", source.into(), self.asked.source().into());
+        let named = source.map_or("-", |found| found.source.as_str());
+        compare("source", named.into(), self.asked.source().into());
+        if self.asked == Asked::BesideNode {
+            let is_relayed = |offered: &TriedCandidate| offered.kind == CandidateKind::Relay;
+            let offers = source.is_some_and(|found| found.candidates.iter().any(is_relayed));
+            let expected = self.reach.relays();
+            compare("offers a relay", offers.to_string(), expected.to_string());
+        }
         for turn in &checks.turn {
             let expected = self.turn(transport(&turn.url));
             compare(&turn.url.to_string(), turn.reach.clone(), expected.into());
@@ -103,6 +111,18 @@ impl Expected {
     fn path_to(&self, peer: Kind) -> Option<Path> {
         let best = table::best_path(self.kind, peer, Sixth::Without);
         (best == Path::Direct || self.asked != Asked::AsStranger).then_some(best)
+    }
+
+    /// What there is beside that; a stranger knows of the mailbox alone.
+    fn otherwise_to(&self, peer: Kind) -> Option<Path> {
+        if self.asked == Asked::AsStranger {
+            return Some(Path::Mailbox);
+        }
+        match table::best_path(self.kind, peer, Sixth::Without) {
+            Path::Direct if self.reach.relays() => Some(Path::Relay),
+            Path::Direct | Path::Relay => Some(Path::Mailbox),
+            Path::Mailbox => None,
+        }
     }
 
     fn nat(&self) -> Option<Nat> {
@@ -161,5 +181,22 @@ mod tests {
             paths(Kind::OnlyRegistry, AsMember),
             [Some(Path::Mailbox); 3]
         );
+    }
+
+    #[test]
+    fn behind_the_best_path_is_the_next_best_that_theory_has() {
+        let otherwise = |kind, asked| {
+            let expected = Expected::of(kind, asked);
+            PEERS.map(|(_, peer)| expected.otherwise_to(peer))
+        };
+        use Asked::{AsMember, AsStranger};
+        let (relay, mailbox) = (Some(Path::Relay), Some(Path::Mailbox));
+        assert_eq!(
+            otherwise(Kind::Symmetric, AsMember),
+            [relay, mailbox, mailbox]
+        );
+        assert_eq!(otherwise(Kind::OnlyTcp443, AsMember), [mailbox; 3]);
+        assert_eq!(otherwise(Kind::OnlyRegistry, AsMember), [None; 3]);
+        assert_eq!(otherwise(Kind::Symmetric, AsStranger), [mailbox; 3]);
     }
 }
