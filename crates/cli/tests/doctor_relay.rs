@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use support::proxy::{Mood, Proxy};
 use support::{Mesh, Ran, Way, run, run_behind};
@@ -199,7 +201,32 @@ fn the_time_limit_holds_for_servers_that_do_not_answer() {
     let args = ["doctor", "--data-dir", "/nonexistent", "--timeout", "200ms"];
     let ran = run(args.into_iter().chain(["--stun-url", &stun]));
     assert_eq!(check(&ran, "udp")["state"], "failed", "{ran:?}");
-    // A question alone waits for 1.6 s.
     let took = check(&ran, "udp")["took_ms"].as_f64().expect("a time");
-    assert!((200.0..1_500.0).contains(&took), "{took}");
+    assert!(took >= 200.0, "{took}");
+    // However slow this machine is: a question that is asked to its end, for 1.6 s, is sent
+    // four times, and the third time is at 450 ms.
+    let mut times = BTreeMap::<Vec<u8>, usize>::new();
+    let mut datagram = [0; 2_048];
+    silent.set_nonblocking(true).expect("a socket");
+    while let Ok(length) = silent.recv(&mut datagram) {
+        let transaction = datagram[8..20.min(length)].to_vec();
+        *times.entry(transaction).or_default() += 1;
+    }
+    assert!(!times.is_empty());
+    assert!(times.values().all(|times| *times < 4), "{times:?}");
+}
+
+#[test]
+fn a_node_that_is_not_registered_does_not_say_that_there_are_no_servers() {
+    let mut mesh = Mesh::start_with(Way::Tls, &RELAYS);
+    mesh.node("alice").kill();
+    mesh.kill_registry();
+    let alice = mesh.begin_node(&mesh.data_dir("alice"), &[]);
+    alice.told("ready");
+    let ran = mesh.at("alice", &["doctor"]);
+    let servers = check(&ran, "servers");
+    assert_eq!(servers["state"], "unknown", "{ran:?}");
+    assert_eq!(servers["found"]["source"], "nobody", "{ran:?}");
+    assert_eq!(reach(&ran), ["nothing"; 3], "{ran:?}");
+    assert!(!advice(&ran).contains("--no-turn"), "{ran:?}");
 }

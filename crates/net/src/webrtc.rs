@@ -161,6 +161,7 @@ impl Endpoint {
             candidates: candidates.iter().map(LocalCandidate::tried).collect(),
             tried: self.servers(),
             servers: self.gathering.known_servers(),
+            configured: self.gathering.configured_servers(),
         }
     }
 

@@ -94,6 +94,10 @@ pub struct NetworkStatus {
     pub tried: Vec<ServerTried>,
     /// The servers that the node knows, with its credentials: for its own programs, not for others.
     pub servers: Vec<IceServer>,
+    /// How many of these, from the first on, the node was started with; the registry has told
+    /// the others.
+    #[serde(default)]
+    pub configured: usize,
 }
 
 impl NetworkStatus {

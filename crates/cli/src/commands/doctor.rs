@@ -31,7 +31,8 @@ Examples:
 
 Members alone are told STUN and TURN servers, and log in to them: the node that runs with
 --data-dir is asked, or where none runs the registry, by a login in its place that peers may
-see for a moment. Without a membership the servers are looked for on the registry's own port,
+see for a moment. That login is a new life of the agent: a node that runs elsewhere on a copy of
+the data directory is put out by it. Without a membership the servers are looked for on the registry's own port,
 and TURN is reached but not tried.
 
 Nothing is guessed: what cannot be known from here is unknown. Each check takes 5 s at most, or

@@ -175,12 +175,12 @@ struct Through {
 async fn through_servers(subject: &Subject, limit: Duration) -> Through {
     let told = Told::ask(subject, limit).await;
     let mut servers = Servers::default();
-    match (&told.servers, &subject.registry) {
-        (Some(known), _) => servers.add(known, Owner::Registry),
-        (None, Some(registry)) => servers.assume(registry),
-        (None, None) => {}
-    }
+    servers.add(told.servers.as_deref().unwrap_or_default(), Owner::Registry);
+    servers.add(&told.configured, Owner::User);
     servers.add(&subject.named, Owner::User);
+    if let (None, Some(registry)) = (&told.servers, &subject.registry) {
+        servers.assume(registry);
+    }
     let (told, udp, turn) = tokio::join!(
         Box::pin(told.settled(limit)),
         Box::pin(by_udp(&servers.stun, limit)),

@@ -7,7 +7,6 @@ use waymesh_proto::ice::IceTransport;
 
 use super::advice::advice;
 use super::checks::{Check, Findings, Reach, State};
-use super::servers::Owner;
 use super::subject::Subject;
 use super::told::Source;
 use crate::commands::peers::attempts;
@@ -26,7 +25,7 @@ pub(super) struct Diagnosis {
 
 impl Diagnosis {
     pub(super) fn new(subject: &Subject, checks: Findings) -> Self {
-        let facts = facts(&checks, subject.registry.is_some());
+        let facts = facts(&checks, subject.registry.as_ref().map(|r| &r.origin));
         let paths = prospects(facts);
         Self {
             ok: paths
@@ -41,22 +40,22 @@ impl Diagnosis {
 }
 
 /// What the checks say for certain.
-fn facts(checks: &Findings, has_registry: bool) -> Facts {
+fn facts(checks: &Findings, origin: Option<&Origin>) -> Facts {
     let nat = checks.nat.found.as_ref();
-    let registry =
-        has_registry.then_some(checks.websocket.is_passed() || checks.long_poll.is_passed());
+    let is_reached = checks.websocket.is_passed() || checks.long_poll.is_passed();
     Facts {
-        registry,
-        udp: udp(checks, registry),
+        registry: origin.map(|_| is_reached),
+        udp: udp(checks, origin.filter(|_| is_reached)),
         mapping: nat.and_then(|nat| nat.mapping),
         filtering: nat.and_then(|nat| nat.filtering),
         relay: relay(checks),
     }
 }
 
-/// Whether UDP passes. One silent server may be none at all; that it answers TCP, that the
-/// registry which names it is reached, or another one's silence say that UDP is what is missing.
-fn udp(checks: &Findings, registry: Option<bool>) -> Option<bool> {
+/// Whether UDP passes. One silent server may be none at all; that it answers TCP, that it is
+/// the registry itself, which is reached and says so, or another one's silence say that UDP is
+/// what is missing.
+fn udp(checks: &Findings, reached: Option<&Origin>) -> Option<bool> {
     let by_ipv6 = checks
         .ipv6
         .found
@@ -68,13 +67,10 @@ fn udp(checks: &Findings, registry: Option<bool>) -> Option<bool> {
         .turn
         .iter()
         .any(|turn| turn.reach != Reach::Nothing && turn.url.transport() == IceTransport::Tcp);
-    let is_named = registry == Some(true)
-        && checks
-            .examined
-            .stun
-            .iter()
-            .any(|server| server.owner == Owner::Registry);
-    let is_certain = answers_tcp || is_named || checks.stun_silent > 1;
+    let stun = &checks.examined.stun;
+    let is_itself =
+        reached.is_some_and(|registry| stun.iter().any(|server| server.is_of(registry)));
+    let is_certain = answers_tcp || is_itself || checks.stun_silent > 1;
     (checks.udp.state == State::Failed && checks.stun_silent > 0 && is_certain).then_some(false)
 }
 

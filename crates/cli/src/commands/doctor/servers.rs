@@ -1,6 +1,7 @@
 //! The STUN and TURN servers to examine, and whose word it is that they are there.
 
 use waymesh_net::turn::client::Credentials;
+use waymesh_proto::control::Origin;
 use waymesh_proto::ice::{IceScheme, IceServer, IceTransport, IceUrl};
 
 use super::subject::Registry;
@@ -30,6 +31,16 @@ impl Owner {
 pub(super) struct StunServer {
     pub(super) url: IceUrl,
     pub(super) owner: Owner,
+}
+
+impl StunServer {
+    /// Whether the registry says that it is this server itself, at the very port that it is
+    /// reached at.
+    pub(super) fn is_of(&self, registry: &Origin) -> bool {
+        self.owner == Owner::Registry
+            && self.url.host() == registry.host()
+            && self.url.port() == registry.port()
+    }
 }
 
 /// A TURN server to ask, and with what.
@@ -109,6 +120,21 @@ mod tests {
     use waymesh_proto::ice::Credential;
 
     use super::*;
+
+    #[test]
+    fn a_stun_server_is_the_registry_by_its_own_word_host_and_port_alone() {
+        let registry: Origin = "https://mesh.example".parse().expect("a URL");
+        let is_of = |url: &str, owner| {
+            let url = url.parse().expect("a URL");
+            StunServer { url, owner }.is_of(&registry)
+        };
+        assert!(is_of("stun:mesh.example:443", Owner::Registry));
+        assert!(!is_of("stun:mesh.example:3478", Owner::Registry));
+        assert!(!is_of("stun:stun.example:443", Owner::Registry));
+        for owner in [Owner::User, Owner::Nobody, Owner::NobodyHere] {
+            assert!(!is_of("stun:mesh.example:443", owner), "{owner:?}");
+        }
+    }
 
     #[test]
     fn what_was_named_first_keeps_its_owner_and_credentials() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::time::timeout;
 use waymesh_node::Visit;
+use waymesh_proto::api::NetworkStatus;
 use waymesh_proto::ice::{IceServer, ServerTried};
 use waymesh_proto::ids::Name;
 use waymesh_proto::link::TriedCandidate;
@@ -44,12 +45,23 @@ pub(super) struct ServersFound {
     pub(super) tried: Vec<ServerTried>,
 }
 
+/// How a node stands with its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is connected, and was told what there is to tell.
+    Registered,
+    /// It is not connected, or not approved.
+    Away,
+}
+
 /// Which servers there are, and who said so.
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) check: Check<ServersFound>,
-    /// `None` where nobody has said.
+    /// Those of the registry; `None` where nobody has said.
     pub(super) servers: Option<Vec<IceServer>>,
+    /// Those that the node was started with.
+    pub(super) configured: Vec<IceServer>,
     node: Option<Sidecar>,
 }
 
@@ -84,13 +96,40 @@ impl Told {
             let what = format!("assumed on the registry's own port; the node here uses {own}");
             return Self::nobody(unknown(what, begun));
         }
+        // Who is not registered has no answer. What a registry tells comes before its answers.
+        let own = Some(hello.agent.clone());
+        let standing = match node.agents(own, None, limit).await {
+            Ok(_) => Standing::Registered,
+            Err(_) => Standing::Away,
+        };
         match node.network(AT_ONCE, limit).await {
             Ok(status) => Self {
-                check: told(Source::Node, hello.agent, &status.servers, begun),
-                servers: Some(status.servers),
                 node: Some(node),
+                ..Self::of_node(hello.agent, status, standing, begun)
             },
             Err(fault) => Self::nobody(Check::failed(fault, begun)),
+        }
+    }
+
+    /// What a node knows. One that is not registered may have been told earlier, or not yet.
+    fn of_node(agent: Name, status: NetworkStatus, standing: Standing, begun: Instant) -> Self {
+        let mut configured = status.servers;
+        let servers = configured.split_off(status.configured.min(configured.len()));
+        if servers.is_empty() && standing == Standing::Away {
+            let what = format!(
+                "assumed on the registry's own port; the node here, {agent}, is not registered \
+                 and was told of none yet"
+            );
+            return Self {
+                configured,
+                ..Self::nobody(unknown(what, begun))
+            };
+        }
+        Self {
+            check: told(Source::Node, agent, &servers, begun),
+            servers: Some(servers),
+            configured,
+            node: None,
         }
     }
 
@@ -112,6 +151,7 @@ impl Told {
                     begun,
                 ),
                 servers: Some(told_servers.servers),
+                configured: Vec::new(),
                 node: None,
             },
             (Ok(_), None) => Self::nobody(unknown("nobody is a member here", begun)),
@@ -123,6 +163,7 @@ impl Told {
         Self {
             check,
             servers: None,
+            configured: Vec::new(),
             node: None,
         }
     }
@@ -154,9 +195,7 @@ fn told(source: Source, agent: Name, servers: &[IceServer], begun: Instant) -> C
     let (state, what) = match (source, urls) {
         (Source::Node, 0) => (
             State::Failed,
-            format!(
-                "the node here, {agent}, is told of none: is it logged in, and has its registry any?"
-            ),
+            format!("the registry tells the node here, {agent}, of none"),
         ),
         (_, 0) => (State::Failed, format!("the registry tells {agent} of none")),
         (Source::Node, urls) => (
@@ -200,5 +239,48 @@ fn in_use(fault: Fault) -> Fault {
              doctor where that node runs, as its user",
         ),
         _ => fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(url: &str) -> IceServer {
+        IceServer {
+            urls: vec![url.parse().expect("a URL")],
+            ..IceServer::default()
+        }
+    }
+
+    fn of_node(servers: &[&str], configured: usize, standing: Standing) -> Told {
+        let status = NetworkStatus {
+            servers: servers.iter().map(|url| server(url)).collect(),
+            configured,
+            ..NetworkStatus::default()
+        };
+        let agent = "alice".parse().expect("a name");
+        Told::of_node(agent, status, standing, Instant::now())
+    }
+
+    #[test]
+    fn a_node_that_is_not_registered_says_nothing_of_what_the_registry_has() {
+        let own = "stun:own.example";
+        for configured in [&[][..], &[own]] {
+            let told = of_node(configured, configured.len(), Standing::Away);
+            assert_eq!(told.check.state, State::Unknown);
+            assert!(told.servers.is_none());
+            assert_eq!(told.configured.len(), configured.len());
+            let told = of_node(configured, configured.len(), Standing::Registered);
+            assert_eq!(told.check.state, State::Failed);
+            assert_eq!(told.servers, Some(Vec::new()));
+        }
+        // What it was told before its registry went away is good for a while.
+        for standing in [Standing::Away, Standing::Registered] {
+            let told = of_node(&[own, "turn:mesh.example"], 1, standing);
+            assert_eq!(told.check.state, State::Passed);
+            assert_eq!(told.configured, [server(own)]);
+            assert_eq!(told.servers, Some(vec![server("turn:mesh.example")]));
+        }
     }
 }

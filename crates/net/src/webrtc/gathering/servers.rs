@@ -41,7 +41,12 @@ impl Gathering {
             .collect()
     }
 
-    /// The servers of the configuration and those that were told.
+    /// How many of the [known servers](Self::known_servers) are of the configuration.
+    pub(in crate::webrtc) fn configured_servers(&self) -> usize {
+        self.configured.len().min(ICE_SERVERS_MAX)
+    }
+
+    /// The servers of the configuration, and then those that were told.
     pub(in crate::webrtc) fn known_servers(&self) -> Vec<IceServer> {
         self.used().cloned().collect()
     }
