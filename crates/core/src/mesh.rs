@@ -357,7 +357,7 @@ impl Mesh {
             (budget.saturating_sub(self.inbox_bytes) / 16).max(WINDOW_INITIAL_BYTES)
         };
         peer.streams.set_window(window);
-        if has_room {
+        if has_room || self.takes_answers_again(key) {
             self.resume_mail();
         }
     }

@@ -95,6 +95,8 @@ pub(crate) struct Peer {
     pub(crate) waiters: Vec<Waiter>,
     /// A client waits for an answer: only a link tells whether it can still come.
     pub(crate) awaited: bool,
+    /// A call in the mailbox is to be answered when fewer answers wait for it.
+    pub(crate) has_call_put_off: bool,
     /// When a link is made without being asked for (`full_mesh`).
     pub(crate) eager_at: Option<Instant>,
     /// When the peer counts as lost unless it shows up again.
@@ -128,6 +130,7 @@ impl Peer {
             streams: Streams::default(),
             waiters: Vec::new(),
             awaited: false,
+            has_call_put_off: false,
             eager_at: None,
             lost_at: None,
             wanted_since: None,

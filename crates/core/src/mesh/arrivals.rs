@@ -140,6 +140,13 @@ impl Mesh {
         peer.is_some_and(|peer| peer.streams.bytes_of(Stream::Replies) > REPLIES_MAX_BYTES)
     }
 
+    /// Whether a peer may be told of a call that was put off until it takes its answers.
+    pub(super) fn takes_answers_again(&mut self, key: PeerKey) -> bool {
+        let takes = !self.owes_too_much(key);
+        let peer = self.peers.get_mut(&key).filter(|_| takes);
+        peer.is_some_and(|peer| std::mem::take(&mut peer.has_call_put_off))
+    }
+
     /// The handler is entered: from here on the call counts as taken.
     fn enter(&mut self, now: Instant, owner: ClientId, skill: SkillName, arrived: Arrived) {
         let Some((from, agent_id)) = self.identity(arrived.peer) else {

@@ -133,9 +133,10 @@ impl Mesh {
         let life = opened.from_incarnation;
         match peer.streams.handle_mail(now, life, &header, envelope) {
             Ok(receipt) => {
-                if receipt == Receipt::DoneBefore {
-                    self.disown(now, (key, life), &header, envelope);
-                }
+                let receipt = match receipt {
+                    Receipt::DoneBefore => self.disown(now, (key, life), &header, envelope),
+                    Receipt::NoRoom | Receipt::Waits | Receipt::Done => receipt,
+                };
                 Some((header.stream, header.seq, receipt))
             }
             Err(_) => {
@@ -147,24 +148,33 @@ impl Mesh {
 
     /// A call comes again that an earlier life of this node had taken. The
     /// mailbox may have handed it to that life without the caller's knowing of
-    /// which: no answer will come, and the caller hears it here.
+    /// which: no answer will come, and the caller hears it here. One that does
+    /// not take the answers it has is told when it has taken some.
     fn disown(
         &mut self,
         now: Instant,
         from: (PeerKey, Incarnation),
         header: &Header,
         envelope: &[u8],
-    ) {
+    ) -> Receipt {
         let Ok(envelope) = Envelope::decode(envelope) else {
             self.counters.bad_envelopes += 1;
-            return;
+            return Receipt::DoneBefore;
         };
-        if envelope.kind == Kind::CapabilityCall && !self.owes_too_much(from.0) {
-            let deadline = now + Duration::from_millis(header.life_ms.min(TTL_MAX_MS));
-            let why = "it restarted after it had taken the call";
-            let fault = faults::peer_lost(&self.config.name, why, Executed::Unknown);
-            self.send_reply(now, from, (envelope.id, deadline), Err(fault));
+        if envelope.kind != Kind::CapabilityCall {
+            return Receipt::DoneBefore;
         }
+        if self.owes_too_much(from.0) {
+            if let Some(peer) = self.peers.get_mut(&from.0) {
+                peer.has_call_put_off = true;
+            }
+            return Receipt::NoRoom;
+        }
+        let deadline = now + Duration::from_millis(header.life_ms.min(TTL_MAX_MS));
+        let why = "it restarted after it had taken the call";
+        let fault = faults::peer_lost(&self.config.name, why, Executed::Unknown);
+        self.send_reply(now, from, (envelope.id, deadline), Err(fault));
+        Receipt::DoneBefore
     }
 
     /// Acknowledgements count when both sides mean the same lives.

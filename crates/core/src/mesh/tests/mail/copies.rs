@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::outbound::Verdict;
+use waymesh_proto::limits::MESSAGE_MAX_BYTES;
 
 fn mailed(lab: &Lab, bytes: usize) -> Vec<u8> {
     let items = lab.mailbox.items.iter();
@@ -329,6 +330,61 @@ fn a_caller_hears_of_the_end_of_a_life_that_it_did_not_know_to_have_the_call() {
     let fault = lab.answer(0, id).expect("an end").expect_err("lost");
     assert_eq!(fault.code, Code::PeerLost);
     assert_eq!(fault.executed, Some(Executed::Unknown));
+}
+
+#[test]
+fn a_caller_that_takes_no_answers_hears_of_such_an_end_when_it_takes_them_again() {
+    let mut lab = Lab::without_links(&["a", "b"]);
+    lab.offer_skill(1, "add");
+    lab.send(0, "b", Class::Events, 1);
+    lab.set_online(1, false);
+    let id = lab.call(0, "b", "add", false);
+    let item = lab.mailbox.items.iter().find(|i| !i.pushed);
+    let frame = item.expect("the call").post.frame.clone();
+    lab.mailbox.works = false;
+    push_to_1(&mut lab, None, frame.clone());
+    assert!(lab.called(1).is_some());
+    lab.mailbox.items.clear();
+    lab.revive(1);
+    lab.send(1, "a", Class::Events, 1);
+    let (now, ends) = (lab.now, lab.now + SECOND);
+    let key = *lab.hosts[1].mesh.by_name.values().next().expect("a peer");
+    for _ in 0..5 {
+        let (id, answer) = (lab.id(), vec![b'1'; MESSAGE_MAX_BYTES]);
+        let peer = lab.hosts[1].mesh.peers.get_mut(&key).expect("a peer");
+        let (stream, priority) = (Stream::Replies, Priority::Normal);
+        peer.streams.push(stream, id, answer, priority, (now, ends));
+    }
+    let opened = Opened {
+        item: ItemId::from_bytes([9; 16]),
+        from: member(&lab.hosts[0].record),
+        from_incarnation: lab.hosts[0].record.incarnation,
+        to_incarnation: None,
+        dwell: Duration::ZERO,
+        again: true,
+        frame,
+    };
+    let b = &mut lab.hosts[1].mesh;
+    b.handle_registry(now, RegistryEvent::Item(opened.clone()));
+    let outcomes = |b: &mut Mesh| {
+        let commands = std::iter::from_fn(|| b.poll_registry_command());
+        let told = commands.filter_map(|command| match command {
+            RegistryCommand::Settle { outcome, .. } => Some(Some(outcome)),
+            RegistryCommand::Resume => Some(None),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes(b), [Some(Outcome::Later)]);
+    b.handle_timeout(ends);
+    assert_eq!(outcomes(b), [None], "what was put off may come");
+    lab.now = ends;
+    lab.mailbox.works = true;
+    let b = &mut lab.hosts[1].mesh;
+    b.handle_registry(ends, RegistryEvent::Item(opened));
+    lab.pass(20 * SECOND);
+    let fault = lab.answer(0, id).expect("an end").expect_err("lost");
+    assert_eq!(fault.code, Code::PeerLost);
 }
 
 #[test]
