@@ -96,6 +96,12 @@ impl Liveness {
         token >= self.proof_from
     }
 
+    /// What was asked up to now proves nothing any more, answered or not.
+    pub const fn forget_questions(&mut self) {
+        self.unanswered_since = None;
+        self.proof_from = self.next_token;
+    }
+
     /// Asks the peer now; without an answer within `patience` the link is dead.
     pub fn handle_doubt(&mut self, now: Instant, patience: Duration) {
         let until = now + patience;

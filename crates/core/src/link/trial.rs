@@ -97,15 +97,16 @@ impl Trial {
         match (self.asked, self.is_wanted(now, used)) {
             (Asked::NotYet, true) => {
                 self.asked = Asked::Waiting;
+                self.link.liveness.forget_questions();
                 self.link.ask(now);
             }
-            (Asked::Waiting, _) => match self.link.liveness.poll(now) {
+            (Asked::Waiting, true) => match self.link.liveness.poll(now) {
                 Pulse::Fine => {}
                 Pulse::Probe(token) => self.link.probe = Some(token),
                 Pulse::Dead => return Verdict::Silent,
             },
             // What was in doubt works again; the next doubt is asked about anew.
-            (Asked::Answered, false) => self.asked = Asked::NotYet,
+            (Asked::Waiting | Asked::Answered, false) => self.asked = Asked::NotYet,
             (Asked::NotYet, false) | (Asked::Answered, true) => {}
         }
         Verdict::Wait
@@ -140,18 +141,17 @@ impl Trial {
         said
     }
 
-    /// A frame arrived that holds questions and answers only. Either shows the
-    /// side that offered that the peer is there; it moves if it still has a
-    /// reason to. A peer that asks is in doubt about the link in use, so that
-    /// one is asked too.
+    /// A frame arrived that holds questions and answers only. A question, or the
+    /// answer to one that was asked since there is a reason to, shows the side
+    /// that offered that the peer is there; it moves if it still has that reason.
+    /// A peer that asks is in doubt about the link in use, so that one is asked too.
     pub(crate) fn handle_question(
         &mut self,
         now: Instant,
         used: &mut Link,
         frame: &[u8],
     ) -> Choice {
-        self.link.liveness.handle_heard(now);
-        let mut peer_asks = false;
+        let (mut peer_asks, mut is_answered) = (false, false);
         for section in FrameReader::new(frame).into_iter().flatten().flatten() {
             match section {
                 Section::Probe(token) => {
@@ -159,16 +159,25 @@ impl Trial {
                     self.link.owe_echo(token);
                 }
                 Section::Echo(token) => {
-                    self.link.liveness.handle_echo(now, token);
-                    self.asked = Asked::Answered;
+                    let rtt = self.link.liveness.handle_echo(now, token);
+                    is_answered |= rtt.is_some()
+                        && self.asked == Asked::Waiting
+                        && self.link.liveness.is_proof(token);
                 }
                 _ => {}
             }
         }
+        if is_answered {
+            self.asked = Asked::Answered;
+        }
+        // While it is asked, only what proves that it works ends the wait.
+        if peer_asks || self.asked != Asked::Waiting {
+            self.link.liveness.handle_heard(now);
+        }
         if self.role == AttemptRole::Answered {
             return Choice::Stay;
         }
-        if self.is_wanted(now, used) {
+        if (peer_asks || is_answered) && self.is_wanted(now, used) {
             return Choice::Adopt;
         }
         if peer_asks {

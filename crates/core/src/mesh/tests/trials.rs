@@ -169,6 +169,31 @@ fn a_second_doubt_is_asked_about_on_the_same_trial() {
 }
 
 #[test]
+fn only_a_probe_or_the_answer_to_the_present_question_moves_the_side_that_offered() {
+    let hello = Section::Hello(Incarnation::new(1));
+    // The first doubt was asked about with token 1, the second one with token 2.
+    for (said, moves) in [
+        (vec![], false),
+        (vec![Section::Echo(1)], false),
+        (vec![Section::Echo(3)], false),
+        (vec![Section::Echo(2)], true),
+        (vec![Section::Probe(7)], true),
+    ] {
+        let mut lab = Lab::doubted();
+        let (old, trial) = (lab.used(0), lab.tried_beside(0));
+        // The link in use works again before the first answer comes.
+        lab.hear(0, old, &[Section::Echo(0)]);
+        let now = lab.now;
+        lab.hosts[0].mesh.handle_network_change(now);
+        assert_eq!(lab.used(0), old);
+        let sections: Vec<_> = std::iter::once(hello.clone()).chain(said).collect();
+        lab.hear(0, trial, &sections);
+        let used = if moves { trial } else { old };
+        assert_eq!(lab.used(0), used, "{sections:?}");
+    }
+}
+
+#[test]
 fn a_doubt_of_the_side_that_answered_makes_the_other_look_at_its_own_link() {
     let mut lab = Lab::spare();
     let old = (lab.used(0), lab.used(1));
