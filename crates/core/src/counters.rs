@@ -48,6 +48,8 @@ counters! {
     peers_forgotten,
     /// Offers of peers that the policy does not let in.
     offers_denied,
+    /// Offers that came after this node's own membership had ended.
+    offers_unanswered,
     /// Items of the mailbox whose senders the policy does not let in, or whose name is another's.
     mail_denied,
     /// Probes that came by mailbox too fast to be answered.

@@ -286,6 +286,11 @@ impl Mesh {
             self.counters.stale_signals += 1;
             return;
         }
+        if introduces && !self.is_member(now) {
+            // Nobody would take the answer, or a refusal.
+            self.counters.offers_unanswered += 1;
+            return;
+        }
         if introduces && !self.may_contact(from) {
             self.counters.offers_denied += 1;
             return self.refuse_offer(from, &body, faults::unauthorized(&self.config.name));

@@ -37,6 +37,24 @@ fn no_link_comes_up_after_this_node_was_revoked() {
 }
 
 #[test]
+fn no_offer_is_answered_after_the_own_membership_has_ended() {
+    let mut lab = Lab::new(&["a", "b"]);
+    let expires = lab.now + SECOND;
+    let membership = RegistryEvent::Membership { expires };
+    lab.hosts[0].mesh.handle_registry(lab.now, membership);
+    lab.pass(2 * SECOND);
+    lab.send(1, "a", Class::Control, 10);
+    assert_eq!(lab.hosts[0].mesh.counters().offers_unanswered, 1);
+    assert!(lab.hosts[0].mesh.by_link.is_empty());
+    // Whoever is a member again takes the next one.
+    let expires = lab.now + 100 * SECOND;
+    let membership = RegistryEvent::Membership { expires };
+    lab.hosts[0].mesh.handle_registry(lab.now, membership);
+    lab.pass(20 * SECOND);
+    assert!(lab.peer(0).link.is_some());
+}
+
+#[test]
 fn a_client_that_comes_late_is_told_of_the_end_as_well() {
     let mut lab = Lab::new(&["a"]);
     let late = ClientId(7);
