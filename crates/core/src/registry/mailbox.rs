@@ -181,7 +181,10 @@ impl Registry {
             Outcome::Taken => self.forget_and_tell(seq, Gone::Taken, None),
             Outcome::Kept => window.drop_item(seq),
             Outcome::Later => window.put_off(seq, keep),
-            Outcome::Unreadable => self.hand_back(seq),
+            Outcome::Unreadable => {
+                window.drop_item(seq);
+                self.hand_back(seq);
+            }
             Outcome::Denied => self.give_back(seq, Gone::Refused, Code::Unauthorized),
         }
     }
@@ -229,7 +232,8 @@ impl Registry {
 
     /// The receiver cannot open an item: its sender is to seal it again, and may
     /// be away, or on a connection that is dead. So the item stays until its
-    /// sender withdraws it.
+    /// sender withdraws it, and is pushed once more only when the registry was
+    /// started again: that it cannot be opened is not on the disk.
     fn hand_back(&mut self, seq: ItemSeq) {
         let Some((from, item)) = self.mailboxes.index.note_unreadable(seq) else {
             return;

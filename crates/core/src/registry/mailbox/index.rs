@@ -1,7 +1,8 @@
 //! Which items there are, whose, and how much room they take. Their bytes are elsewhere.
 //!
-//! Invariant: every entry is in `by_key`, in its receiver's box, in `expiries`
-//! and in the sums of its sender, and nothing else is.
+//! Invariant: every entry is in `by_key`, in `expiries`, in the sums of its
+//! sender, and in its receiver's box unless that cannot open it; nothing else is.
+//! An item of [`Keep::Replace`] that cannot be opened stays in the box to be replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -325,26 +326,35 @@ impl Index {
         let (from, bytes) = (entry.key.0, entry.bytes);
         self.by_key.remove(&entry.key);
         self.expiries.remove(&(entry.expires, seq));
-        self.unreadable.remove(&(from, seq));
+        let was_unreadable = self.unreadable.remove(&(from, seq));
         self.sum.sub(bytes);
         self.shares.sub(from, bytes);
         if !entry.is_durable {
             self.unwritten.sub(bytes);
             self.unwritten_shares.sub(from, bytes);
         }
-        if let Some(mailbox) = self.boxes.get_mut(&entry.to) {
-            if entry.keep == Keep::Replace {
-                mailbox.replaceable.remove(&from);
-            } else {
-                mailbox.items.remove(&seq);
-                mailbox.sum.sub(bytes);
-                mailbox.shares.sub(from, bytes);
-            }
-            if mailbox.is_empty() {
-                self.boxes.remove(&entry.to);
-            }
+        if !was_unreadable || entry.keep == Keep::Replace {
+            self.take_from_box(seq, &entry);
         }
         Some(entry)
+    }
+
+    /// An item takes no room of its receiver's any more.
+    fn take_from_box(&mut self, seq: ItemSeq, entry: &Entry) {
+        let (from, bytes) = (entry.key.0, entry.bytes);
+        let Some(mailbox) = self.boxes.get_mut(&entry.to) else {
+            return;
+        };
+        if entry.keep == Keep::Replace {
+            mailbox.replaceable.remove(&from);
+        } else {
+            mailbox.items.remove(&seq);
+            mailbox.sum.sub(bytes);
+            mailbox.shares.sub(from, bytes);
+        }
+        if mailbox.is_empty() {
+            self.boxes.remove(&entry.to);
+        }
     }
 
     /// The disk has the item; gives who waited for that.
@@ -360,10 +370,15 @@ impl Index {
         waiters
     }
 
-    /// The receiver cannot open the item. Gives whose it is.
+    /// The receiver cannot open the item, which leaves its box; a replaceable one
+    /// does so when it is replaced. Gives whose it is.
     pub(super) fn note_unreadable(&mut self, seq: ItemSeq) -> Option<Key> {
-        let key = self.entries.get(&seq)?.key;
-        self.unreadable.insert((key.0, seq));
+        let entry = self.entries.remove(&seq)?;
+        let key = entry.key;
+        if self.unreadable.insert((key.0, seq)) && entry.keep != Keep::Replace {
+            self.take_from_box(seq, &entry);
+        }
+        self.entries.insert(seq, entry);
         Some(key)
     }
 
@@ -379,10 +394,12 @@ impl Index {
         self.boxes.get(agent)?.items.range(from..).next().copied()
     }
 
-    /// The replaceable items in an agent's mailbox.
+    /// The replaceable items in an agent's mailbox that it may be able to open.
     pub(super) fn replaceable_of(&self, agent: &AgentId) -> impl Iterator<Item = ItemSeq> {
         let mailbox = self.boxes.get(agent).into_iter();
-        mailbox.flat_map(|mailbox| mailbox.replaceable.values().copied())
+        let all = mailbox.flat_map(|mailbox| &mailbox.replaceable);
+        let to_open = all.filter(|(from, seq)| !self.unreadable.contains(&(**from, **seq)));
+        to_open.map(|(_, seq)| *seq)
     }
 
     /// The item that a replaceable one takes the place of.

@@ -85,6 +85,7 @@ struct Copy {
     to: u8,
     keep: Keep,
     is_durable: bool,
+    is_unreadable: bool,
     pushed_on: BTreeSet<u64>,
 }
 
@@ -248,6 +249,13 @@ impl History {
                 *view.put_off.entry(*number).or_default() += 1;
             }
         }
+        if outcome == Outcome::Unreadable {
+            let mut copies = self.held.values_mut();
+            let meant = |copy: &&mut Copy| copy.key == (id(from), item_id(item));
+            if let Some(copy) = copies.find(meant).filter(|copy| copy.to == agent) {
+                copy.is_unreadable = true;
+            }
+        }
         let items = vec![settle];
         self.say(agent, ClientMessage::Settled { items });
     }
@@ -283,6 +291,9 @@ impl History {
     fn restart(&mut self) {
         self.bench.restart();
         self.held.retain(|_, copy| copy.is_durable);
+        for copy in self.held.values_mut() {
+            copy.is_unreadable = false;
+        }
         self.online.clear();
         self.views.clear();
         self.unanswered.clear();
@@ -325,6 +336,7 @@ impl History {
                     to: stored.header.to.as_bytes()[0],
                     keep: stored.header.keep,
                     is_durable: false,
+                    is_unreadable: false,
                     pushed_on: BTreeSet::new(),
                 };
                 let old = self.held.insert(copy_of(item), copy);
@@ -344,6 +356,7 @@ impl History {
         let view = self.views.get_mut(&conn).expect("pushed to nobody");
         let copy = self.held.get_mut(&number).expect("pushed what is gone");
         assert_eq!(self.online.get(&copy.to), Some(&conn), "to a wrong agent");
+        assert!(!copy.is_unreadable, "pushed to whoever cannot open it");
         let pushes = view.pushes.entry(number).or_default();
         *pushes += 1;
         let may = 1 + view.put_off.get(&number).copied().unwrap_or_default();
@@ -395,7 +408,8 @@ impl History {
         self.disk(true);
         for copy in self.held.values() {
             let conn = self.online[&copy.to];
-            assert!(copy.pushed_on.contains(&conn), "never pushed: {copy:?}");
+            let is_pushed = copy.is_unreadable || copy.pushed_on.contains(&conn);
+            assert!(is_pushed, "never pushed: {copy:?}");
         }
     }
 }

@@ -393,6 +393,31 @@ fn a_sender_that_was_away_hears_of_what_its_receiver_could_not_open() {
 }
 
 #[test]
+fn what_a_receiver_could_not_open_is_not_pushed_to_it_at_its_next_login() {
+    for keep in [Keep::Store, Keep::Replace] {
+        let mut bench = Bench::pair();
+        let header = ItemHeader { keep, ..header(1) };
+        bench.post(1, &header);
+        bench.settle(2, &[1], Outcome::Unreadable);
+        bench.close(2);
+        assert_eq!(seen(&bench.connect(3, login("b", 2, 1))), []);
+        assert_eq!(bench.items(), 1, "its sender has not said that it knows");
+        // Only the run of the registry that was told knows of it.
+        bench.restart();
+        bench.connect(1, login("a", 1, 1));
+        let pushed = seen(&bench.connect(2, login("b", 2, 1)));
+        assert!(matches!(pushed[..], [Seen::Pushed(2, 1, _)]), "{pushed:?}");
+        let returned = [Seen::Returned(1, 1, Code::Unreadable)];
+        assert_eq!(bench.settle(2, &[1], Outcome::Unreadable), returned);
+        bench.close(2);
+        assert_eq!(seen(&bench.connect(3, login("b", 2, 1))), []);
+        let item = ItemId::from_bytes([1; 16]);
+        bench.say(1, ClientMessage::Withdraw { item });
+        assert_eq!((bench.items(), bench.disk.stored().items.len()), (0, 0));
+    }
+}
+
+#[test]
 fn a_withdrawn_item_is_not_delivered_any_more() {
     let mut bench = Bench::pair();
     bench.close(2);

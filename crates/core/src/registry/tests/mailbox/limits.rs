@@ -58,6 +58,31 @@ fn one_sender_fills_its_share_of_a_mailbox_and_not_one_item_more() {
 }
 
 #[test]
+fn what_a_receiver_could_not_open_takes_no_room_of_its_mailbox() {
+    let mut bench = Bench::crowd(1);
+    bench.connect(2, login("b", 2, 1));
+    let share = MAILBOX_MAX_ITEMS / MAILBOX_SENDER_PARTS;
+    for n in 0..share {
+        bench.try_post(10, nth(10, n, 100));
+    }
+    let more = bench.try_post(10, nth(10, share, 100));
+    assert_eq!(more, Some(Code::MailboxFull));
+    let items = vec![Settle {
+        item: ItemId::from_bytes(0u128.to_be_bytes()),
+        from: id(10),
+        outcome: Outcome::Unreadable,
+    }];
+    // It is told twice, and counts once.
+    for _ in 0..2 {
+        let items = items.clone();
+        bench.say(2, ClientMessage::Settled { items });
+    }
+    assert_eq!(bench.try_post(10, nth(10, share, 100)), None);
+    let more = bench.try_post(10, nth(10, share + 1, 100));
+    assert_eq!(more, Some(Code::MailboxFull));
+}
+
+#[test]
 fn one_sender_fills_its_share_of_bytes_and_not_one_byte_more() {
     let mut bench = Bench::crowd(1);
     let share = MAILBOX_MAX_BYTES / MAILBOX_SENDER_PARTS;
