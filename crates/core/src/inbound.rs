@@ -92,6 +92,8 @@ pub struct Inbound {
     ready: VecDeque<Released>,
     sizes: BTreeMap<u64, u64>,
     unconsumed_bytes: u64,
+    /// Some of that went since it was last asked for.
+    has_freed: bool,
     window_bytes: u64,
     /// Refused and not yet settled by the sender: told again on a new link.
     refused: BTreeMap<u64, Code>,
@@ -118,6 +120,7 @@ impl Inbound {
             ready: VecDeque::new(),
             sizes: BTreeMap::new(),
             unconsumed_bytes: 0,
+            has_freed: false,
             window_bytes: WINDOW_MAX_BYTES,
             refused: BTreeMap::new(),
             untold: Vec::new(),
@@ -198,6 +201,12 @@ impl Inbound {
     /// Bytes that the application has not consumed, pieces included.
     pub const fn unconsumed_bytes(&self) -> u64 {
         self.unconsumed_bytes
+    }
+
+    /// Whether there is room since the last call that was not there before,
+    /// whatever has taken it meanwhile.
+    pub const fn take_freed(&mut self) -> bool {
+        std::mem::replace(&mut self.has_freed, false)
     }
 
     /// A whole message arrived.
@@ -317,6 +326,7 @@ impl Inbound {
     fn discharge(&mut self, seq: u64) {
         if let Some(bytes) = self.sizes.remove(&seq) {
             self.unconsumed_bytes -= bytes;
+            self.has_freed = true;
         }
     }
 

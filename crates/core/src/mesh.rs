@@ -347,7 +347,8 @@ impl Mesh {
         let (out, inn) = (peer.streams.bytes(), peer.streams.unconsumed_bytes());
         self.outbox_bytes = self.outbox_bytes + out - peer.counted_out;
         self.inbox_bytes = self.inbox_bytes + inn - peer.counted_in;
-        let has_room = inn < peer.counted_in;
+        // What came in the same event may have taken more than went.
+        let has_room = peer.streams.take_freed() || inn < peer.counted_in;
         peer.counted_out = out;
         peer.counted_in = inn;
         let budget = NODE_INBOX_MAX_BYTES as u64;

@@ -115,6 +115,13 @@ impl Streams {
         all.map(Inbound::unconsumed_bytes).sum()
     }
 
+    /// Whether there is room in any stream since the last call that was not there before.
+    pub fn take_freed(&mut self) -> bool {
+        let past = self.past.values_mut().flat_map(BTreeMap::values_mut);
+        let all = self.inbound.values_mut().chain(past);
+        all.fold(false, |freed, inbound| inbound.take_freed() | freed)
+    }
+
     /// Whether something waits to be sent or answered.
     pub fn wants_link(&self) -> bool {
         self.outbound.values().any(|o| !o.is_empty())

@@ -411,6 +411,8 @@ impl Mesh {
         if let Some(peer) = self.peers.get_mut(&arrived.peer) {
             peer.streams.consume(now, place.0, place.1, place.2);
         }
+        // It may be another peer's than the one whose affairs are settled now.
+        self.account(arrived.peer);
         self.release_item(arrived.peer, place);
     }
 
@@ -429,6 +431,7 @@ impl Mesh {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.streams.refuse(now, place.0, place.1, place.2, code);
         }
+        self.account(key);
         self.release_item(key, place);
     }
 

@@ -307,6 +307,100 @@ fn what_was_put_off_comes_when_what_stood_in_its_way_is_given_up() {
     assert!(resumed(&mut lab));
 }
 
+/// Whether host 1 tells the registry that it has room.
+fn has_resumed(lab: &mut Lab) -> bool {
+    let b = &mut lab.hosts[1].mesh;
+    let mut commands = std::iter::from_fn(|| b.poll_registry_command());
+    commands.any(|command| matches!(command, RegistryCommand::Resume))
+}
+
+#[test]
+fn what_was_put_off_comes_although_more_came_in_than_went_in_one_event() {
+    use waymesh_proto::frame::{FrameWriter, Header, Piece, Section};
+    let mut lab = Lab::linked();
+    let header = Header {
+        stream: Stream::Bulk,
+        redelivered: false,
+        seq: 1,
+        previous: 0,
+        lowest: 1,
+        life_ms: 60_000,
+        wait_ms: 0,
+    };
+    let (now, link) = (lab.now, lab.links_in_use(1)[0].0);
+    let (total, offset, bytes) = (100, 0, &b"x"[..]);
+    let piece = Piece {
+        total,
+        offset,
+        bytes,
+    };
+    let mut writer = FrameWriter::default();
+    writer.put(&Section::Chunk(header.clone(), piece));
+    let frame = LinkEvent::Frame {
+        link,
+        class: Class::Bulk,
+        bytes: writer.into_bytes(),
+    };
+    let opened = |lab: &Lab, life, header: Header, envelope: &[u8]| {
+        let mut writer = FrameWriter::default();
+        writer.put(&Section::Message(header, envelope));
+        RegistryEvent::Item(Opened {
+            item: ItemId::from_bytes([life; 16]),
+            from: member(&lab.hosts[0].record),
+            from_incarnation: Incarnation::new(life.into()),
+            to_incarnation: None,
+            dwell: Duration::ZERO,
+            again: false,
+            frame: writer.into_bytes(),
+        })
+    };
+    let large = Header {
+        seq: 2,
+        previous: 1,
+        ..header.clone()
+    };
+    let large = opened(&lab, 1, large, &vec![0; MESSAGE_MAX_BYTES]);
+    let payload = Payload::json(vec![b'1'; 16 * 1024]);
+    let next = Envelope::new(Kind::Message, lab.id(), payload).encode();
+    let next = opened(&lab, 2, header, &next);
+    lab.hosts[1].mesh.handle_link(now, frame);
+    lab.hosts[1].mesh.handle_registry(now, large);
+    assert!(!has_resumed(&mut lab), "the piece leaves too little room");
+    let (_, before) = lab.hosts[1].mesh.backlog();
+    lab.hosts[1].mesh.handle_registry(now, next);
+    let (_, after) = lab.hosts[1].mesh.backlog();
+    assert!(after > before, "{after} bytes after {before}");
+    assert!(has_resumed(&mut lab));
+}
+
+#[test]
+fn room_is_told_of_whosever_message_made_it() {
+    let mut lab = Lab::linked();
+    let now = lab.now;
+    let b = &mut lab.hosts[1].mesh;
+    let peer = *b.by_name.values().next().expect("a peer");
+    b.put_off = true;
+    let dropped = Arrived {
+        peer,
+        incarnation: Incarnation::new(1),
+        stream: Stream::Control,
+        seq: 1,
+        envelope: Envelope::new(
+            Kind::Message,
+            MessageId::new(9, [0; 10]),
+            Payload::json("1"),
+        ),
+        expires: now + SECOND,
+        redelivered: false,
+        path: Path::Direct,
+    };
+    assert!(b.backlog().1 > 0);
+    // As where another peer's message takes its place.
+    b.consume(now, &dropped);
+    assert_eq!(b.backlog().1, 0);
+    assert!(has_resumed(&mut lab));
+}
+
 /// The registry hands a call to a life of which its caller did not know, and
 /// whose acknowledgement nobody has; then once more to the life after it.
 #[test]
