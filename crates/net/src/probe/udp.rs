@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use quinn_udp::{UdpSockRef, UdpSocketState};
-use tokio::net::UdpSocket;
 use tokio::time::sleep_until;
 
 use super::binding::{Answer, Ask, Examination, Lane, Silence};
 use crate::stun::binding::{Binding, BindingError, Question};
+use crate::udp::{Burst, ReceiveBuffer, Socket, Wanted};
 
 #[cfg(test)]
 mod tests;
@@ -19,14 +18,15 @@ mod tests;
 /// after 1.05 s, so three losses and a round trip of half a second are borne.
 pub const QUESTION_LIMIT: Duration = Duration::from_millis(1_600);
 
-/// Largest datagram that is read, bytes: no answer is larger than the largest request.
-const DATAGRAM_MAX_BYTES: usize = 2_048;
+/// Asked of the kernel for each direction, bytes: an examination has fewer than a hundred
+/// datagrams of at most 2,048 bytes on the way.
+const KERNEL_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The two sockets that questions are asked from. What they send is not cut up on the way.
 #[derive(Debug)]
 pub struct Lanes {
-    first: UdpSocket,
-    second: UdpSocket,
+    first: Socket,
+    second: Socket,
 }
 
 /// A question that waits for its answer.
@@ -53,14 +53,14 @@ impl Lanes {
     /// # Errors
     /// The system's.
     pub fn port(&self) -> io::Result<u16> {
-        Ok(self.first.local_addr()?.port())
+        self.first.port()
     }
 
     /// Asks until nothing is left to ask: at most [`QUESTION_LIMIT`] for each question that
     /// waits for the answer to another. Cancel safe: what was not answered stays unknown.
     pub async fn examine<E: Examination>(&self, examination: &mut E) {
         let mut waiting: Vec<Waiting<E::Key>> = Vec::new();
-        let (mut first, mut second) = ([0; DATAGRAM_MAX_BYTES], [0; DATAGRAM_MAX_BYTES]);
+        let mut received = ReceiveBuffer::new();
         loop {
             let now = Instant::now();
             while let Some(ask) = examination.poll_ask() {
@@ -74,15 +74,20 @@ impl Lanes {
                 }
                 continue;
             };
-            let heard = tokio::select! {
-                heard = self.first.recv_from(&mut first) => heard.map(|(n, from)| (&first[..n], from)),
-                heard = self.second.recv_from(&mut second) => heard.map(|(n, from)| (&second[..n], from)),
+            let read = tokio::select! {
+                ready = self.first.ready(Wanted::Read) => ready.and_then(|()| self.first.receive(&mut received)),
+                ready = self.second.ready(Wanted::Read) => ready.and_then(|()| self.second.receive(&mut received)),
                 () = sleep_until(due.into()) => continue,
             };
             // What the system says of an earlier datagram is no answer.
-            if let Ok((datagram, from)) = heard {
-                let now = Instant::now();
-                waiting.retain_mut(|waiting| !waiting.takes(now, datagram, from, examination));
+            if read.is_err() {
+                continue;
+            }
+            let now = Instant::now();
+            for heard in received.datagrams() {
+                waiting.retain_mut(|waiting| {
+                    !waiting.takes(now, heard.bytes, heard.source, examination)
+                });
             }
         }
     }
@@ -117,8 +122,12 @@ impl Lanes {
             Lane::Second => &self.second,
         };
         // Past the runtime, which does not know a socket to be writable before its first use.
-        let socket = socket2::SockRef::from(socket);
-        socket.send_to(bytes, &ask.to.into()).map(drop)
+        socket.send_now(&Burst {
+            source: any(ask.to),
+            destination: ask.to,
+            segment_size: bytes.len(),
+            contents: bytes,
+        })
     }
 }
 
@@ -180,13 +189,16 @@ pub(super) fn seed() -> [u8; 32] {
     seed
 }
 
-fn open(server: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = match server {
+/// Of a server's family, and not fragmented: that flag is set on every [`Socket`].
+fn open(server: SocketAddr) -> io::Result<Socket> {
+    Socket::open(any(server), KERNEL_BUFFER_BYTES)
+}
+
+/// Any address and port of a server's family.
+fn any(server: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = std::net::UdpSocket::bind((any, 0))?;
-    // Sets the flag against fragmentation, and makes it non-blocking.
-    UdpSocketState::new(UdpSockRef::from(&socket))?;
-    UdpSocket::from_std(socket)
+    SocketAddr::new(ip, 0)
 }

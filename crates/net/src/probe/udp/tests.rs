@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::probe::behaviour::{Behaviour, Filtering, Mapping, Nat};
-use crate::probe::mtu::Sizes;
+use crate::probe::mtu::{MTUS, Sizes};
 use crate::turn::message::{Class, Message, Writer, kind};
 
 /// A server on two addresses and two ports, as RFC 5780 wants one.
@@ -104,6 +105,50 @@ async fn every_size_passes_on_loopback() {
     let lanes = Lanes::open(server.first).expect("sockets");
     lanes.examine(&mut sizes).await;
     assert_eq!((sizes.largest(), sizes.bound()), (Some(1_500), None));
+}
+
+#[tokio::test]
+async fn answers_that_the_system_hands_over_in_one_piece_are_told_apart() {
+    let questions = MTUS.len();
+    let server = Socket::open((Ipv4Addr::LOCALHOST, 0).into(), KERNEL_BUFFER_BYTES);
+    let server = server.expect("a socket");
+    let address = server.local_addr().expect("an address");
+    let asks = async {
+        let mut sizes = Sizes::new(address);
+        let lanes = Lanes::open(address).expect("sockets");
+        lanes.examine(&mut sizes).await;
+        sizes.largest()
+    };
+    let answers = async {
+        let (mut received, mut contents) = (ReceiveBuffer::new(), Vec::new());
+        let mut answered = 0;
+        while answered < questions {
+            server.ready(Wanted::Read).await.expect("a socket");
+            if server.receive(&mut received).is_err() {
+                continue;
+            }
+            for heard in received.datagrams() {
+                let request = Message::parse(heard.bytes).expect("a request");
+                let mut answer = Writer::success(&request);
+                answer.put_xor_address(kind::XOR_MAPPED_ADDRESS, heard.source);
+                let answer = answer.finish();
+                let segment_size = answer.len();
+                contents.extend(answer);
+                answered += 1;
+                if answered == questions {
+                    let burst = Burst {
+                        source: any(address),
+                        destination: heard.source,
+                        segment_size,
+                        contents: &contents,
+                    };
+                    server.send_now(&burst).expect("loopback takes it");
+                }
+            }
+        }
+    };
+    let (largest, ()) = tokio::join!(asks, answers);
+    assert_eq!(largest, Some(1_500));
 }
 
 #[tokio::test]
