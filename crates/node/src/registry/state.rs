@@ -44,7 +44,7 @@ counters! {
     commands_offline;
     /// Records dropped because certificate, sealing key or keys of old do not hold, or who was revoked.
     records_distrusted;
-    /// Introductions dropped because the registry made more than a small mesh needs.
+    /// Introductions dropped because the registry made more than a small mesh needs: the earliest, or one that is too long.
     introductions_dropped;
     /// Own signals that could not be signed: an answer without its offer, or too large.
     signals_unsigned;

@@ -51,7 +51,10 @@ impl Session<'_> {
                     None => Ok(()),
                 }
             }
-            ServerMessage::Unknown { name } => self.tell(RegistryEvent::Unknown { name }).await,
+            ServerMessage::Unknown { name } => {
+                self.introductions.forget(&name);
+                self.tell(RegistryEvent::Unknown { name }).await
+            }
             ServerMessage::Signal { signal } => self.handle_signal(&signal).await,
             ServerMessage::Undeliverable { to, session, code } => {
                 let event = RegistryEvent::Undeliverable { to, session, code };
@@ -103,7 +106,7 @@ impl Session<'_> {
 
     fn handle_introduced(&mut self, agents: Vec<MemberRecord>) {
         for record in agents {
-            if self.introductions.add(record).is_err() {
+            for _ in 0..self.introductions.add(record) {
                 self.desk.counters.introductions_dropped.add();
             }
         }
@@ -209,7 +212,10 @@ impl Session<'_> {
                 }
             }
         }
-        self.desk.members.check_own().map_err(Trouble::fatal)
+        let members = self.desk.members;
+        self.introductions
+            .forget_revoked(|id| members.is_revoked(id));
+        members.check_own().map_err(Trouble::fatal)
     }
 
     async fn handle_extended(&mut self, extension: &Extension) -> Outcome {
