@@ -22,6 +22,7 @@ mod login;
 mod mail;
 mod nudges;
 mod own;
+mod pace;
 mod session;
 mod settlements;
 mod signals;

@@ -88,7 +88,7 @@ pub(super) struct Session<'a> {
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) trouble: Trouble,
-    /// The network had changed, and the registry was not heard since: the
+    /// The network had changed, and the registry has not answered since: the
     /// trouble is hardly the registry's.
     pub(super) was_in_doubt: bool,
 }
@@ -191,7 +191,11 @@ impl<'a> Session<'a> {
                     Ok(())
                 }
                 () = nudges.network_changed.notified() => {
-                    self.silence.handle_doubt(Instant::now());
+                    let now = Instant::now();
+                    if self.lanes.holds_items() {
+                        self.silence.handle_backlog(now);
+                    }
+                    self.silence.handle_doubt(now);
                     // The answer shows whether the connection still carries anything.
                     self.say(&ClientMessage::IceServers);
                     match receiver.is_stranded() {
@@ -327,6 +331,8 @@ impl<'a> Session<'a> {
         match sealer.seal(post, unix_ms()) {
             Ok(parts) => {
                 self.desk.counters.items_sealed.add();
+                let bytes = parts.iter().map(Vec::len).sum();
+                self.silence.handle_sent(Instant::now(), bytes);
                 let sent = self.lanes.items.try_send(parts);
                 debug_assert!(sent.is_ok(), "there was room, and nobody else sends");
                 Ok(())

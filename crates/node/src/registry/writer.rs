@@ -40,6 +40,13 @@ pub(super) struct Writer {
     parts: Parts,
 }
 
+impl Lanes {
+    /// Whether items wait for the writer, which has not got rid of others.
+    pub(super) fn holds_items(&self) -> bool {
+        self.items.capacity() < self.items.max_capacity()
+    }
+}
+
 pub(super) fn lanes() -> (Lanes, Writer) {
     let (texts, texts_out) = mpsc::channel(TEXTS_CAP);
     let (items, items_out) = mpsc::channel(ITEMS_CAP);
@@ -126,7 +133,9 @@ mod tests {
     async fn a_control_message_waits_for_one_part_of_an_item_at_most() {
         let (lanes, mut writer) = lanes();
         lanes.items.try_send(item(3, PART_BYTES)).expect("room");
+        assert!(lanes.holds_items());
         assert_eq!(sizes(&writer.batch().await), [Some(PART_BYTES)]);
+        assert!(!lanes.holds_items());
         lanes.texts.try_send(text(1)).expect("room");
         assert_eq!(sizes(&writer.batch().await), [None, Some(PART_BYTES)]);
         assert_eq!(sizes(&writer.batch().await), [Some(PART_BYTES)]);

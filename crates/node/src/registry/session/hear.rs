@@ -74,8 +74,15 @@ impl Session<'_> {
             }
             ServerMessage::Revoked { revocations } => self.handle_revoked(&revocations).await,
             ServerMessage::Extended { extension } => self.handle_extended(&extension).await,
-            ServerMessage::IceServers(servers) => self.send_news(News::Servers(servers)).await,
-            ServerMessage::Error { error } => self.handle_error(error),
+            ServerMessage::IceServers(servers) => {
+                self.silence.handle_answer(Instant::now().into());
+                self.send_news(News::Servers(servers)).await
+            }
+            ServerMessage::Error { error } => {
+                // It may refuse the question, and is an answer to something at least.
+                self.silence.handle_answer(Instant::now().into());
+                self.handle_error(error)
+            }
             ServerMessage::Challenge(_)
             | ServerMessage::Welcome(_)
             | ServerMessage::Pending { .. }
