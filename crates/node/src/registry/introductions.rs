@@ -186,12 +186,20 @@ mod tests {
 
     #[test]
     fn what_was_told_of_a_name_last_counts_even_where_it_cannot_be_kept() {
-        let papers = INTRODUCED_MAX_BYTES - RECORD_BYTES - "a.b.c".len();
+        let one = "admin".len() + ROLE_BYTES;
+        let trusted = |n: usize, roles: usize| {
+            let papers = INTRODUCED_MAX_BYTES - RECORD_BYTES - "a.b.c".len();
+            let role = "admin".parse().expect("a role");
+            let mut trusted = record(n, 100 + (papers - 100) % one);
+            trusted.agent.roles = vec![role; roles];
+            trusted
+        };
+        let most = (INTRODUCED_MAX_BYTES - size_of(&trusted(0, 0))) / one;
         let mut introductions = Introductions::default();
-        assert_eq!(introductions.add(record(0, papers)), 0);
-        assert_eq!(introductions.add(record(0, papers + 1)), 1);
+        assert_eq!(introductions.add(trusted(0, most)), 0);
+        assert_eq!(introductions.add(trusted(0, most + 1)), 1);
         assert_eq!(introductions.of(&name(0)), None);
-        assert_eq!(introductions.add(record(1, papers)), 0);
+        assert_eq!(introductions.add(trusted(1, most)), 0);
     }
 
     #[test]
