@@ -6,7 +6,9 @@
 //! is skipped: for a connection that is slow to read, or in a mesh that has
 //! grown. Only papers are told anew, certificates and sealing keys: who comes and
 //! goes concerns those that watch it. So a mesh that restarts as a whole costs
-//! one list a node, and a node that flaps costs nothing.
+//! one list a node. A node that flaps costs the others nothing, and the registry
+//! one list a login; it slows down by itself, and [`LOGIN_EVERY`](super::LOGIN_EVERY)
+//! limits whoever does not.
 
 use waymesh_proto::Name;
 use waymesh_proto::control::ServerMessage;

@@ -1,12 +1,10 @@
 //! The task's outer loop: join if need be, log in, serve, and again after a pause.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use waymesh_core::app::{RegistryCommand, RegistryEvent};
-use waymesh_core::backoff::{Backoff, REGISTRY_PAUSE_MAX};
-use waymesh_core::registry::LOGIN_EVERY;
 use waymesh_net::control::{Target, TlsTrust};
 use waymesh_proto::control::{ClientMessage, InstanceId, PeerRules};
 use waymesh_proto::ids::Incarnation;
@@ -18,6 +16,7 @@ use super::join::{Joiner, Seen};
 use super::login::{self, Entered, Saying, Weight, Weights};
 use super::nudges::Nudges;
 use super::own::Own;
+use super::pace::Pace;
 use super::session::{self, Desk};
 use super::signals::Signals;
 use super::state::Counters;
@@ -29,11 +28,6 @@ use crate::marks::MarkBook;
 use crate::members::Members;
 use crate::membership::{Application, Membership, RegistryTls, Standing};
 use crate::sealing_keys::SealingKeys;
-
-/// How long a session must last before its end counts as a new trouble, and
-/// the next attempt is immediate: nobody logs in more often than it may in the
-/// long run.
-const STEADY_AFTER: Duration = LOGIN_EVERY;
 
 /// The task's state over all connections.
 #[derive(Debug)]
@@ -57,9 +51,7 @@ pub(super) struct Link {
     has_logged_in: bool,
     passed: Passed,
     signals: Signals,
-    backoff: Backoff,
-    /// The next attempt follows without a pause.
-    is_hurried: bool,
+    pace: Pace,
     /// Why the registry is away, as the log has said it.
     told_away: Option<Code>,
     counters: Arc<Counters>,
@@ -90,8 +82,7 @@ impl Link {
             has_logged_in: false,
             passed: Passed::default(),
             signals: Signals::default(),
-            backoff: Backoff::new(REGISTRY_PAUSE_MAX),
-            is_hurried: false,
+            pace: Pace::new(),
             told_away: None,
             counters,
             nudges,
@@ -113,10 +104,7 @@ impl Link {
                 }
             }
             self.counters.failed_attempts.add();
-            if std::mem::take(&mut self.is_hurried) {
-                continue;
-            }
-            self.backoff.handle_failure(since, &mut rand::rng());
+            self.pace.handle_end(since, &mut rand::rng());
             if let Err(ended) = self.pause(&mut commands).await {
                 break ended;
             }
@@ -247,11 +235,7 @@ impl Link {
         if matches!(self.standing, Standing::Entering(_)) {
             self.settle_in(own.membership.clone());
         }
-        let since = Instant::now();
         let trouble = self.serve(&mut own, entered, commands).await;
-        if since.elapsed() >= STEADY_AFTER {
-            self.backoff.reset();
-        }
         self.standing = Standing::Member(own.membership);
         trouble
     }
@@ -303,8 +287,10 @@ impl Link {
             news: &self.news,
         };
         let rules = ClientMessage::Rules(self.rules.clone());
+        let since = Instant::now();
         let ending = session::serve(desk, entered.socket, rules, commands).await;
-        self.is_hurried = ending.was_in_doubt;
+        self.pace
+            .handle_session(since.elapsed(), ending.was_in_doubt);
         let trouble = ending.trouble;
         match self
             .news
@@ -317,7 +303,7 @@ impl Link {
     }
 
     async fn pause(&self, commands: &mut mpsc::Receiver<RegistryCommand>) -> Result<(), Ended> {
-        let Some(at) = self.backoff.not_before() else {
+        let Some(at) = self.pace.not_before() else {
             return Ok(());
         };
         // Another network may lead to the registry.
