@@ -29,7 +29,8 @@ use crate::limits::{ENVELOPE_OVERHEAD_MAX_BYTES, MESSAGE_MAX_BYTES};
 use crate::seqset::SeqSet;
 use crate::varint::{self, Reader};
 
-/// The version that every frame starts with.
+/// The version that every frame starts with. The format is fixed from the first
+/// release on: what a reader of that would not know needs another.
 pub const FRAME_VERSION: u8 = 1;
 
 /// Ranges that one set of an acknowledgement may list. Chosen: more holes than
