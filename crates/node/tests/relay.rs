@@ -2,12 +2,17 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{Host, PATIENCE, any_port, config, echo, name, registry_with};
 use waymesh_net::webrtc::{CandidatePolicy, EndpointConfig};
 use waymesh_node::Node;
 use waymesh_proto::ice::{ServerOutcome, ServerTried};
 use waymesh_proto::link::{CandidateKind, Path};
 use waymesh_registry::{IceConfig, Registry, TurnConfig};
+
+/// How often it is looked for what nobody tells. Chosen.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A relay on loopback that relays on loopback.
 fn on_loopback() -> IceConfig {
@@ -38,13 +43,18 @@ async fn a_program_learns_what_servers_gave_and_logs_in_to_them_itself() {
     let registry = registry_with(&dir, any_port(), on_loopback()).await;
     let alice = relayed_host("alice", &registry).await;
     // The servers are told behind the login: until then there is none to wait for.
-    let status = loop {
-        let status = alice.agent.network(PATIENCE).await.expect("an answer");
-        if !status.servers.is_empty() {
-            break status;
+    let told = async {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            look.tick().await;
+            let status = alice.agent.network(PATIENCE).await.expect("an answer");
+            if !status.servers.is_empty() {
+                return status;
+            }
         }
-        tokio::task::yield_now().await;
     };
+    let status = tokio::time::timeout(PATIENCE, told).await;
+    let status = status.expect("the servers in time");
     assert!(status.is_settled(), "{status:?}");
     let relayed: Vec<_> = status.tried.iter().filter_map(gave).collect();
     assert_eq!(relayed.len(), 1, "one transport is enough: {status:?}");
