@@ -335,7 +335,7 @@ fn what_was_put_off_comes_although_more_came_in_than_went_in_one_event() {
         bytes,
     };
     let mut writer = FrameWriter::default();
-    writer.put(&Section::Chunk(header.clone(), piece));
+    writer.put(&Section::Chunk(header, piece));
     let frame = LinkEvent::Frame {
         link,
         class: Class::Bulk,
@@ -357,7 +357,7 @@ fn what_was_put_off_comes_although_more_came_in_than_went_in_one_event() {
     let large = Header {
         seq: 2,
         previous: 1,
-        ..header.clone()
+        ..header
     };
     let large = opened(&lab, 1, large, &vec![0; MESSAGE_MAX_BYTES]);
     let payload = Payload::json(vec![b'1'; 16 * 1024]);
