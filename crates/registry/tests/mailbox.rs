@@ -86,7 +86,7 @@ async fn settle(raw: &mut Raw, number: u8, from: u8, outcome: Outcome) {
 }
 
 #[tokio::test]
-async fn an_item_of_the_largest_size_is_pushed_whole_and_stored_until_it_is_taken() {
+async fn an_item_of_the_largest_size_is_pushed_whole_and_stored_until_it_is_withdrawn() {
     let house = House::start().await;
     let mut alice = house.log_in("alice", 1, 1).await;
     let mut bob = house.log_in("bob", 2, 1).await;
@@ -104,7 +104,13 @@ async fn an_item_of_the_largest_size_is_pushed_whole_and_stored_until_it_is_take
         }],
     };
     assert_eq!(alice.next().await, returned);
-    assert_eq!(house.metric("waymesh_registry_mailbox_items").await, 0);
+    // It stays until its sender has said that it knows.
+    assert_eq!(house.metric("waymesh_registry_mailbox_items").await, 1);
+    let item_id = ItemId::from_bytes([7; 16]);
+    alice.say(&ClientMessage::Withdraw { item: item_id }).await;
+    post(&mut alice, &item(8, 1, 2, 1)).await;
+    assert_eq!(answer(&mut alice).await, PostedState::Stored);
+    assert_eq!(house.metric("waymesh_registry_mailbox_items").await, 1);
 }
 
 #[tokio::test]
