@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -51,8 +52,8 @@ async fn a_relay_that_dies_is_noticed_by_whoever_runs_the_registry_or_asks_how_i
     assert!(health.contains(r#""turn":"serving""#), "{health}");
     let metrics = ask(&registry, "/metrics").await;
     assert!(metrics.contains("\nwaymesh_relay_up 1\n"), "{metrics}");
-    let early = timeout(Duration::from_millis(50), registry.failed()).await;
-    assert!(early.is_err(), "nothing has failed yet");
+    let early = registry.failed().now_or_never();
+    assert!(early.is_none(), "nothing has failed yet");
 
     let relay = registry.relay.as_ref().expect("a relay");
     relay.handle().break_down();

@@ -61,7 +61,15 @@ pub(super) struct Hub {
     relays: HashMap<AllocationId, Relaying>,
     ports: RelayPorts,
     own_at: Instant,
+    own_listing: Listing,
     me: Weak<RefCell<Self>>,
+}
+
+/// Whether the addresses of this host could be listed the last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    Works,
+    Fails,
 }
 
 /// A UDP port that clients send to, and its address.
@@ -103,6 +111,7 @@ impl Hub {
                 relays: HashMap::new(),
                 ports,
                 own_at: Instant::now() + OWN_EVERY,
+                own_listing: Listing::Works,
                 me: Weak::clone(me),
             })
         })
@@ -322,7 +331,9 @@ impl Hub {
             return;
         }
         self.own_at = now + OWN_EVERY;
-        match list() {
+        let listed = list();
+        self.tell_listing(&listed);
+        match listed {
             Ok(own) if own == self.ports.own => {}
             Ok(own) => {
                 let all = own.iter().chain(&self.ports.ips).copied();
@@ -330,7 +341,24 @@ impl Hub {
                 tracing::debug!(count = own.len(), "this host has other addresses");
                 self.ports.own = own;
             }
-            Err(error) => tracing::warn!(%error, "the addresses of this host cannot be listed"),
+            Err(_) => {}
+        }
+    }
+
+    /// Says that the addresses cannot be listed any more, and that they can again.
+    fn tell_listing(&mut self, listed: &io::Result<Vec<IpAddr>>) {
+        let listing = match listed {
+            Ok(_) => Listing::Works,
+            Err(_) => Listing::Fails,
+        };
+        if std::mem::replace(&mut self.own_listing, listing) == listing {
+            return;
+        }
+        match listed {
+            Ok(_) => tracing::info!("the addresses of this host can be listed again"),
+            Err(error) => {
+                tracing::warn!(%error, "the addresses of this host cannot be listed");
+            }
         }
     }
 }

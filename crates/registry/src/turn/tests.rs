@@ -1,7 +1,10 @@
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -414,8 +417,53 @@ fn a_relay_has_the_address_that_fits() {
     }
 }
 
+/// Counts what is told at WARN.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
 #[test]
-fn the_addresses_of_this_host_are_listed_now_and_then_and_kept_when_they_cannot_be() {
+fn that_the_addresses_cannot_be_listed_is_said_once_until_they_can_again() {
+    let start = Instant::now();
+    let hub = own_hub(start, Vec::new());
+    let mut hub = hub.borrow_mut();
+    let warnings = Warnings::default();
+    let counted = Arc::clone(&warnings.0);
+    tracing::subscriber::with_default(warnings, || {
+        let lists = [false, false, false, true, false, false];
+        for (n, works) in (1..).zip(lists) {
+            hub.keep_own(start + 2 * n * OWN_EVERY, || match works {
+                true => Ok(Vec::new()),
+                false => Err(ErrorKind::OutOfMemory.into()),
+            });
+        }
+    });
+    assert_eq!(counted.load(Ordering::Relaxed), 2);
+}
+
+/// A server on a host of these addresses, without a port.
+fn own_hub(start: Instant, own: Vec<IpAddr>) -> Rc<RefCell<Hub>> {
     let server = ServerConfig {
         realm: "waymesh".into(),
         secret: RelaySecret::new(b"north"),
@@ -424,16 +472,21 @@ fn the_addresses_of_this_host_are_listed_now_and_then_and_kept_when_they_cannot_
         alternate: None,
         seed: [1; 32],
     };
-    let ip = |text: &str| -> IpAddr { text.parse().expect(text) };
-    let first = vec![ip("192.0.2.1")];
     let ports = RelayPorts {
         ips: Vec::new(),
-        own: first.clone(),
+        own,
         range: None,
         used: std::collections::HashSet::new(),
     };
+    Hub::new(Server::new(server, start), Vec::new(), ports)
+}
+
+#[test]
+fn the_addresses_of_this_host_are_listed_now_and_then_and_kept_when_they_cannot_be() {
+    let ip = |text: &str| -> IpAddr { text.parse().expect(text) };
+    let first = vec![ip("192.0.2.1")];
     let start = Instant::now();
-    let hub = Hub::new(Server::new(server, start), Vec::new(), ports);
+    let hub = own_hub(start, first.clone());
     let mut hub = hub.borrow_mut();
     hub.keep_own(start, || panic!("it is not time yet"));
     let (at, later) = (start + 2 * OWN_EVERY, start + 4 * OWN_EVERY);
