@@ -13,7 +13,7 @@ use waymesh_proto::class::{Class, Stream};
 use waymesh_proto::envelope::Priority;
 use waymesh_proto::error::Code;
 use waymesh_proto::frame::{FrameWriter, Header, Section};
-use waymesh_proto::ids::{Incarnation, MessageId};
+use waymesh_proto::ids::{Incarnation, ItemId, MessageId};
 use waymesh_proto::limits::{FRAME_MAX_BYTES, LOSSY_FRAME_MAX_BYTES};
 use waymesh_proto::seqset::SeqSet;
 
@@ -197,6 +197,13 @@ impl Streams {
         }
         self.repeat_acks(now);
         restarted
+    }
+
+    /// An item that is not followed any more cannot be opened.
+    pub fn forget_item(&mut self, item: ItemId) {
+        for outbound in self.outbound.values_mut() {
+            outbound.forget_item(item);
+        }
     }
 
     /// The peer needs to hear again what this side has.

@@ -396,6 +396,13 @@ impl Mesh {
                 .push_back(RegistryCommand::Withdraw { item });
         }
         let Some((key, cargo)) = self.posts.forget(item) else {
+            if code == Code::Unreadable {
+                // It was posted on a connection that is gone. Under its id it would be
+                // withdrawn.
+                for peer in self.peers.values_mut() {
+                    peer.streams.forget_item(item);
+                }
+            }
             return;
         };
         let Some(peer) = self.peers.get_mut(&key) else {

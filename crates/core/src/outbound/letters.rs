@@ -235,6 +235,15 @@ impl Outbound {
         }
     }
 
+    /// The peer cannot open an item that nobody followed any more when the registry
+    /// said so: a message that was to go again under its id goes as another one.
+    pub fn forget_item(&mut self, item: ItemId) {
+        let back = Posting::Back(item);
+        if let Some(entry) = self.entries.values_mut().find(|e| e.posting == back) {
+            entry.posting = Posting::No;
+        }
+    }
+
     /// The registry says that the mailbox will not deliver the message. That
     /// settles it unless a link may have delivered it.
     pub fn handle_undelivered(&mut self, seq: u64, verdict: Verdict) -> Option<Ending> {
